@@ -1,0 +1,86 @@
+//! The only door to the file system: a small set of calls on files below one root.
+//!
+//! What is above asks for exactly the durability it needs: `sync_data` for a file's bytes and length, `sync_dir` for the
+//! names in a directory. Nothing here retries a failed sync: on Linux the next one reports success although the data is
+//! gone, so a failed sync must reach the store, which stops writing.
+
+use std::{fmt, io, path::Path, sync::Arc};
+
+mod real;
+pub mod sim;
+
+pub use real::RealDisk;
+
+/// A directory tree in which the store lives. Paths are relative to its root and use `/`.
+pub trait Disk: Send + Sync + fmt::Debug {
+    /// Creates a file that must not exist; open for reading and writing.
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens a file that must exist, for reading and writing.
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Gives a file another name in the same directory, replacing what had it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Removes a directory and all in it; it may be missing.
+    fn remove_dir_all(&self, path: &str) -> io::Result<()>;
+    /// Creates a directory; its parent exists, it may itself exist. The new name is not durable yet.
+    fn create_dir(&self, path: &str) -> io::Result<()>;
+    /// What lies directly in a directory, sorted by name; `""` is the root.
+    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>>;
+    /// Makes the names in a directory durable; `""` is the root.
+    fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// Takes an exclusive lock on a file, creating it when missing; `None` when another process holds it.
+    /// It is released when the returned value is dropped.
+    fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Send + Sync>>>;
+    /// Bytes that this user can still write.
+    fn free_bytes(&self) -> io::Result<u64>;
+    /// The root as the operating system names it, for what opens its own files (RocksDB) and for messages.
+    fn root(&self) -> &Path;
+}
+
+/// An open file. All calls name their offset, so that one handle serves many threads.
+pub trait DiskFile: Send + Sync + fmt::Debug {
+    /// Reads at most `buffer.len()` bytes; 0 at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all of `bytes`. After an error any part of them may have been written.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes bytes and length durable (`fdatasync`). After an error nothing is known about what was written before.
+    fn sync_data(&self) -> io::Result<()>;
+    /// The file's length.
+    fn len(&self) -> io::Result<u64>;
+    /// Cuts or extends (with zeros) the file.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Reserves real blocks for a range without changing the length (`fallocate`, `KEEP_SIZE`); where the file system has
+    /// no such call, does nothing.
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Fills `buffer` or fails with `UnexpectedEof`.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// The last component of its path.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Length in bytes of a file; 0 for a directory.
+    pub len: u64,
+}
+
+/// Whether an error says that the disk (or the user's quota on it) is full.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

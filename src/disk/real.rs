@@ -1,0 +1,4 @@
+//! Real.
+/// x
+#[derive(Debug)]
+pub struct RealDisk;

@@ -1,0 +1,128 @@
+//! The index: sorted rows of bytes, the state that the journal's operations add up to.
+//!
+//! It is derived: whatever is lost here is replayed or rebuilt from the journal, so nothing in this module syncs on the
+//! path of a request. One trait, two implementations: `rocks` (the only door to RocksDB) and `memory` (an ordered map for
+//! tests, simulation and fuzzing); a differential test holds them equal. What the rows mean is told in `state`.
+
+use std::{collections::BTreeMap, fmt};
+
+pub mod memory;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
+
+/// A row: key and value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// Why the index could not answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum IndexError {
+    /// RocksDB found damage; the index has to be rebuilt from the journal.
+    #[error("the index is damaged: {0}; stop orlop and remove the index directory, it is rebuilt from the journal")]
+    Corrupt(String),
+    /// Anything else that RocksDB says: an I/O error, a full disk, a stopped background job.
+    #[error("the index failed: {0}")]
+    Failed(String),
+}
+
+/// Reads of one state of the rows.
+pub trait View {
+    /// The value of a key.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError>;
+    /// At most `limit` rows with `from <= key < until`, in key order.
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError>;
+}
+
+/// The rows and their changes. A write is atomic and visible at once; it is durable only after a flush.
+pub trait Index: View + Send + Sync + fmt::Debug {
+    /// Applies all changes or none.
+    fn write(&self, changes: &Changes) -> Result<(), IndexError>;
+    /// Makes all that was written durable. Runs long; called by a thread of its own.
+    fn flush(&self) -> Result<(), IndexError>;
+    /// Whether writes can go on: no background error, not stopped. Cheap; asked before each batch is journaled.
+    fn health(&self) -> Result<(), IndexError>;
+    /// A state that later writes do not change.
+    fn snapshot(&self) -> Box<dyn View + '_>;
+}
+
+/// Changes to rows, in key order: a value to put, or `None` to delete.
+pub type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// A view with changes laid over it: the operations of one batch see each other through it.
+pub struct Overlay<'a> {
+    base: &'a dyn View,
+    changes: Changes,
+}
+
+impl<'a> Overlay<'a> {
+    /// No changes yet.
+    pub fn new(base: &'a dyn View) -> Self {
+        Self { base, changes: Changes::new() }
+    }
+
+    /// Sets a row.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.changes.insert(key, Some(value));
+    }
+
+    /// Removes a row; it may be missing.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.changes.insert(key, None);
+    }
+
+    /// The changes, to be written.
+    pub fn into_changes(self) -> Changes {
+        self.changes
+    }
+}
+
+impl View for Overlay<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        match self.changes.get(key) {
+            Some(change) => Ok(change.clone()),
+            None => self.base.get(key),
+        }
+    }
+
+    /// Merges bounded pages of the base with the changes of the same range.
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        let mut rows = Vec::new();
+        let mut from = from.to_vec();
+        while rows.len() < limit && from.as_slice() < until {
+            let page = self.base.scan(&from, until, limit)?;
+            // A full page speaks only for keys up to its last; a short one for the whole range.
+            let end = match page.last() {
+                Some((last, _)) if page.len() >= limit => [last.as_slice(), &[0]].concat(),
+                _ => until.to_vec(),
+            };
+            let mut merged: Changes = page.into_iter().map(|(key, value)| (key, Some(value))).collect();
+            let changed = self.changes.range::<[u8], _>((
+                std::ops::Bound::Included(from.as_slice()),
+                std::ops::Bound::Excluded(end.as_slice()),
+            ));
+            merged.extend(changed.map(|(key, change)| (key.clone(), change.clone())));
+            rows.extend(merged.into_iter().filter_map(|(key, change)| Some((key, change?))));
+            from = end;
+        }
+        rows.truncate(limit);
+        Ok(rows)
+    }
+}
+
+impl fmt::Debug for Overlay<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Overlay({} changes)", self.changes.len())
+    }
+}
+
+/// The end of the range of all keys that begin with `prefix`: the next key of the same length.
+pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    // Tables begin with a byte below 255, so this is the end of no table.
+    vec![u8::MAX; 1]
+}
