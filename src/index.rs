@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fmt};
 pub mod memory;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
+pub mod schema;
 
 /// A row: key and value.
 pub type Row = (Vec<u8>, Vec<u8>);

@@ -1,1 +1,3 @@
-//! Journal.
+//! The journal.
+
+pub mod operation;

@@ -10,3 +10,4 @@ pub mod location;
 pub mod name;
 pub mod registry;
 pub mod segment;
+pub mod state;

@@ -103,6 +103,11 @@ macro_rules! shown_as_text {
                 f.write_str(&self.0)
             }
         }
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -123,7 +128,8 @@ mod tests {
         }
         let long = "a".repeat(REPOSITORY_LEN_MAX + 1);
         let bad = [
-            "", "/", "a/", "/a", "a//b", "A", "a..b", "a___b", "-a", "a-", ".", "..", "a/../b", "a._b", "a%2fb", "a b", "é", &long,
+            "", "/", "a/", "/a", "a//b", "A", "a..b", "a___b", "-a", "a-", ".", "..", "a/../b", "a._b", "a%2fb", "a b",
+            "é", &long,
         ];
         for bad in bad {
             assert!(bad.parse::<RepositoryName>().is_err(), "{bad}");
