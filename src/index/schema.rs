@@ -4,10 +4,12 @@
 //! rows are little-endian. FORMAT.md, *Index*, tells all of them. The index is derived: a change here raises
 //! [`INDEX_VERSION`], and every index of another version is rebuilt from the journal at open.
 
+use std::ops::ControlFlow;
+
 use crate::{
     codec::DecodeError,
     digest::Digest,
-    index::{IndexError, Overlay, View},
+    index::{IndexError, Overlay, View, prefix_end},
     journal::operation::{OrganisationId, RepositoryId},
 };
 
@@ -135,7 +137,8 @@ impl Table {
             Self::Organisations => &[U32("organisation")],
             Self::Repositories => &[U32("repository")],
             Self::Blobs => &[Digest("digest")],
-            Self::Links | Self::Manifests => &[U32("repository"), Digest("digest")],
+            Self::Links => &[Digest("digest"), U32("repository")],
+            Self::Manifests => &[U32("repository"), Digest("digest")],
             Self::ManifestIds => &[U64("manifest")],
             Self::Names => &[Digest("digest"), U32("repository"), U64("manifest")],
             Self::References => &[U64("manifest"), U32("page")],
@@ -263,4 +266,29 @@ pub fn expect<R: RowValue>(view: &dyn View, key: Key) -> Result<R, SchemaError> 
 pub fn put<R: RowValue>(overlay: &mut Overlay<'_>, key: Key, row: &R) {
     debug_assert_eq!(Table::of(&key.0), Some(R::TABLE));
     overlay.put(key.0, row.to_bytes());
+}
+
+/// Visits the rows whose keys begin with `prefix`, in key order and bounded pages, until the visitor breaks.
+///
+/// # Errors
+/// When the index fails, and whatever the visitor returns.
+pub fn each_row(
+    view: &dyn View,
+    prefix: &[u8],
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, SchemaError>,
+) -> Result<(), SchemaError> {
+    const PAGE: usize = 1_000;
+    let (mut from, until) = (prefix.to_vec(), prefix_end(prefix));
+    loop {
+        let rows = view.scan(&from, &until, PAGE)?;
+        for (key, value) in &rows {
+            if visit(key, value)?.is_break() {
+                return Ok(());
+            }
+        }
+        match rows.last() {
+            Some((last, _)) if rows.len() == PAGE => from = [last, &[0][..]].concat(),
+            _ => return Ok(()),
+        }
+    }
 }

@@ -8,7 +8,7 @@
 use crate::{
     codec::{DecodeError, Decoder, Encoder},
     digest::Digest,
-    location::{Location, SegmentNumber},
+    location::{Location, RecordKind, SegmentNumber},
     name::{RepositoryName, Tag},
 };
 
@@ -155,28 +155,6 @@ impl Role {
     }
 }
 
-/// What lies in a record of a segment. The numbers are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[repr(u8)]
-pub enum ContentKind {
-    /// A blob.
-    Blob = 1,
-    /// A manifest.
-    Manifest = 2,
-}
-
-impl ContentKind {
-    /// The kind of a stored code.
-    pub fn from_code(code: u8) -> Option<Self> {
-        match code {
-            1 => Some(Self::Blob),
-            2 => Some(Self::Manifest),
-            _ => None,
-        }
-    }
-}
-
 /// A record of what this machine did with its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LocalRecord {
@@ -185,7 +163,7 @@ pub enum LocalRecord {
         /// The content.
         digest: Digest,
         /// What it is.
-        kind: ContentKind,
+        kind: RecordKind,
         /// Whether the segment holds this record only.
         single: bool,
         /// Where its record begins.
@@ -245,7 +223,10 @@ impl Operation {
             }
             Self::Link { repository, digest, size, mounted_from, due_ms } => {
                 e.u8(LINK).u8(VERSION).u32(*repository).digest(digest).u64(*size);
-                e.option(*mounted_from, |e, from| drop(e.u32(from))).u64(*due_ms);
+                e.option(*mounted_from, |e, from| {
+                    e.u32(from);
+                })
+                .u64(*due_ms);
             }
             Self::Unlink { repository, digest } => {
                 e.u8(UNLINK).u8(VERSION).u32(*repository).digest(digest);
@@ -253,11 +234,17 @@ impl Operation {
             Self::Push { repository, manifest, digest, content, tags, held_until_ms } => {
                 e.u8(PUSH).u8(VERSION).u32(*repository).u64(*manifest).digest(digest);
                 e.option(content.as_deref(), encode_content);
-                e.list(tags, |e, tag| drop(e.str(tag.as_str()))).u64(*held_until_ms);
+                e.list(tags, |e, tag| {
+                    e.str(tag.as_str());
+                })
+                .u64(*held_until_ms);
             }
             Self::Untag { repository, tags, held_until_ms } => {
                 e.u8(UNTAG).u8(VERSION).u32(*repository);
-                e.list(tags, |e, tag| drop(e.str(tag.as_str()))).u64(*held_until_ms);
+                e.list(tags, |e, tag| {
+                    e.str(tag.as_str());
+                })
+                .u64(*held_until_ms);
             }
             Self::Delete { repository, manifest, digest, held_until_ms } => {
                 e.u8(DELETE).u8(VERSION).u32(*repository).u64(*manifest).digest(digest).u64(*held_until_ms);
@@ -323,8 +310,12 @@ fn version(d: &mut Decoder<'_>, field: &'static str) -> Result<(), DecodeError> 
 
 fn encode_content(e: &mut Encoder, content: &ManifestContent) {
     e.u64(content.size).str(&content.media_type);
-    e.option(content.artifact_type.as_deref(), |e, text| drop(e.str(text)));
-    e.option(content.subject, |e, digest| drop(e.digest(&digest)));
+    e.option(content.artifact_type.as_deref(), |e, text| {
+        e.str(text);
+    });
+    e.option(content.subject, |e, digest| {
+        e.digest(&digest);
+    });
     e.list(&content.references, |e, reference| encode_reference(e, reference));
 }
 
@@ -381,8 +372,8 @@ impl LocalRecord {
         let record = match kind {
             PLACED => Self::Placed {
                 digest: d.digest("digest")?,
-                kind: ContentKind::from_code(d.u8("content kind")?)
-                    .ok_or(DecodeError { field: "content kind", problem: "unknown" })?,
+                kind: RecordKind::from_code(d.u8("record kind")?)
+                    .ok_or(DecodeError { field: "record kind", problem: "unknown" })?,
                 single: d.bool("single")?,
                 location: Location { segment: SegmentNumber(d.u64("segment")?), offset: d.u64("offset")? },
                 len: d.u64("length")?,
@@ -453,7 +444,7 @@ mod tests {
         vec![
             LocalRecord::Placed {
                 digest: digest("layer"),
-                kind: ContentKind::Blob,
+                kind: RecordKind::Blob,
                 single: false,
                 location,
                 len: 5,

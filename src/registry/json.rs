@@ -17,7 +17,7 @@ pub struct JsonError(String);
 ///
 /// # Errors
 /// When it is not JSON, nests deeper than `depth_max` (at most 127) or has an object with a key twice.
-pub fn check(bytes: &[u8], depth_max: usize) -> Result<(), JsonError> {
+pub(super) fn check(bytes: &[u8], depth_max: usize) -> Result<(), JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     Checked { depth_left: depth_max }
         .deserialize(&mut deserializer)

@@ -3,14 +3,16 @@
 //! Deterministic: the same operations give the same rows on every machine and at every replay. It reads only rows and the
 //! operation itself, and refuses nothing; an error here is a failing or damaged index.
 
+use std::ops::ControlFlow;
+
 use crate::{
     digest::Digest,
     index::{
-        Overlay, View, prefix_end,
+        Overlay,
         schema::{
             self, Applied, BlobRow, HistoryRow, LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow, NameRow,
             OrganisationNameRow, OrganisationRow, REFERENCES_PER_ROW, ReferencesRow, ReferrerRow, RepositoryNameRow,
-            RepositoryRow, SchemaError, SegmentRow, TagRow, UploadRow, key,
+            RepositoryRow, RowValue, SchemaError, SegmentRow, TagRow, UploadRow, key,
         },
     },
     journal::operation::{
@@ -209,21 +211,12 @@ fn parent_changed(overlay: &mut Overlay<'_>, repository: RepositoryId, child: &D
 
 /// Manifests that name a child which comes after them (sparse indexes). Bounded pages; almost always empty.
 fn count_parents(overlay: &Overlay<'_>, repository: RepositoryId, child: &Digest) -> Result<u32, SchemaError> {
-    const PAGE: usize = 1_000;
-    let prefix = key::names(child, repository).bytes();
-    let (mut from, until) = (prefix.clone(), prefix_end(&prefix));
     let mut parents = 0_u32;
-    loop {
-        let rows = overlay.scan(&from, &until, PAGE)?;
-        for (_, value) in &rows {
-            let row = <NameRow as schema::RowValue>::from_bytes(value)?;
-            parents += u32::from(row.roles & roles_of(false) != 0);
-        }
-        match rows.last() {
-            Some((last, _)) if rows.len() == PAGE => from = [last, &[0][..]].concat(),
-            _ => return Ok(parents),
-        }
-    }
+    schema::each_row(overlay, &key::names(child, repository).bytes(), |_, value| {
+        parents += u32::from(NameRow::from_bytes(value)?.roles & roles_of(false) != 0);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(parents)
 }
 
 /// A push makes a manifest present again; by digest, and with nothing that reaches it, it lives by itself.

@@ -3,12 +3,14 @@
 //! All that a request depends on is checked here, in the step whose records are journaled next: between this check and
 //! its effect nothing else happens. What is decided is carried by the operation; `apply` decides nothing.
 
+use std::ops::ControlFlow;
+
 use crate::{
     digest::Digest,
     index::{
         Overlay, View, prefix_end,
         schema::{
-            self, Applied, BlobRow, LinkRow, ManifestRow, NameRow, RepositoryNameRow, RowValue, SchemaError, TagRow,
+            self, Applied, BlobRow, LinkRow, ManifestIdRow, ManifestRow, NameRow, RepositoryNameRow, RowValue, SchemaError, TagRow,
             key,
         },
     },
@@ -266,28 +268,22 @@ fn stored_size(
     }
 }
 
-/// A present manifest that names the digest as a blob. Reads at most a page beyond the deleted ones.
+/// A present manifest that names the digest as a blob. Reads past deleted ones in pages.
 fn present_namer(view: &dyn View, repository: RepositoryId, digest: &Digest) -> Result<Option<Digest>, SchemaError> {
-    const PAGE: usize = 100;
     let prefix = key::names(digest, repository).bytes();
-    let (mut from, until) = (prefix.clone(), prefix_end(&prefix));
-    loop {
-        let rows = view.scan(&from, &until, PAGE)?;
-        for (name, value) in &rows {
-            let roles = NameRow::from_bytes(value)?.roles;
-            if roles & !(1 << Role::Child as u8) == 0 {
-                continue;
-            }
-            let id = name[prefix.len()..].try_into().map_err(|_| SchemaError::Missing { table: "names" })?;
-            let row: schema::ManifestIdRow = schema::expect(view, key::manifest_id(u64::from_be_bytes(id)))?;
-            let manifest: ManifestRow = schema::expect(view, key::manifest(repository, &row.digest))?;
-            if !manifest.deleted {
-                return Ok(Some(row.digest));
-            }
+    let mut namer = None;
+    schema::each_row(view, &prefix, |name, value| {
+        if NameRow::from_bytes(value)?.roles & !(1 << Role::Child as u8) == 0 {
+            return Ok(ControlFlow::Continue(()));
         }
-        match rows.last() {
-            Some((last, _)) if rows.len() == PAGE => from = [last, &[0][..]].concat(),
-            _ => return Ok(None),
+        let id = name[prefix.len()..].try_into().map_err(|_| SchemaError::Missing { table: "names" })?;
+        let row: ManifestIdRow = schema::expect(view, key::manifest_id(u64::from_be_bytes(id)))?;
+        let manifest: ManifestRow = schema::expect(view, key::manifest(repository, &row.digest))?;
+        if manifest.deleted {
+            return Ok(ControlFlow::Continue(()));
         }
-    }
+        namer = Some(row.digest);
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(namer)
 }

@@ -3,7 +3,7 @@
 //! A line is the table's name, the key's parts as `name=value`, and the row as JSON. Two stores with the same lines have the
 //! same state, places included.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, ops::ControlFlow};
 
 use data_encoding::HEXLOWER;
 
@@ -11,9 +11,9 @@ use crate::{
     codec::{DecodeError, Decoder},
     digest::Digest,
     index::{
-        View, prefix_end,
+        View,
         schema::{
-            Applied, BlobRow, CountRow, DueRow, HistoryRow, KeyPart, LinkRow, ManifestCountRow, ManifestIdRow,
+            self, Applied, BlobRow, CountRow, DueRow, HistoryRow, KeyPart, LinkRow, ManifestCountRow, ManifestIdRow,
             ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ReferencesRow, ReferrerRow,
             RepositoryNameRow, RepositoryRow, RowValue, SchemaError, SegmentRow, Table, TagRow, UploadRow, UsageRow,
         },
@@ -25,22 +25,12 @@ use crate::{
 /// # Errors
 /// When the index fails or a row does not decode.
 pub fn dump(view: &dyn View, line: &mut dyn FnMut(&str)) -> Result<(), SchemaError> {
-    const PAGE: usize = 1_000;
-    for table in Table::ALL {
-        let prefix = [table as u8];
-        let (mut from, until) = (prefix.to_vec(), prefix_end(&prefix));
-        loop {
-            let rows = view.scan(&from, &until, PAGE)?;
-            for (key, value) in &rows {
-                line(&show(table, key, value)?);
-            }
-            match rows.last() {
-                Some((last, _)) if rows.len() == PAGE => from = [last, &[0][..]].concat(),
-                _ => break,
-            }
-        }
-    }
-    Ok(())
+    Table::ALL.into_iter().try_for_each(|table| {
+        schema::each_row(view, &[table as u8], |key, value| {
+            line(&show(table, key, value)?);
+            Ok(ControlFlow::Continue(()))
+        })
+    })
 }
 
 fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, SchemaError> {

@@ -3,8 +3,8 @@
 use crate::{
     digest::Digest,
     index::schema::SchemaError,
-    journal::operation::{ContentKind, LocalRecord, ManifestContent, SessionId},
-    location::{Location, SegmentNumber},
+    journal::operation::{LocalRecord, ManifestContent, SessionId},
+    location::{Location, RecordKind, SegmentNumber},
     name::{RepositoryName, Tag},
 };
 
@@ -15,7 +15,7 @@ pub const TAGS_PER_STEP: usize = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placement {
     /// Blob or manifest.
-    pub kind: ContentKind,
+    pub kind: RecordKind,
     /// Whether the segment holds this record only.
     pub single: bool,
     /// Where the record begins.

@@ -32,9 +32,13 @@ pub fn repository(id: RepositoryId) -> Key {
 pub fn blob(digest: &Digest) -> Key {
     Key::of(Table::Blobs).digest(digest)
 }
+/// The prefix of the [`super::LinkRow`]s of a digest.
+pub fn links(digest: &Digest) -> Key {
+    Key::of(Table::Links).digest(digest)
+}
 /// Of [`super::LinkRow`].
 pub fn link(repository: RepositoryId, digest: &Digest) -> Key {
-    Key::of(Table::Links).u32(repository).digest(digest)
+    links(digest).u32(repository)
 }
 /// Of [`super::ManifestRow`].
 pub fn manifest(repository: RepositoryId, digest: &Digest) -> Key {

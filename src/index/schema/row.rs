@@ -5,9 +5,9 @@ use crate::{
     digest::Digest,
     index::schema::{SchemaError, Table},
     journal::operation::{
-        ContentKind, ManifestId, NamedReference, OrganisationId, RepositoryId, decode_reference, encode_reference,
+        ManifestId, NamedReference, OrganisationId, RepositoryId, decode_reference, encode_reference,
     },
-    location::{Location, SegmentNumber},
+    location::{Location, RecordKind, SegmentNumber},
     name::RepositoryName,
 };
 
@@ -63,9 +63,9 @@ macro_rules! row {
     };
     (@put $e:ident, $v:expr, text) => { $e.str($v.as_str()) };
     (@put $e:ident, $v:expr, digest) => { $e.digest(&$v) };
-    (@put $e:ident, $v:expr, optional_digest) => { $e.option($v, |e, digest| drop(e.digest(&digest))) };
-    (@put $e:ident, $v:expr, optional_text) => { $e.option($v.as_deref(), |e, text| drop(e.str(text))) };
-    (@put $e:ident, $v:expr, content_kind) => { $e.u8($v as u8) };
+    (@put $e:ident, $v:expr, optional_digest) => { $e.option($v, |e, digest| { e.digest(&digest); }) };
+    (@put $e:ident, $v:expr, optional_text) => { $e.option($v.as_deref(), |e, text| { e.str(text); }) };
+    (@put $e:ident, $v:expr, record_kind) => { $e.u8($v as u8) };
     (@put $e:ident, $v:expr, location) => { $e.u64($v.segment.0).u64($v.offset) };
     (@put $e:ident, $v:expr, segment) => { $e.u64($v.0) };
     (@put $e:ident, $v:expr, references) => { $e.list(&$v, encode_reference) };
@@ -74,8 +74,8 @@ macro_rules! row {
     (@get $d:ident, text, $field:expr) => { $d.parsed($field)? };
     (@get $d:ident, optional_digest, $field:expr) => { $d.option($field, |d| d.digest($field))? };
     (@get $d:ident, optional_text, $field:expr) => { $d.option($field, |d| d.str($field).map(str::to_owned))? };
-    (@get $d:ident, content_kind, $field:expr) => {
-        ContentKind::from_code($d.u8($field)?).ok_or(DecodeError { field: $field, problem: "unknown" })?
+    (@get $d:ident, record_kind, $field:expr) => {
+        RecordKind::from_code($d.u8($field)?).ok_or(DecodeError { field: $field, problem: "unknown" })?
     };
     (@get $d:ident, location, $field:expr) => {
         Location { segment: SegmentNumber($d.u64($field)?), offset: $d.u64($field)? }
@@ -158,7 +158,7 @@ row! {
     /// digest → where its bytes lie
     BlobRow in Blobs {
         /// Blob or manifest.
-        kind: content_kind ContentKind,
+        kind: record_kind RecordKind,
         /// Length in bytes.
         size: u64 u64,
         /// Its record.
@@ -169,7 +169,7 @@ row! {
 }
 
 row! {
-    /// repository, digest → the right to serve it
+    /// digest, repository → the right to serve it
     LinkRow in Links {
         /// Length of the blob in bytes.
         size: u64 u64,
