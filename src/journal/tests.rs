@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::disk::{
-    Disk, DiskFile,
+    Disk,
     sim::{Call, Failure, SimDisk},
 };
 
