@@ -69,7 +69,7 @@ pub struct StoreOptions {
     pub queue_max: usize,
     /// Bytes of RocksDB's block cache.
     pub index_cache_bytes: usize,
-    /// Bytes of each of RocksDB's memtables.
+    /// Bytes of rows that RocksDB holds in memory before they are on disk.
     pub index_memtable_bytes: usize,
     /// How long content that no manifest names is kept after its last upload, in milliseconds.
     pub grace_ms: u64,
@@ -87,7 +87,7 @@ impl Default for StoreOptions {
             journal_file_bytes_max: 64 << 20,
             queue_max: 4_096,
             index_cache_bytes: 64 << 20,
-            index_memtable_bytes: 32 << 20,
+            index_memtable_bytes: 96 << 20,
             grace_ms: 24 * 60 * 60 * 1_000,
         }
     }
@@ -250,7 +250,7 @@ impl Store {
             .map_err(|error| OpenError::io(format!("open directory {}", directory.display()), error))?;
         let path = directory.join(open::INDEX_DIRECTORY);
         let rocks = RocksOptions {
-            block_cache_bytes: options.index_cache_bytes,
+            cache_bytes: options.index_cache_bytes,
             memtable_bytes: options.index_memtable_bytes,
             ..RocksOptions::default()
         };
