@@ -5,8 +5,9 @@
 //! whether that worked; only [`Index::flush`] tells. No merge operators and no range deletions: a row is put or deleted.
 //!
 //! It refuses to hand out what fails a checksum, and to call damage "absent": a missing file, a bad block and a broken
-//! manifest are [`IndexError::Corrupt`]. One case it cannot see: when `CURRENT` is gone, RocksDB begins an empty index in
-//! the same place; the store knows that by the missing meta row.
+//! manifest are [`IndexError::Corrupt`]. Two things it cannot see, and the store can by its meta row: an index that was
+//! lost whole, which opens with no rows, and one that lost the end of its manifest, which opens as it was at an earlier
+//! flush.
 
 use std::{
     fmt,
