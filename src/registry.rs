@@ -389,9 +389,7 @@ impl Registry {
     pub fn delete_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<(), RegistryError> {
         let (name, window_ms) = (repository.clone(), self.window_ms());
         let (request, shown) = match reference {
-            Reference::Tag(tag) => {
-                (Request::Untag { repository: name, tag: tag.clone(), window_ms }, tag.to_string())
-            }
+            Reference::Tag(tag) => (Request::Untag { repository: name, tag: tag.clone(), window_ms }, tag.to_string()),
             Reference::Digest(digest) => {
                 (Request::Delete { repository: name, digest: *digest, window_ms }, digest.to_string())
             }

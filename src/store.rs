@@ -173,8 +173,10 @@ impl From<SegmentError> for StoreError {
         match error {
             SegmentError::Full { .. } => Self::Full(text),
             SegmentError::Poisoned { .. } => Self::Unavailable(text),
-            SegmentError::Corrupt(_) | SegmentError::Missing { .. } | SegmentError::Version { .. } => Self::Corrupt(text),
-            SegmentError::TooLarge { .. } | SegmentError::Io { .. } => Self::Failed(text),
+            SegmentError::Corrupt(_) | SegmentError::Missing { .. } | SegmentError::Version { .. } => {
+                Self::Corrupt(text)
+            }
+            SegmentError::Io { .. } => Self::Failed(text),
         }
     }
 }
@@ -270,8 +272,7 @@ impl Store {
         let opened = open::open(disk, options, index)?;
         let shared = Arc::new(opened.shared);
         let flusher = flush::Flusher::start(Arc::clone(&shared));
-        let committer =
-            commit::Committer::start(Arc::clone(&shared), opened.journal, opened.applied, flusher.waker());
+        let committer = commit::Committer::start(Arc::clone(&shared), opened.journal, opened.applied, flusher.waker());
         Ok(Self { shared, committer, flusher, recovery: opened.recovery })
     }
 
@@ -327,11 +328,7 @@ impl Store {
     ///
     /// # Errors
     /// When its segment cannot be read.
-    pub fn resume_upload(
-        &self,
-        segment: SegmentNumber,
-        bytes: u64,
-    ) -> Result<Upload, StoreError> {
+    pub fn resume_upload(&self, segment: SegmentNumber, bytes: u64) -> Result<Upload, StoreError> {
         Upload::resume(Arc::clone(&self.shared), segment, bytes)
     }
 

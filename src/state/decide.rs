@@ -10,8 +10,8 @@ use crate::{
     index::{
         Overlay, View, prefix_end,
         schema::{
-            self, Applied, BlobRow, LinkRow, ManifestIdRow, ManifestRow, NameRow, RepositoryNameRow, RowValue, SchemaError, TagRow,
-            key,
+            self, Applied, BlobRow, LinkRow, ManifestIdRow, ManifestRow, NameRow, RepositoryNameRow, RowValue,
+            SchemaError, TagRow, key,
         },
     },
     journal::operation::{LocalRecord, NamedReference, Operation, Record, RepositoryId, Role},

@@ -15,7 +15,10 @@ use std::{
 
 use crate::{
     index::schema::{self, Applied, key},
-    journal::{Journal, JournalError, RawRecord, RecordClass, operation::Record},
+    journal::{
+        Journal, JournalError, RawRecord, RecordClass,
+        operation::{LocalRecord, Record},
+    },
     segment::SealedSegment,
     state::{
         decide::Batch,
@@ -58,7 +61,8 @@ impl Committer {
     pub(super) fn submit(&self, request: Request, reply: Reply) {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let job = Job { request, reply };
-        let closed = || StoreError::Unavailable("the store is closed, or its committer has ended; restart orlop".into());
+        let closed =
+            || StoreError::Unavailable("the store is closed, or its committer has ended; restart orlop".into());
         let (job, error) = match queue {
             None => (job, closed()),
             Some(queue) => match queue.try_send(job) {
@@ -135,7 +139,10 @@ impl Work {
         if let Err(error) = self.shared.index.health() {
             return Some(StoreError::Unavailable(error.to_string()));
         }
-        let sealed = self.sealed.iter().try_for_each(|sealed| batch.local(sealed.record()));
+        let sealed = self
+            .sealed
+            .iter()
+            .try_for_each(|sealed| batch.local(LocalRecord::Sealed { segment: sealed.number, len: sealed.len }));
         sealed.err().map(|error| self.index_failed(&error))
     }
 

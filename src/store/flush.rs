@@ -68,7 +68,11 @@ fn flush(shared: &Shared) {
         Ok(()) => {
             // What came during the flush may or may not be in it; it counts for the next one.
             shared.unflushed.fetch_sub(unflushed, Ordering::Relaxed);
-            tracing::debug!(journal_bytes = unflushed, duration_ms = began.elapsed().as_millis() as u64, "index flushed");
+            tracing::debug!(
+                journal_bytes = unflushed,
+                duration_ms = began.elapsed().as_millis() as u64,
+                "index flushed"
+            );
         }
         Err(error) => tracing::error!(%error, "the index was not flushed; a start will replay more"),
     }

@@ -47,7 +47,7 @@ pub(super) fn read(disk: &dyn Disk) -> Result<Option<Format>, OpenError> {
 pub(super) fn create(disk: &dyn Disk, now_ms: u64) -> Result<Format, OpenError> {
     let mut store = [0; 16];
     getrandom::fill(&mut store)
-        .map_err(|error| OpenError::io("draw a store id".to_owned(), std::io::Error::other(error)))?;
+        .map_err(|error| OpenError::io("draw a store id".to_owned(), std::io::Error::other(error.to_string())))?;
     let format = Format { store };
     let write = || {
         match disk.remove(NEW_PATH) {

@@ -15,7 +15,7 @@ use crate::{
     codec::DecodeError,
     disk::Disk,
     index::{
-        Index, IndexError, Overlay, View,
+        Index, IndexError, Overlay,
         schema::{self, Applied, INDEX_VERSION, RowValue, SchemaError, SegmentRow, Table, UploadRow, key},
     },
     journal::{
@@ -30,6 +30,7 @@ use crate::{
 use super::{OpenError, Shared, StoreOptions, format, mark};
 
 /// The directory of RocksDB, below the disk's root.
+#[cfg(feature = "rocksdb")]
 pub(super) const INDEX_DIRECTORY: &str = "index";
 
 /// How an index is to be opened.
@@ -153,7 +154,11 @@ fn stand(open_index: OpenIndex<'_>, empty: &Applied) -> Result<(Box<dyn Index>, 
     let applied: Option<Applied> = schema::get(&*index, key::applied()).map_err(|error| error.to_string())?;
     let Some(applied) = applied else {
         let rows = index.scan(&[], &[u8::MAX], 1).map_err(|error| error.to_string())?;
-        return if rows.is_empty() { Ok((index, empty.clone())) } else { Err("it has no mark of its place".to_owned()) };
+        return if rows.is_empty() {
+            Ok((index, empty.clone()))
+        } else {
+            Err("it has no mark of its place".to_owned())
+        };
     };
     if applied.version != INDEX_VERSION {
         return Err(format!("it has index version {}, this orlop writes {INDEX_VERSION}", applied.version));

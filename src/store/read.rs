@@ -4,7 +4,10 @@
 //! the content damaged: it may have been moved or replaced in between. What is damaged is remembered, so that the next
 //! upload of the same content replaces it.
 
-use std::{fmt, sync::{Arc, Mutex, PoisonError}};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 

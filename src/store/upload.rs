@@ -7,10 +7,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use crate::{
     digest::{Algorithm, Digest, Hasher},
-    index::{
-        View,
-        schema::{self, BlobRow, key},
-    },
+    index::schema::{self, BlobRow, key},
     location::{RecordKind, SegmentNumber},
     segment::{Appended, SingleWriter},
     state::request::{Content, Outcome, Placement},
@@ -95,15 +92,16 @@ impl Upload {
         }
         match &mut self.bytes {
             Bytes::Single(single) => single.write(bytes)?,
-            Bytes::Buffered(buffer) if buffer.take(bytes) => {}
             Bytes::Buffered(buffer) => {
-                let mut single = self.shared.segments.create_single()?;
-                let written = single.write(&buffer.bytes).and_then(|()| single.write(bytes));
-                if let Err(error) = written {
-                    discard(single);
-                    return Err(error.into());
+                if !buffer.take(bytes) {
+                    let mut single = self.shared.segments.create_single()?;
+                    let written = single.write(&buffer.bytes).and_then(|()| single.write(bytes));
+                    if let Err(error) = written {
+                        discard(single);
+                        return Err(error.into());
+                    }
+                    self.bytes = Bytes::Single(single);
                 }
-                self.bytes = Bytes::Single(single);
             }
         }
         self.hasher.update(bytes);
@@ -205,8 +203,7 @@ pub(super) fn commit_bytes(
     if (stored || kind == RecordKind::Manifest) && commit(content)? != Outcome::ContentNeeded {
         return Ok(());
     }
-    let appended =
-        shared.segments.append(kind, &digest, bytes).inspect_err(|error| poison_on(shared, error))?;
+    let appended = shared.segments.append(kind, &digest, bytes).inspect_err(|error| poison_on(shared, error))?;
     content.placement = Some(placement(kind, false, appended));
     commit(content)?;
     if replaces_damaged {
