@@ -33,7 +33,8 @@ mod space;
 mod tests;
 
 pub use error::{Damage, SegmentError};
-pub use format::{RecordKind, SegmentKind};
+pub use crate::location::RecordKind;
+pub use format::SegmentKind;
 pub use reader::RecordReader;
 pub use recovery::{CutSegment, DamagedSegment, OpenReport};
 pub use single::SingleWriter;

@@ -6,7 +6,7 @@
 use crate::{
     codec::{DecodeError, Decoder, Encoder},
     digest::{Algorithm, Digest, HASH_LEN_MAX},
-    location::SegmentNumber,
+    location::{RecordKind, SegmentNumber},
 };
 
 use super::error::{Fault, SegmentError};
@@ -49,27 +49,6 @@ impl SegmentKind {
         match code {
             1 => Some(Self::Shared),
             2 => Some(Self::Single),
-            _ => None,
-        }
-    }
-}
-
-/// What a record holds. The number is its code in the record header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum RecordKind {
-    /// A blob.
-    Blob = 1,
-    /// A manifest.
-    Manifest = 2,
-}
-
-impl RecordKind {
-    /// The kind of a stored code.
-    pub fn from_code(code: u8) -> Option<Self> {
-        match code {
-            1 => Some(Self::Blob),
-            2 => Some(Self::Manifest),
             _ => None,
         }
     }
