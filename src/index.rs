@@ -60,6 +60,35 @@ pub trait Index: View + Send + Sync + fmt::Debug {
     fn snapshot(&self) -> Box<dyn View + '_>;
 }
 
+impl<T: View + ?Sized> View for std::sync::Arc<T> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        (**self).get(key)
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        (**self).scan(from, until, limit)
+    }
+}
+
+/// An index that a test keeps a hand on.
+impl<T: Index + ?Sized> Index for std::sync::Arc<T> {
+    fn write(&self, changes: &Changes) -> Result<(), IndexError> {
+        (**self).write(changes)
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
+        (**self).flush()
+    }
+
+    fn health(&self) -> Result<(), IndexError> {
+        (**self).health()
+    }
+
+    fn snapshot(&self) -> Box<dyn View + '_> {
+        (**self).snapshot()
+    }
+}
+
 /// Changes to rows, in key order: a value to put, or `None` to delete.
 pub type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 

@@ -32,8 +32,8 @@ mod space;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Damage, SegmentError};
 pub use crate::location::RecordKind;
+pub use error::{Damage, SegmentError};
 pub use format::SegmentKind;
 pub use reader::RecordReader;
 pub use recovery::{CutSegment, DamagedSegment, OpenReport};

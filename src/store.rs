@@ -229,9 +229,17 @@ impl Shared {
 
     /// Ends all writes. The first reason stays.
     fn poison(&self, reason: String) {
-        tracing::error!(reason, "the store takes no more writes; reads go on");
-        // A second reason follows from the first, which says more.
-        let _ = self.poison.set(reason);
+        if self.poison.set(reason.clone()).is_ok() {
+            tracing::error!(reason, "the store takes no more writes; reads go on");
+        }
+    }
+
+    /// What a failed call on segments means for the store: a failed sync is the end of all writes.
+    fn segment_failed(&self, error: SegmentError) -> StoreError {
+        if error.is_poisoned() {
+            self.poison(error.to_string());
+        }
+        error.into()
     }
 
     fn damaged(&self) -> MutexGuard<'_, HashSet<Digest>> {

@@ -157,10 +157,7 @@ impl Work {
         if batch.records.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.shared.segments.sync() {
-            self.shared.poison(error.to_string());
-            return Err(error.into());
-        }
+        self.shared.segments.sync().map_err(|error| self.shared.segment_failed(error))?;
         let records: Vec<RawRecord> = batch.records.iter().map(raw).collect();
         let appended = self.journal.append(batch.time_ms(), &records).map_err(|error| self.journal_failed(&error))?;
         batch.applied.chain = appended.chain.0;

@@ -89,6 +89,9 @@ fn parse(bytes: &[u8]) -> Result<Format, String> {
     if format!("{:08x}", crc32fast::hash(covered.as_bytes())) != crc {
         return Err("its FORMAT file is damaged: the checksum does not hold".to_owned());
     }
+    if lines.next().is_some() || !text.ends_with('\n') {
+        return Err("its FORMAT file is damaged: it does not end after its fourth line".to_owned());
+    }
     let store = HEXLOWER.decode(store.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
     Ok(Format { store: store.ok_or("its FORMAT file is damaged: the store id is not 32 hexadecimal digits")? })
 }
@@ -100,7 +103,7 @@ mod tests {
     #[test]
     fn text_of_version_1_is_pinned() {
         let text = text(&Format { store: [0xab; 16] }, 1_792_574_400_123);
-        let lines = "orlop 1\nstore abababababababababababababababab\ncreated 2026-10-21T08:00:00.123Z\n";
+        let lines = "orlop 1\nstore abababababababababababababababab\ncreated 2026-10-21T09:20:00.123Z\n";
         assert_eq!(text, format!("{lines}crc32 {:08x}\n", crc32fast::hash(lines.as_bytes())));
         assert_eq!(parse(text.as_bytes()), Ok(Format { store: [0xab; 16] }));
     }

@@ -1,1 +1,252 @@
-//! The store over the disk and index that forget.
+//! The store over a disk and an index that forget what was not synced.
+
+use std::sync::{Arc, Mutex};
+
+use crate::{
+    digest::{Algorithm, Digest},
+    disk::{
+        Disk,
+        sim::{Call, Failure, SimDisk},
+    },
+    index::{Index, memory::MemoryIndex},
+    name::RepositoryName,
+};
+
+use super::{IndexStart, OpenError, Store, StoreError, StoreOptions};
+
+/// A disk, the index on it, and the store that was last opened there.
+struct Machine {
+    disk: SimDisk,
+    index: Mutex<Arc<MemoryIndex>>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { disk: SimDisk::new(), index: Mutex::default() }
+    }
+
+    fn options() -> StoreOptions {
+        StoreOptions {
+            large_blob_bytes: 10_000,
+            buffered_bytes_max: 100_000,
+            shared_segment_bytes_max: 50_000,
+            reserve_bytes: 0,
+            ..StoreOptions::default()
+        }
+    }
+
+    fn open(&self) -> Result<Store, OpenError> {
+        Store::open_on(Arc::new(self.disk.clone()), Self::options(), &|start| {
+            let mut index = self.index.lock().unwrap();
+            if start == IndexStart::Empty {
+                *index = Arc::default();
+            }
+            Ok(Box::new(Arc::clone(&*index)))
+        })
+    }
+
+    fn lose_index(&self) {
+        *self.index.lock().unwrap() = Arc::default();
+    }
+
+    /// Cuts the power: the disk keeps what was durable and some of the rest, the index what was flushed.
+    fn crash(&mut self, seed: u64) {
+        self.disk = self.disk.crash(seed);
+        let mut index = self.index.lock().unwrap();
+        *index = Arc::new(index.crashed());
+    }
+}
+
+fn repository() -> RepositoryName {
+    "team/app".parse().unwrap()
+}
+
+fn bytes(seed: u64, len: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| random.u8(..)).take(len).collect()
+}
+
+fn put(store: &Store, content: &[u8]) -> Result<Digest, StoreError> {
+    store.put(&repository(), Algorithm::Sha256, content)
+}
+
+fn put_many(store: &Store, seeds: std::ops::Range<u64>, len: impl Fn(u64) -> usize) {
+    for seed in seeds {
+        put(store, &bytes(seed, len(seed))).unwrap();
+    }
+}
+
+fn check(store: &Store, content: &[u8]) {
+    let stored = store.content(&Digest::of(Algorithm::Sha256, content)).unwrap().expect("it was acknowledged");
+    assert_eq!(stored.read_all().unwrap(), content);
+}
+
+fn dump(store: &Store) -> Vec<String> {
+    let mut lines = Vec::new();
+    store.dump(&mut |line| lines.push(line.to_owned())).unwrap();
+    lines
+}
+
+#[test]
+fn what_was_put_is_there_after_reopen_and_after_power_cut() {
+    let contents: Vec<Vec<u8>> = [0, 1, 9_999, 10_000, 10_001, 200_000].map(|len| bytes(len as u64, len)).into();
+    for seed in 0..50 {
+        let mut machine = Machine::new();
+        let store = machine.open().unwrap();
+        for content in &contents {
+            put(&store, content).unwrap();
+        }
+        drop(store);
+        machine.crash(seed);
+        let store = machine.open().unwrap();
+        contents.iter().for_each(|content| check(&store, content));
+        let (before, _) = (dump(&store), store.close().unwrap());
+        let store = machine.open().unwrap();
+        assert_eq!(store.recovery().replayed_records, 0, "a clean close leaves nothing to replay");
+        assert_eq!(dump(&store), before);
+    }
+}
+
+#[test]
+fn a_lost_or_stale_index_comes_back_the_same() {
+    let machine = Machine::new();
+    let store = machine.open().unwrap();
+    put_many(&store, 0..20, |seed| 500 * seed as usize);
+    store.close().unwrap();
+    let stale = machine.index.lock().unwrap().crashed();
+    let store = machine.open().unwrap();
+    put_many(&store, 20..40, |seed| 500 * seed as usize);
+    let before = dump(&store);
+    store.close().unwrap();
+
+    *machine.index.lock().unwrap() = Arc::new(stale);
+    let store = machine.open().unwrap();
+    assert!(store.recovery().rebuilt.is_none(), "a stale index is brought up to date");
+    assert_eq!(dump(&store), before);
+    drop(store);
+
+    machine.lose_index();
+    let store = machine.open().unwrap();
+    assert_eq!(dump(&store), before);
+    drop(store);
+
+    let foreign = Machine::new();
+    let store = foreign.open().unwrap();
+    put_many(&store, 0..60, |_| 10);
+    store.close().unwrap();
+    *machine.index.lock().unwrap() = Arc::clone(&foreign.index.lock().unwrap());
+    let store = machine.open().unwrap();
+    assert!(store.recovery().rebuilt.as_deref().unwrap().contains("another store"));
+    assert_eq!(dump(&store), before);
+}
+
+/// Whatever sync fails, and wherever: nothing that was acknowledged is lost, nothing more is acknowledged, reads go on.
+#[test]
+fn a_failed_sync_ends_writes_and_loses_nothing() {
+    for nth in 1..40 {
+        let mut machine = Machine::new();
+        let store = machine.open().unwrap();
+        put(&store, b"first").unwrap();
+        machine.disk.fail(Call::SyncData, nth, Failure::Io);
+        let mut acknowledged = vec![b"first".to_vec()];
+        let mut failed = false;
+        for seed in 0..30 {
+            let content = bytes(seed, 900 * seed as usize);
+            match put(&store, &content) {
+                Ok(_) => {
+                    assert!(!failed, "an acknowledgement after a failed sync (the {nth}th)");
+                    acknowledged.push(content);
+                }
+                Err(StoreError::Unavailable(_)) => failed = true,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(failed, store.poisoned().is_some());
+        check(&store, b"first");
+        drop(store);
+        let store = machine.open().unwrap();
+        put(&store, b"after the restart").unwrap();
+        acknowledged.push(b"after the restart".to_vec());
+        drop(store);
+        machine.crash(nth);
+        let store = machine.open().unwrap();
+        acknowledged.iter().for_each(|content| check(&store, content));
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_uploads_and_serves_reads() {
+    let machine = Machine::new();
+    let store = machine.open().unwrap();
+    put(&store, b"before").unwrap();
+    machine.disk.set_capacity(Some(0));
+    for len in [10, 50_000] {
+        assert!(matches!(put(&store, &bytes(1, len)), Err(StoreError::Full(_))), "{len}");
+    }
+    check(&store, b"before");
+    machine.disk.set_capacity(None);
+    put(&store, &bytes(1, 50_000)).unwrap();
+    check(&store, &bytes(1, 50_000));
+}
+
+#[test]
+fn identical_uploads_at_once_keep_one_copy() {
+    for len in [4_000, 40_000] {
+        let machine = Machine::new();
+        let store = machine.open().unwrap();
+        let content = bytes(7, len);
+        std::thread::scope(|scope| {
+            (0..16).for_each(|_| drop(scope.spawn(|| put(&store, &content).unwrap())));
+        });
+        check(&store, &content);
+        let records: Vec<_> = dump(&store).into_iter().filter(|line| line.starts_with("segments ")).collect();
+        let live = records.iter().filter(|line| line.contains("\"live_records\":1")).count();
+        assert_eq!((live, records.len()), (1, 1), "{records:?}");
+    }
+}
+
+#[test]
+fn damage_is_told_and_healed_by_the_next_upload() {
+    for len in [500, 40_000] {
+        let machine = Machine::new();
+        let store = machine.open().unwrap();
+        let content = bytes(3, len);
+        let digest = put(&store, &content).unwrap();
+        let directory = &machine.disk.list("segments").unwrap()[0].name;
+        let name = &machine.disk.list(&format!("segments/{directory}")).unwrap()[0].name;
+        let file = machine.disk.open(&format!("segments/{directory}/{name}")).unwrap();
+        let mut segment = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut segment, 0).unwrap();
+        let at = segment.windows(100).position(|window| window == &content[100..200]).unwrap();
+        file.write_all_at(&[!content[100]], at as u64).unwrap();
+        let read = store.content(&digest).and_then(|stored| stored.unwrap().read_all());
+        assert!(matches!(read, Err(StoreError::Corrupt(_))), "{read:?}");
+        put(&store, &content).unwrap();
+        check(&store, &content);
+    }
+}
+
+#[test]
+fn a_second_opener_and_a_foreign_directory_are_refused_by_name() {
+    let machine = Machine::new();
+    let store = machine.open().unwrap();
+    assert!(matches!(machine.open(), Err(OpenError::InUse(_))));
+    drop(store);
+    let other = Machine::new();
+    other.disk.create("photo.jpg").unwrap();
+    let error = other.open().unwrap_err().to_string();
+    assert!(error.contains("photo.jpg") && error.contains("not an orlop data directory"), "{error}");
+}
+
+#[test]
+fn a_journal_that_was_taken_away_is_not_taken_for_a_new_store() {
+    let machine = Machine::new();
+    let store = machine.open().unwrap();
+    put(&store, b"content").unwrap();
+    store.close().unwrap();
+    machine.disk.remove_dir_all("journal").unwrap();
+    machine.lose_index();
+    let error = machine.open().unwrap_err().to_string();
+    assert!(error.contains("no journal"), "{error}");
+    machine.index.lock().unwrap().flush().unwrap();
+}

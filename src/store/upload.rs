@@ -91,14 +91,15 @@ impl Upload {
             return Err(poisoned);
         }
         match &mut self.bytes {
-            Bytes::Single(single) => single.write(bytes)?,
+            Bytes::Single(single) => single.write(bytes).map_err(|error| self.shared.segment_failed(error))?,
             Bytes::Buffered(buffer) => {
                 if !buffer.take(bytes) {
-                    let mut single = self.shared.segments.create_single()?;
+                    let single = self.shared.segments.create_single();
+                    let mut single = single.map_err(|error| self.shared.segment_failed(error))?;
                     let written = single.write(&buffer.bytes).and_then(|()| single.write(bytes));
                     if let Err(error) = written {
                         discard(single);
-                        return Err(error.into());
+                        return Err(self.shared.segment_failed(error));
                     }
                     self.bytes = Bytes::Single(single);
                 }
@@ -116,7 +117,7 @@ impl Upload {
         match &self.bytes {
             Bytes::Buffered(_) => Ok(None),
             Bytes::Single(single) => {
-                single.sync().inspect_err(|error| self.shared.poison(error.to_string()))?;
+                single.sync().map_err(|error| self.shared.segment_failed(error))?;
                 Ok(Some(single.number()))
             }
         }
@@ -172,7 +173,7 @@ impl Upload {
             Bytes::Buffered(buffer) => commit_bytes(&shared, kind, expected, &buffer.bytes, commit),
             Bytes::Single(single) => {
                 let number = single.number();
-                let appended = single.finish(kind, &expected).inspect_err(|error| poison_on(&shared, error))?;
+                let appended = single.finish(kind, &expected).map_err(|error| shared.segment_failed(error))?;
                 let content = Content {
                     digest: expected,
                     len,
@@ -203,7 +204,7 @@ pub(super) fn commit_bytes(
     if (stored || kind == RecordKind::Manifest) && commit(content)? != Outcome::ContentNeeded {
         return Ok(());
     }
-    let appended = shared.segments.append(kind, &digest, bytes).inspect_err(|error| poison_on(shared, error))?;
+    let appended = shared.segments.append(kind, &digest, bytes).map_err(|error| shared.segment_failed(error))?;
     content.placement = Some(placement(kind, false, appended));
     commit(content)?;
     if replaces_damaged {
@@ -228,12 +229,6 @@ fn settle_single(shared: &Shared, content: &Content, number: SegmentNumber, resu
         if let Err(error) = shared.segments.remove(number) {
             tracing::warn!(%error, segment.id = number.0, "an unused segment stays until the next start");
         }
-    }
-}
-
-fn poison_on(shared: &Shared, error: &crate::segment::SegmentError) {
-    if error.is_poisoned() {
-        shared.poison(error.to_string());
     }
 }
 
