@@ -19,10 +19,12 @@ use rustix::io::Errno;
 use super::{DirEntry, Disk, DiskFile};
 
 mod file;
+mod names;
 #[cfg(test)]
 mod tests;
 
 use file::FileState;
+use names::{Names, Node};
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Default)]
@@ -67,30 +69,10 @@ impl From<Failure> for io::Error {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Node {
-    Dir,
-    File(u64),
-}
-
-type Tree = BTreeMap<String, Node>;
-
-/// A name's new meaning; `None` when it was removed.
-#[derive(Clone)]
-struct Change {
-    path: String,
-    node: Option<Node>,
-}
-
 #[derive(Clone, Default)]
 struct State {
-    /// The names that calls see.
-    tree: Tree,
-    /// The names that survive any crash.
-    durable: Tree,
-    /// What leads from `durable` to `tree`, in order. The changes of one call survive together.
-    pending: Vec<Vec<Change>>,
-    /// By number; kept when the name goes, because open handles and `durable` may still mean it.
+    names: Names,
+    /// By number; kept when the name goes, because open handles and durable names may still mean it.
     files: BTreeMap<u64, FileState>,
     capacity_bytes: Option<u64>,
     faults: Vec<(Call, u64, Failure)>,
@@ -105,32 +87,14 @@ impl SimDisk {
         Self::default()
     }
 
-    /// The disk as a power cut now would leave it: one of the possible ones, chosen by `seed`. Faults and the capacity's
-    /// limit on calls are gone; handles on the old disk stay on the old disk.
+    /// The disk as a power cut now would leave it: one of the possible ones, chosen by `seed`. Faults, locks and
+    /// the limit on calls are gone; handles on the old disk stay on the old disk.
     pub fn crash(&self, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let state = self.lock_state();
-        let mut tree = state.durable.clone();
-        for changes in &state.pending {
-            if rng.bool() {
-                changes.iter().cloned().for_each(|change| apply(&mut tree, change));
-            }
-        }
-        // What lies in a directory whose own name is lost cannot be reached. Parents sort before what they hold.
-        let mut kept = Tree::new();
-        for (path, node) in tree {
-            if is_dir(&kept, parent(&path)) {
-                kept.insert(path, node);
-            }
-        }
+        let names = state.names.crash(&mut rng);
         let files = state.files.iter().map(|(&id, file)| (id, file.crash(&mut rng))).collect();
-        Self::from_state(State {
-            tree: kept.clone(),
-            durable: kept,
-            files,
-            capacity_bytes: state.capacity_bytes,
-            ..State::default()
-        })
+        Self::from_state(State { names, files, capacity_bytes: state.capacity_bytes, ..State::default() })
     }
 
     /// The disk as the death of the process now would leave it: all that was written is there, though no more durable
@@ -212,55 +176,15 @@ impl State {
         let Some(capacity) = self.capacity_bytes else {
             return u64::MAX;
         };
-        let footprint = |node: &Node| match node {
-            Node::Dir => 0,
-            Node::File(id) => self.files[id].footprint(),
-        };
-        capacity.saturating_sub(self.tree.values().map(footprint).sum())
-    }
-
-    fn change(&mut self, changes: Vec<Change>) {
-        changes.iter().cloned().for_each(|change| apply(&mut self.tree, change));
-        self.pending.push(changes);
-    }
-
-    fn file_id(&self, path: &str) -> io::Result<u64> {
-        match self.tree.get(path) {
-            Some(Node::File(id)) => Ok(*id),
-            Some(Node::Dir) => Err(io::ErrorKind::IsADirectory.into()),
-            None => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn expect_dir(&self, path: &str) -> io::Result<()> {
-        if is_dir(&self.tree, path) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+        capacity.saturating_sub(self.names.files().map(|id| self.files[&id].footprint()).sum())
     }
 
     fn create(&mut self, path: &str) -> io::Result<u64> {
-        self.expect_dir(parent(path))?;
-        if self.tree.contains_key(path) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
         let id = self.files.len() as u64;
+        self.names.create(path, Node::File(id))?;
         self.files.insert(id, FileState::default());
-        self.change(vec![Change { path: path.to_owned(), node: Some(Node::File(id)) }]);
         Ok(id)
     }
-}
-
-fn parent(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(parent, _)| parent)
-}
-
-fn is_dir(tree: &Tree, path: &str) -> bool {
-    path.is_empty() || tree.get(path) == Some(&Node::Dir)
-}
-
-fn apply(tree: &mut Tree, change: Change) {
-    match change.node {
-        Some(node) => tree.insert(change.path, node),
-        None => tree.remove(&change.path),
-    };
 }
 
 impl Disk for SimDisk {
@@ -270,75 +194,41 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let id = self.enter(Call::Read)?.file_id(path)?;
+        let id = self.enter(Call::Read)?.names.file(path)?;
         Ok(self.handle(id))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.enter(Call::Names)?;
-        let node = Some(Node::File(state.file_id(from)?));
-        state.expect_dir(parent(to))?;
-        state.change(vec![Change { path: from.to_owned(), node: None }, Change { path: to.to_owned(), node }]);
-        Ok(())
+        self.enter(Call::Names)?.names.rename(from, to)
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        let mut state = self.enter(Call::Names)?;
-        state.file_id(path)?;
-        state.change(vec![Change { path: path.to_owned(), node: None }]);
-        Ok(())
+        self.enter(Call::Names)?.names.remove(path)
     }
 
     fn remove_dir_all(&self, path: &str) -> io::Result<()> {
-        let mut state = self.enter(Call::Names)?;
-        let inside = format!("{path}/");
-        let gone = |name: &&String| *name == path || name.starts_with(&inside);
-        let names: Vec<String> = state.tree.keys().filter(gone).cloned().collect();
-        for path in names.into_iter().rev() {
-            state.change(vec![Change { path, node: None }]);
-        }
+        self.enter(Call::Names)?.names.remove_dir_all(path);
         Ok(())
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.enter(Call::Names)?;
-        state.expect_dir(parent(path))?;
-        match state.tree.get(path) {
-            Some(Node::Dir) => return Ok(()),
-            Some(Node::File(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
-            None => state.change(vec![Change { path: path.to_owned(), node: Some(Node::Dir) }]),
-        }
-        Ok(())
+        if state.names.get(path) == Some(Node::Dir) { Ok(()) } else { state.names.create(path, Node::Dir) }
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
         let state = self.enter(Call::Read)?;
-        state.expect_dir(path)?;
-        let inside = state.tree.iter().filter(|(name, _)| parent(name) == path);
-        let entry = |(name, node): (&String, &Node)| DirEntry {
-            name: name.rsplit('/').next().unwrap_or_default().to_owned(),
-            is_dir: *node == Node::Dir,
-            len: match node {
-                Node::Dir => 0,
-                Node::File(id) => state.files[id].len(),
-            },
+        let entry = |(name, node): (&str, Node)| match node {
+            Node::Dir => DirEntry { name: name.to_owned(), is_dir: true, len: 0 },
+            Node::File(id) => DirEntry { name: name.to_owned(), is_dir: false, len: state.files[&id].len() },
         };
-        let mut entries: Vec<DirEntry> = inside.map(entry).collect();
+        let mut entries: Vec<DirEntry> = state.names.list(path)?.map(entry).collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        let mut state = self.enter(Call::SyncDir)?;
-        state.expect_dir(path)?;
-        for changes in std::mem::take(&mut state.pending) {
-            let (now, later): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| parent(&change.path) == path);
-            now.into_iter().for_each(|change| apply(&mut state.durable, change));
-            if !later.is_empty() {
-                state.pending.push(later);
-            }
-        }
-        Ok(())
+        self.enter(Call::SyncDir)?.names.sync(path)
     }
 
     fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Send + Sync>>> {
@@ -346,7 +236,7 @@ impl Disk for SimDisk {
         if !state.locks.insert(path.to_owned()) {
             return Ok(None);
         }
-        if !state.tree.contains_key(path) {
+        if state.names.get(path).is_none() {
             state.create(path)?;
         }
         Ok(Some(Box::new(Lock { disk: self.clone(), path: path.to_owned() })))
