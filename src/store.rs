@@ -242,6 +242,13 @@ impl Shared {
         error.into()
     }
 
+    /// Removes a segment that the journal does not name. Where that fails, the next start does it.
+    fn remove_unlisted(&self, segment: SegmentNumber) {
+        if let Err(error) = self.segments.remove(segment) {
+            tracing::warn!(%error, segment.id = segment.0, "an unused segment stays until the next start");
+        }
+    }
+
     fn damaged(&self) -> MutexGuard<'_, HashSet<Digest>> {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -386,9 +393,7 @@ impl Store {
 
     /// Removes the segment of an upload that the journal names no more.
     pub fn remove_unlisted(&self, segment: SegmentNumber) {
-        if let Err(error) = self.shared.segments.remove(segment) {
-            tracing::warn!(%error, segment.id = segment.0, "an unused segment stays until the next start");
-        }
+        self.shared.remove_unlisted(segment);
     }
 
     /// Gives every row of the index as a line of text.

@@ -316,7 +316,7 @@ fn encode_content(e: &mut Encoder, content: &ManifestContent) {
     e.option(content.subject, |e, digest| {
         e.digest(&digest);
     });
-    e.list(&content.references, |e, reference| encode_reference(e, reference));
+    e.list(&content.references, encode_reference);
 }
 
 fn decode_content(d: &mut Decoder<'_>) -> Result<Box<ManifestContent>, DecodeError> {

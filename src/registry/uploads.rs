@@ -49,7 +49,7 @@ struct Slot {
 
 #[derive(Debug)]
 enum State {
-    Idle(Upload),
+    Idle(Box<Upload>),
     /// Of an earlier run: its bytes are read when somebody goes on with it.
     Resting(SegmentNumber),
     Leased,
@@ -87,7 +87,7 @@ impl Uploads {
         }
         let slot = Slot {
             repository: repository.clone(),
-            state: State::Idle(self.store.upload()),
+            state: State::Idle(Box::new(self.store.upload())),
             offset: 0,
             marked: None,
             touched: Instant::now(),
@@ -115,7 +115,7 @@ impl Uploads {
             (std::mem::replace(&mut slot.state, State::Leased), marked)
         };
         let upload = match state {
-            State::Idle(upload) => upload,
+            State::Idle(upload) => *upload,
             State::Resting(segment) => match self.store.resume_upload(segment, marked.unwrap_or_default()) {
                 Ok(upload) => upload,
                 Err(error) => {
@@ -270,7 +270,7 @@ impl Drop for UploadLease {
         match self.upload.take() {
             Some(upload) => {
                 let offset = Some(upload.len());
-                self.uploads.give_back(self.session, offset, self.marked, State::Idle(upload));
+                self.uploads.give_back(self.session, offset, self.marked, State::Idle(Box::new(upload)));
             }
             None => drop(self.uploads.slots().remove(&self.session)),
         }

@@ -226,9 +226,7 @@ fn settle_single(shared: &Shared, content: &Content, number: SegmentNumber, resu
         Err(_) => false,
     };
     if unused {
-        if let Err(error) = shared.segments.remove(number) {
-            tracing::warn!(%error, segment.id = number.0, "an unused segment stays until the next start");
-        }
+        shared.remove_unlisted(number);
     }
 }
 
