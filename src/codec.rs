@@ -234,7 +234,13 @@ mod tests {
         let mut encoder = Encoder::new();
         let digest = Digest::of(crate::digest::Algorithm::Sha256, b"x");
         encoder.u8(1).u16(2).u32(3).u64(4).bool(true).str("né").digest(&digest);
-        encoder.option(Some(5), |e, v| drop(e.u64(v))).list(&[6, 7], |e, v| drop(e.u32(*v)));
+        encoder
+            .option(Some(5), |e, v| {
+                e.u64(v);
+            })
+            .list(&[6, 7], |e, v| {
+                e.u32(*v);
+            });
         let bytes = encoder.finish();
         let decode = |bytes: &[u8]| -> Result<(), DecodeError> {
             let mut d = Decoder::new(bytes);

@@ -17,7 +17,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
     /// Opens a file that must exist, for reading and writing.
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
-    /// Gives a file another name in the same directory, replacing what had it.
+    /// Gives a file another name, replacing what had it. Between two directories it is two changes: sync the new one first.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &str) -> io::Result<()>;
@@ -39,6 +39,7 @@ pub trait Disk: Send + Sync + fmt::Debug {
 }
 
 /// An open file. All calls name their offset, so that one handle serves many threads.
+#[expect(clippy::len_without_is_empty, reason = "a length that the operating system is asked for, not a collection")]
 pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Reads at most `buffer.len()` bytes; 0 at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;

@@ -4,11 +4,12 @@
 //! path of a request. One trait, two implementations: `rocks` (the only door to RocksDB) and `memory` (an ordered map for
 //! tests, simulation and fuzzing); a differential test holds them equal. What the rows mean is told in `state`.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, ops::Bound};
 
 pub mod memory;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;
+pub mod schema;
 
 /// A row: key and value.
 pub type Row = (Vec<u8>, Vec<u8>);
@@ -27,18 +28,33 @@ pub enum IndexError {
 /// Reads of one state of the rows.
 pub trait View {
     /// The value of a key.
+    ///
+    /// # Errors
+    /// Never for a key that is merely absent; damage is never `None`.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError>;
-    /// At most `limit` rows with `from <= key < until`, in key order.
+    /// At most `limit` rows with `from <= key < until`, in key order; none when the range is empty or turned around.
+    ///
+    /// # Errors
+    /// When any of the rows cannot be read: fewer rows than there are is never the answer to damage.
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError>;
 }
 
 /// The rows and their changes. A write is atomic and visible at once; it is durable only after a flush.
 pub trait Index: View + Send + Sync + fmt::Debug {
     /// Applies all changes or none.
+    ///
+    /// # Errors
+    /// Nothing was applied; the store does not go on without the batch.
     fn write(&self, changes: &Changes) -> Result<(), IndexError>;
     /// Makes all that was written durable. Runs long; called by a thread of its own.
+    ///
+    /// # Errors
+    /// Nothing is known to be durable beyond the last flush that succeeded.
     fn flush(&self) -> Result<(), IndexError>;
-    /// Whether writes can go on: no background error, not stopped. Cheap; asked before each batch is journaled.
+    /// Whether a write would go through now. Cheap; asked before each batch is journaled.
+    ///
+    /// # Errors
+    /// What stops writes.
     fn health(&self) -> Result<(), IndexError>;
     /// A state that later writes do not change.
     fn snapshot(&self) -> Box<dyn View + '_>;
@@ -83,25 +99,27 @@ impl View for Overlay<'_> {
         }
     }
 
-    /// Merges bounded pages of the base with the changes of the same range.
+    /// Merges pages of the base with the changes of the same range. Reads `limit` rows of the base, and more only when
+    /// changes delete some of them.
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
         let mut rows = Vec::new();
         let mut from = from.to_vec();
+        let mut page_rows = limit;
         while rows.len() < limit && from.as_slice() < until {
-            let page = self.base.scan(&from, until, limit)?;
+            let page = self.base.scan(&from, until, page_rows)?;
             // A full page speaks only for keys up to its last; a short one for the whole range.
             let end = match page.last() {
-                Some((last, _)) if page.len() >= limit => [last.as_slice(), &[0]].concat(),
+                Some((last, _)) if page.len() >= page_rows => [last.as_slice(), &[0]].concat(),
                 _ => until.to_vec(),
             };
             let mut merged: Changes = page.into_iter().map(|(key, value)| (key, Some(value))).collect();
-            let changed = self.changes.range::<[u8], _>((
-                std::ops::Bound::Included(from.as_slice()),
-                std::ops::Bound::Excluded(end.as_slice()),
-            ));
+            let range = (Bound::Included(from.as_slice()), Bound::Excluded(end.as_slice()));
+            let changed = self.changes.range::<[u8], _>(range);
             merged.extend(changed.map(|(key, change)| (key.clone(), change.clone())));
             rows.extend(merged.into_iter().filter_map(|(key, change)| Some((key, change?))));
             from = end;
+            // Doubled, so that looking for one row behind a thousand deleted ones takes ten reads of the base.
+            page_rows = page_rows.saturating_mul(2);
         }
         rows.truncate(limit);
         Ok(rows)
@@ -123,6 +141,9 @@ pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
             return end;
         }
     }
-    // Tables begin with a byte below 255, so this is the end of no table.
-    vec![u8::MAX; 1]
+    // Tables begin with a byte below 255, so no row lies at or behind this, and a prefix of such bytes has no rows.
+    vec![u8::MAX]
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! orlop: a content-addressed registry storage engine on local disk, and the OCI registry built on it.
 
 pub mod codec;
+pub mod config;
 pub mod digest;
 pub mod disk;
 pub mod http;
@@ -10,3 +11,5 @@ pub mod location;
 pub mod name;
 pub mod registry;
 pub mod segment;
+pub mod state;
+pub mod store;

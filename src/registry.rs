@@ -7,9 +7,26 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    digest::{Digest, DigestError},
+    digest::{Algorithm, Digest, DigestError},
+    index::{
+        View, prefix_end,
+        schema::{self, Key, LinkRow, ManifestRow, RepositoryRow, RowValue, TagRow, key},
+    },
+    journal::operation::RepositoryId,
     name::{NameError, RepositoryName, Tag},
+    registry::{manifest::ManifestBounds, uploads::Uploads},
+    state::{
+        decide::find_repository,
+        request::{Outcome, PushRequest, Refusal, Request},
+    },
+    store::{Store, StoreError, StoredContent},
 };
+
+mod json;
+pub mod manifest;
+mod uploads;
+
+pub use uploads::UploadLease;
 
 /// What a client names a manifest by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +48,6 @@ pub struct RegistryOptions {
     pub json_depth_max: usize,
     /// Most uploads that may be open at once.
     pub uploads_max: usize,
-    /// How long content that no manifest names is kept after its last upload.
-    pub grace: Duration,
     /// How long a manifest that nothing reaches any more can be restored.
     pub retention_window: Duration,
 }
@@ -136,28 +151,6 @@ fn list(digests: &[Digest]) -> String {
     digests.iter().map(Digest::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// A blob that can be read, whole or in parts, by many threads.
-#[derive(Debug, Clone)]
-pub struct Blob {}
-
-impl Blob {
-    /// Its digest.
-    pub fn digest(&self) -> Digest {
-        todo!()
-    }
-    /// Its length in bytes.
-    pub fn len(&self) -> u64 {
-        todo!()
-    }
-    /// Reads `len` bytes from `offset`, checked. The range must lie inside the blob.
-    ///
-    /// # Errors
-    /// [`RegistryError::Corrupt`] when a checksum does not hold; nothing of the damaged block is returned.
-    pub fn read(&self, _offset: u64, _len: usize) -> Result<Bytes, RegistryError> {
-        todo!()
-    }
-}
-
 /// A manifest as it was pushed.
 #[derive(Debug, Clone)]
 pub struct Manifest {
@@ -189,122 +182,300 @@ pub struct Page {
     pub more: bool,
 }
 
-/// The exclusive right to write to one upload, taken by one request. Dropped, it gives the upload back as it is.
+/// The registry. Many threads use it at once.
 #[derive(Debug)]
-pub struct UploadLease {}
-
-impl UploadLease {
-    /// Bytes that the upload has.
-    pub fn offset(&self) -> u64 {
-        todo!()
-    }
-    /// Appends bytes.
-    pub fn write(&mut self, _bytes: &[u8]) -> Result<(), RegistryError> {
-        todo!()
-    }
-    /// Ends the request without finishing the upload; returns the bytes that it has. For large uploads they are durable.
-    pub fn keep(self) -> Result<u64, RegistryError> {
-        todo!()
-    }
-    /// Ends the upload: its content becomes the blob `digest` of the repository, durably.
-    ///
-    /// # Errors
-    /// [`RegistryError::DigestMismatch`]: the upload is gone, as the OCI specification asks clients to start again.
-    pub fn finish(self, _digest: Digest) -> Result<(), RegistryError> {
-        todo!()
-    }
+pub struct Registry {
+    store: Arc<Store>,
+    options: RegistryOptions,
+    uploads: Arc<Uploads>,
 }
-
-/// The registry.
-#[derive(Debug)]
-pub struct Registry {}
 
 impl Registry {
+    /// A registry over an open store, with the upload sessions that an earlier run has left.
+    ///
+    /// # Errors
+    /// When those cannot be read.
+    pub fn new(store: Arc<Store>, options: RegistryOptions) -> Result<Self, RegistryError> {
+        let uploads = Arc::new(Uploads::load(Arc::clone(&store), options.uploads_max)?);
+        Ok(Self { store, options, uploads })
+    }
+
     /// The limits.
     pub fn options(&self) -> &RegistryOptions {
-        todo!()
+        &self.options
     }
+
+    /// The store below.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// Opens a blob of a repository.
-    pub fn blob(&self, _repository: &RepositoryName, _digest: &Digest) -> Result<Blob, RegistryError> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`RegistryError::BlobUnknown`] when the repository has no link to it, whoever else has.
+    pub fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<StoredContent, RegistryError> {
+        let unknown = || RegistryError::BlobUnknown { repository: repository.clone(), digest: *digest };
+        let view = self.store.snapshot();
+        let id = repository_id(&*view, repository)?.ok_or_else(unknown)?;
+        row::<LinkRow>(&*view, key::link(id, digest))?.ok_or_else(unknown)?;
+        self.store.content(digest)?.ok_or_else(|| missing(digest))
     }
+
     /// Ends the repository's right to serve a blob.
-    pub fn delete_blob(&self, _repository: &RepositoryName, _digest: &Digest) -> Result<(), RegistryError> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`RegistryError::BlobNamed`] while a present manifest of the repository names it.
+    pub fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), RegistryError> {
+        let request = Request::Unlink { repository: repository.clone(), digest: *digest };
+        self.store.commit(request).map_err(|error| self.refused(error, repository, &digest.to_string()))?;
+        Ok(())
     }
-    /// Gives `repository` the right to serve a blob that `from` has (or, when `None`, that any repository which the
-    /// caller may read has). `false` when there is none: the client has to upload.
+
+    /// Gives `repository` the right to serve a blob that `from` has or, when `None`, that any repository has. `false`
+    /// when there is none: the client has to upload.
+    ///
+    /// # Errors
+    /// When the store fails or takes no writes.
     pub fn mount(
         &self,
-        _repository: &RepositoryName,
-        _digest: &Digest,
-        _from: Option<&RepositoryName>,
+        repository: &RepositoryName,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
     ) -> Result<bool, RegistryError> {
-        todo!()
+        let from = match from {
+            Some(from) => Some(from.clone()),
+            None => self.any_linker(digest)?,
+        };
+        let Some(from) = from else { return Ok(false) };
+        let grace_ms = self.store.options().grace_ms;
+        let request = Request::Mount { repository: repository.clone(), digest: *digest, from, grace_ms };
+        match self.store.commit(request) {
+            Ok(_) => Ok(true),
+            Err(StoreError::Refused(Refusal::BlobUnknown(_))) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
-    /// Starts an upload; returns its id (of `[0-9a-f-]`).
-    pub fn start_upload(&self, _repository: &RepositoryName) -> Result<String, RegistryError> {
-        todo!()
+
+    fn any_linker(&self, digest: &Digest) -> Result<Option<RepositoryName>, RegistryError> {
+        let view = self.store.snapshot();
+        let prefix = key::links(digest).bytes();
+        let rows = view.scan(&prefix, &prefix_end(&prefix), 1).map_err(StoreError::from)?;
+        let Some((name, _)) = rows.first() else { return Ok(None) };
+        let id = name[prefix.len()..].try_into().map_err(|_| missing(digest))?;
+        let row: Option<RepositoryRow> = row(&*view, key::repository(u32::from_be_bytes(id)))?;
+        Ok(row.map(|row| row.name))
     }
-    /// Bytes that an upload has.
-    pub fn upload_offset(&self, _repository: &RepositoryName, _id: &str) -> Result<u64, RegistryError> {
-        todo!()
+
+    /// Starts an upload; returns its id: 32 hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`RegistryError::TooManyUploads`].
+    pub fn start_upload(&self, repository: &RepositoryName) -> Result<String, RegistryError> {
+        self.uploads.start(repository)
     }
+
+    /// Bytes that an upload has; while a request writes to it, those that it had before.
+    ///
+    /// # Errors
+    /// [`RegistryError::UploadUnknown`], also for an upload of another repository; so with all that follow.
+    pub fn upload_offset(&self, repository: &RepositoryName, id: &str) -> Result<u64, RegistryError> {
+        self.uploads.offset(repository, id)
+    }
+
     /// Takes an upload for writing.
-    pub fn lease_upload(&self, _repository: &RepositoryName, _id: &str) -> Result<UploadLease, RegistryError> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`RegistryError::UploadBusy`] while another request has it.
+    pub fn lease_upload(&self, repository: &RepositoryName, id: &str) -> Result<UploadLease, RegistryError> {
+        self.uploads.lease(repository, id)
     }
+
     /// Ends an upload and frees what it holds.
-    pub fn cancel_upload(&self, _repository: &RepositoryName, _id: &str) -> Result<(), RegistryError> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`RegistryError::UploadBusy`] while a request writes to it.
+    pub fn cancel_upload(&self, repository: &RepositoryName, id: &str) -> Result<(), RegistryError> {
+        self.uploads.cancel(repository, id)
     }
+
+    /// Ends uploads that nobody has written to for longer than `idle`; how many.
+    ///
+    /// # Errors
+    /// When the store takes no writes.
+    pub fn expire_uploads(&self, idle: Duration) -> Result<usize, RegistryError> {
+        self.uploads.expire(idle)
+    }
+
     /// Stores a manifest, and points `tags` at it. All that it names must be there.
     ///
-    /// `media_type` is the request's Content-Type, if it had one; `expected` the digest in the request's path.
+    /// `expected` is the digest in the request's path, `media_type` its Content-Type, if it had them.
+    ///
+    /// # Errors
+    /// When the manifest is not acceptable, names what is not there, or is there under another type.
     pub fn put_manifest(
         &self,
-        _repository: &RepositoryName,
-        _expected: Option<Digest>,
-        _tags: &[Tag],
-        _media_type: Option<&str>,
-        _bytes: Bytes,
+        repository: &RepositoryName,
+        expected: Option<Digest>,
+        tags: &[Tag],
+        media_type: Option<&str>,
+        bytes: &Bytes,
     ) -> Result<PushedManifest, RegistryError> {
-        todo!()
+        let options = &self.options;
+        if bytes.len() > options.manifest_bytes_max {
+            return Err(RegistryError::ManifestTooLarge { max: options.manifest_bytes_max });
+        }
+        let digest = Digest::of(expected.map_or(Algorithm::Sha256, |digest| digest.algorithm()), bytes);
+        if let Some(expected) = expected.filter(|expected| *expected != digest) {
+            return Err(RegistryError::DigestMismatch { expected, found: digest });
+        }
+        let bounds = ManifestBounds { references_max: options.references_max, depth_max: options.json_depth_max };
+        let manifest = manifest::parse(bytes, media_type, bounds)
+            .map_err(|error| RegistryError::ManifestInvalid(error.to_string()))?;
+        let subject = manifest.subject;
+        let push = |content| {
+            Request::Push(Box::new(PushRequest {
+                repository: repository.clone(),
+                content,
+                manifest: manifest.clone(),
+                tags: tags.to_vec(),
+                window_ms: self.window_ms(),
+            }))
+        };
+        self.store
+            .commit_manifest(digest, bytes, push)
+            .map_err(|error| self.refused(error, repository, &digest.to_string()))?;
+        Ok(PushedManifest { digest, subject })
     }
-    /// Reads a manifest.
-    pub fn manifest(&self, _repository: &RepositoryName, _reference: &Reference) -> Result<Manifest, RegistryError> {
-        todo!()
+
+    /// Reads a manifest, with its bytes.
+    ///
+    /// # Errors
+    /// When the repository, the tag or the manifest is not known.
+    pub fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Manifest, RegistryError> {
+        let head = self.manifest_head(repository, reference)?;
+        let content = self.store.content(&head.digest)?.ok_or_else(|| missing(&head.digest))?;
+        Ok(Manifest { bytes: content.read_all()?, ..head })
     }
+
     /// A manifest's digest, type and length, without its bytes.
-    pub fn manifest_head(
-        &self,
-        _repository: &RepositoryName,
-        _reference: &Reference,
-    ) -> Result<Manifest, RegistryError> {
-        todo!()
+    ///
+    /// # Errors
+    /// As [`Registry::manifest`].
+    pub fn manifest_head(&self, repository: &RepositoryName, reference: &Reference) -> Result<Manifest, RegistryError> {
+        let unknown = || RegistryError::ManifestUnknown {
+            repository: repository.clone(),
+            reference: match reference {
+                Reference::Tag(tag) => tag.to_string(),
+                Reference::Digest(digest) => digest.to_string(),
+            },
+        };
+        let view = self.store.snapshot();
+        let id = repository_id(&*view, repository)?.ok_or_else(|| RegistryError::NameUnknown(repository.clone()))?;
+        let digest = match reference {
+            Reference::Digest(digest) => *digest,
+            Reference::Tag(tag) => row::<TagRow>(&*view, key::tag(id, tag))?.ok_or_else(unknown)?.digest,
+        };
+        let row: Option<ManifestRow> = row(&*view, key::manifest(id, &digest))?;
+        let row = row.filter(|row| !row.deleted).ok_or_else(unknown)?;
+        Ok(Manifest { digest, media_type: row.media_type, len: row.size, bytes: Bytes::new() })
     }
-    /// Deletes a tag, or a manifest with all tags that point to it.
-    pub fn delete_manifest(&self, _repository: &RepositoryName, _reference: &Reference) -> Result<(), RegistryError> {
-        todo!()
+
+    /// Deletes a tag, or a manifest with all tags that point to it. A manifest with very many tags loses them in several
+    /// steps; after a crash in between, the rest is still there and the call can be made again.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub fn delete_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<(), RegistryError> {
+        let (name, window_ms) = (repository.clone(), self.window_ms());
+        let (request, shown) = match reference {
+            Reference::Tag(tag) => (Request::Untag { repository: name, tag: tag.clone(), window_ms }, tag.to_string()),
+            Reference::Digest(digest) => {
+                (Request::Delete { repository: name, digest: *digest, window_ms }, digest.to_string())
+            }
+        };
+        loop {
+            match self.store.commit(request.clone()) {
+                Ok(Outcome::More) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(self.refused(error, repository, &shown)),
+            }
+        }
     }
+
     /// The first `limit` tags after `after`, in byte order.
-    pub fn tags(
-        &self,
-        _repository: &RepositoryName,
-        _after: Option<&str>,
-        _limit: usize,
-    ) -> Result<Page, RegistryError> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`RegistryError::NameUnknown`].
+    pub fn tags(&self, repository: &RepositoryName, after: Option<&str>, limit: usize) -> Result<Page, RegistryError> {
+        let view = self.store.snapshot();
+        let id = repository_id(&*view, repository)?.ok_or_else(|| RegistryError::NameUnknown(repository.clone()))?;
+        page(&*view, &key::tags(id).bytes(), after, limit)
     }
+
     /// The first `limit` repositories after `after`, in byte order.
-    pub fn repositories(&self, _after: Option<&str>, _limit: usize) -> Result<Page, RegistryError> {
-        todo!()
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn repositories(&self, after: Option<&str>, limit: usize) -> Result<Page, RegistryError> {
+        page(&*self.store.snapshot(), &key::repository_name("").bytes(), after, limit)
     }
-    /// Forgets uploads that nobody has written to for longer than `idle`.
-    pub fn expire_uploads(&self, _idle: Duration) -> Result<usize, RegistryError> {
-        todo!()
+
+    fn window_ms(&self) -> u64 {
+        u64::try_from(self.options.retention_window.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A refusal in the words of the client that caused it.
+    fn refused(&self, error: StoreError, repository: &RepositoryName, reference: &str) -> RegistryError {
+        let StoreError::Refused(refusal) = error else { return error.into() };
+        let (repository, reference) = (repository.clone(), reference.to_owned());
+        match refusal {
+            Refusal::RepositoryUnknown(name) => RegistryError::NameUnknown(name),
+            Refusal::BlobUnknown(digest) => RegistryError::BlobUnknown { repository, digest },
+            Refusal::BlobNamed { digest, manifest } => RegistryError::BlobNamed { digest, manifest },
+            Refusal::ManifestUnknown(_) | Refusal::TagUnknown(_) => {
+                RegistryError::ManifestUnknown { repository, reference }
+            }
+            Refusal::ReferencesMissing(missing) => RegistryError::ManifestBlobUnknown { repository, missing },
+            Refusal::SizeDisagrees { .. } => RegistryError::ManifestInvalid(format!("{refusal}; push the right size")),
+            Refusal::TypeDiffers { .. } => {
+                RegistryError::ManifestInvalid(format!("{refusal}; push it with that Content-Type"))
+            }
+            Refusal::Schema(error) => StoreError::from(error).into(),
+        }
     }
 }
 
-/// A registry that many threads use.
-pub type SharedRegistry = Arc<Registry>;
+impl From<StoreError> for RegistryError {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        match error {
+            StoreError::Full(_) => Self::Full(text),
+            StoreError::Unavailable(_) | StoreError::Overloaded => Self::Unavailable(text),
+            StoreError::DigestMismatch { expected, found } => Self::DigestMismatch { expected, found },
+            StoreError::Corrupt(_) => Self::Corrupt(text),
+            StoreError::Refused(_) | StoreError::Failed(_) => Self::Failed(text),
+        }
+    }
+}
+
+fn repository_id(view: &dyn View, name: &RepositoryName) -> Result<Option<RepositoryId>, RegistryError> {
+    Ok(find_repository(view, name).map_err(StoreError::from)?)
+}
+
+fn row<R: RowValue>(view: &dyn View, key: Key) -> Result<Option<R>, RegistryError> {
+    Ok(schema::get(view, key).map_err(StoreError::from)?)
+}
+
+/// Names whose keys begin with `prefix`, one more read than asked for to know whether there are more.
+fn page(view: &dyn View, prefix: &[u8], after: Option<&str>, limit: usize) -> Result<Page, RegistryError> {
+    let from = after.map_or_else(|| prefix.to_vec(), |after| [prefix, after.as_bytes(), &[0]].concat());
+    let rows = view.scan(&from, &prefix_end(prefix), limit.saturating_add(1)).map_err(StoreError::from)?;
+    let name = |key: &[u8]| String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
+    Ok(Page { more: rows.len() > limit, names: rows.iter().take(limit).map(|(key, _)| name(key)).collect() })
+}
+
+/// A link or manifest whose bytes no segment has: damage, not absence.
+fn missing(digest: &Digest) -> RegistryError {
+    RegistryError::Corrupt(format!("{digest} has no place in any segment; push it again"))
+}

@@ -1,4 +1,219 @@
-//! Real.
-/// x
+//! The disk of the operating system, below one directory.
+//!
+//! It adds no buffering and no retry of its own: a call returns what the kernel said. Syncs go to the kernel directly,
+//! because `std` repeats an interrupted `fdatasync`, and what the second one says proves nothing about the first.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustix::{
+    fs::{FallocateFlags, fallocate, fdatasync, fsync, statvfs},
+    io::Errno,
+};
+
+use super::{DirEntry, Disk, DiskFile};
+
+/// A directory of the operating system's file system.
+#[derive(Debug, Clone)]
+pub struct RealDisk {
+    root: PathBuf,
+}
+
+impl RealDisk {
+    /// The disk below `root`, which is created (durably, with its parents) when it is missing.
+    ///
+    /// # Errors
+    /// When the directory cannot be created, or is not a directory.
+    pub fn new(root: impl Into<PathBuf>) -> io::Result<Self> {
+        let root = root.into();
+        create_durably(&root)?;
+        Ok(Self { root: root.canonicalize()? })
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+}
+
+/// A root whose own name is lost in a power cut takes every acknowledged write with it, so parents are synced as well.
+fn create_durably(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_durably(parent)?;
+    create_if_missing(path)?;
+    sync_directory(parent)
+}
+
+fn create_if_missing(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        result => result,
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    Ok(fsync(File::open(path)?)?)
+}
+
+impl Disk for RealDisk {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.at(path))?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.at(path))?;
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.at(from), self.at(to))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        fs::remove_file(self.at(path))
+    }
+
+    fn remove_dir_all(&self, path: &str) -> io::Result<()> {
+        match fs::remove_dir_all(self.at(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        create_if_missing(&self.at(path))
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(self.at(path))? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                // The store writes ASCII names only; a lossy copy of this one would name another file.
+                tracing::warn!(directory = path, name = ?entry.file_name(), "left alone: a name that is not UTF-8");
+                continue;
+            };
+            let metadata = entry.metadata()?;
+            let is_dir = metadata.is_dir();
+            entries.push(DirEntry { name, is_dir, len: if is_dir { 0 } else { metadata.len() } });
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        sync_directory(&self.at(path))
+    }
+
+    fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Send + Sync>>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.at(path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Box::new(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let found = statvfs(&self.root)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
 #[derive(Debug)]
-pub struct RealDisk;
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(fdatasync(&self.0)?)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        loop {
+            match fallocate(&self.0, FallocateFlags::KEEP_SIZE, offset, len) {
+                Err(Errno::INTR) => {}
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_bytes_and_lengths_are_those_of_the_file_system() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(directory.path().join("a/b")).unwrap();
+        disk.create_dir("d").unwrap();
+        disk.create_dir("d").unwrap();
+        let file = disk.create("d/f").unwrap();
+        assert_eq!(disk.create("d/f").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(disk.open("d/g").unwrap_err().kind(), io::ErrorKind::NotFound);
+        file.write_all_at(b"hello", 3).unwrap();
+        file.allocate(0, 1 << 20).unwrap();
+        file.sync_data().unwrap();
+        disk.sync_dir("d").unwrap();
+        disk.sync_dir("").unwrap();
+        let mut buffer = [9; 8];
+        assert!(disk.open("d/f").unwrap().read_exact_at(&mut buffer, 0).is_ok());
+        assert_eq!(&buffer, b"\0\0\0hello");
+        assert_eq!(file.read_exact_at(&mut buffer, 1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        file.set_len(4).unwrap();
+        disk.rename("d/f", "d/e").unwrap();
+        let entry = DirEntry { name: "e".to_owned(), is_dir: false, len: 4 };
+        assert_eq!(disk.list("d").unwrap(), [entry]);
+        disk.remove("d/e").unwrap();
+        disk.remove_dir_all("d").unwrap();
+        disk.remove_dir_all("d").unwrap();
+        assert_eq!(disk.list("").unwrap(), []);
+        assert!(disk.free_bytes().unwrap() > 0);
+    }
+
+    #[test]
+    fn a_second_lock_is_refused_until_the_first_is_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(directory.path()).unwrap();
+        let held = disk.lock("lock").unwrap();
+        assert!(held.is_some());
+        assert!(disk.lock("lock").unwrap().is_none());
+        drop(held);
+        assert!(disk.lock("lock").unwrap().is_some());
+    }
+}

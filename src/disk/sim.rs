@@ -1,1 +1,379 @@
-//! Sim.
+//! A disk in memory that keeps apart what calls see and what a power cut would leave: the faulty double of `RealDisk`.
+//!
+//! It promises what POSIX promises and nothing more. Bytes that were not synced survive or not by 512-byte sector, each by
+//! itself; a changed length likewise; a created, renamed or removed name survives or not until its directory is synced,
+//! and a rename between two directories is then two changes. A failed `sync_data` leaves the sectors clean and *not*
+//! durable, as Linux does: reads see the new bytes, and the next sync succeeds without having written them.
+//! Everything that is random comes from the seed given to [`SimDisk::crash`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use fastrand::Rng;
+use rustix::io::Errno;
+
+use super::{DirEntry, Disk, DiskFile};
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use file::FileState;
+
+/// A disk in memory. Clones are the same disk.
+#[derive(Clone, Default)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+/// A kind of call that can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// `read_at`
+    Read,
+    /// `write_all_at`: the first half of the bytes is written, then it fails.
+    Write,
+    /// `set_len`
+    SetLen,
+    /// `allocate`
+    Allocate,
+    /// `sync_data`
+    SyncData,
+    /// `sync_dir`
+    SyncDir,
+    /// `create`, `create_dir`, `rename`, `remove`, `remove_dir_all`
+    Names,
+}
+
+/// What a call fails with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// `EIO`
+    Io,
+    /// `ENOSPC`
+    Full,
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Io => Errno::IO.into(),
+            Failure::Full => Errno::NOSPC.into(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Dir,
+    File(u64),
+}
+
+type Tree = BTreeMap<String, Node>;
+
+/// A name's new meaning; `None` when it was removed.
+#[derive(Clone)]
+struct Change {
+    path: String,
+    node: Option<Node>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    /// The names that calls see.
+    tree: Tree,
+    /// The names that survive any crash.
+    durable: Tree,
+    /// What leads from `durable` to `tree`, in order. The changes of one call survive together.
+    pending: Vec<Vec<Change>>,
+    /// By number; kept when the name goes, because open handles and `durable` may still mean it.
+    files: BTreeMap<u64, FileState>,
+    capacity_bytes: Option<u64>,
+    faults: Vec<(Call, u64, Failure)>,
+    locks: BTreeSet<String>,
+    changes: u64,
+    changes_max: Option<u64>,
+}
+
+impl SimDisk {
+    /// An empty disk without end.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The disk as a power cut now would leave it: one of the possible ones, chosen by `seed`. Faults and the capacity's
+    /// limit on calls are gone; handles on the old disk stay on the old disk.
+    pub fn crash(&self, seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let state = self.lock_state();
+        let mut tree = state.durable.clone();
+        for changes in &state.pending {
+            if rng.bool() {
+                changes.iter().cloned().for_each(|change| apply(&mut tree, change));
+            }
+        }
+        // What lies in a directory whose own name is lost cannot be reached. Parents sort before what they hold.
+        let mut kept = Tree::new();
+        for (path, node) in tree {
+            if is_dir(&kept, parent(&path)) {
+                kept.insert(path, node);
+            }
+        }
+        let files = state.files.iter().map(|(&id, file)| (id, file.crash(&mut rng))).collect();
+        Self::from_state(State {
+            tree: kept.clone(),
+            durable: kept,
+            files,
+            capacity_bytes: state.capacity_bytes,
+            ..State::default()
+        })
+    }
+
+    /// The disk as the death of the process now would leave it: all that was written is there, though no more durable
+    /// than it was.
+    pub fn kill(&self) -> Self {
+        let state = self.lock_state().clone();
+        Self::from_state(State { faults: Vec::new(), locks: BTreeSet::new(), changes: 0, changes_max: None, ..state })
+    }
+
+    /// Lets the `nth` call of a kind from now on fail once; 1 is the next one.
+    pub fn fail(&self, call: Call, nth: u64, failure: Failure) {
+        self.lock_state().faults.push((call, nth.max(1), failure));
+    }
+
+    /// Lets every call fail with `EIO` after `changes` more changing calls, so that a test can cut the power at each.
+    pub fn power_off_after(&self, changes: u64) {
+        let mut state = self.lock_state();
+        state.changes_max = Some(state.changes.saturating_add(changes));
+    }
+
+    /// Changing calls so far, whether they failed or not.
+    pub fn changes(&self) -> u64 {
+        self.lock_state().changes
+    }
+
+    /// Bounds the sum of all files' lengths and reserved blocks, in bytes; `None` for a disk without end.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.lock_state().capacity_bytes = bytes;
+    }
+
+    fn from_state(state: State) -> Self {
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state for a call, unless the call is to fail.
+    fn enter(&self, call: Call) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.lock_state();
+        state.count(call)?;
+        state.fault(call)?;
+        Ok(state)
+    }
+
+    fn handle(&self, id: u64) -> Arc<dyn DiskFile> {
+        Arc::new(file::SimFile { disk: self.clone(), id })
+    }
+}
+
+impl State {
+    fn count(&mut self, call: Call) -> io::Result<()> {
+        if self.changes_max.is_some_and(|max| self.changes >= max) {
+            return Err(Failure::Io.into());
+        }
+        if call != Call::Read {
+            self.changes += 1;
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, call: Call) -> io::Result<()> {
+        for at in 0..self.faults.len() {
+            let (kind, countdown, failure) = &mut self.faults[at];
+            if *kind == call {
+                *countdown -= 1;
+                let failure = *failure;
+                if *countdown == 0 {
+                    self.faults.remove(at);
+                    return Err(failure.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let Some(capacity) = self.capacity_bytes else {
+            return u64::MAX;
+        };
+        let footprint = |node: &Node| match node {
+            Node::Dir => 0,
+            Node::File(id) => self.files[id].footprint(),
+        };
+        capacity.saturating_sub(self.tree.values().map(footprint).sum())
+    }
+
+    fn change(&mut self, changes: Vec<Change>) {
+        changes.iter().cloned().for_each(|change| apply(&mut self.tree, change));
+        self.pending.push(changes);
+    }
+
+    fn file_id(&self, path: &str) -> io::Result<u64> {
+        match self.tree.get(path) {
+            Some(Node::File(id)) => Ok(*id),
+            Some(Node::Dir) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn expect_dir(&self, path: &str) -> io::Result<()> {
+        if is_dir(&self.tree, path) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    fn create(&mut self, path: &str) -> io::Result<u64> {
+        self.expect_dir(parent(path))?;
+        if self.tree.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let id = self.files.len() as u64;
+        self.files.insert(id, FileState::default());
+        self.change(vec![Change { path: path.to_owned(), node: Some(Node::File(id)) }]);
+        Ok(id)
+    }
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+fn is_dir(tree: &Tree, path: &str) -> bool {
+    path.is_empty() || tree.get(path) == Some(&Node::Dir)
+}
+
+fn apply(tree: &mut Tree, change: Change) {
+    match change.node {
+        Some(node) => tree.insert(change.path, node),
+        None => tree.remove(&change.path),
+    };
+}
+
+impl Disk for SimDisk {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let id = self.enter(Call::Names)?.create(path)?;
+        Ok(self.handle(id))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let id = self.enter(Call::Read)?.file_id(path)?;
+        Ok(self.handle(id))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.enter(Call::Names)?;
+        let node = Some(Node::File(state.file_id(from)?));
+        state.expect_dir(parent(to))?;
+        state.change(vec![Change { path: from.to_owned(), node: None }, Change { path: to.to_owned(), node }]);
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let mut state = self.enter(Call::Names)?;
+        state.file_id(path)?;
+        state.change(vec![Change { path: path.to_owned(), node: None }]);
+        Ok(())
+    }
+
+    fn remove_dir_all(&self, path: &str) -> io::Result<()> {
+        let mut state = self.enter(Call::Names)?;
+        let inside = format!("{path}/");
+        let gone = |name: &&String| *name == path || name.starts_with(&inside);
+        let names: Vec<String> = state.tree.keys().filter(gone).cloned().collect();
+        for path in names.into_iter().rev() {
+            state.change(vec![Change { path, node: None }]);
+        }
+        Ok(())
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        let mut state = self.enter(Call::Names)?;
+        state.expect_dir(parent(path))?;
+        match state.tree.get(path) {
+            Some(Node::Dir) => return Ok(()),
+            Some(Node::File(_)) => return Err(io::ErrorKind::AlreadyExists.into()),
+            None => state.change(vec![Change { path: path.to_owned(), node: Some(Node::Dir) }]),
+        }
+        Ok(())
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
+        let state = self.enter(Call::Read)?;
+        state.expect_dir(path)?;
+        let inside = state.tree.iter().filter(|(name, _)| parent(name) == path);
+        let entry = |(name, node): (&String, &Node)| DirEntry {
+            name: name.rsplit('/').next().unwrap_or_default().to_owned(),
+            is_dir: *node == Node::Dir,
+            len: match node {
+                Node::Dir => 0,
+                Node::File(id) => state.files[id].len(),
+            },
+        };
+        let mut entries: Vec<DirEntry> = inside.map(entry).collect();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        let mut state = self.enter(Call::SyncDir)?;
+        state.expect_dir(path)?;
+        for changes in std::mem::take(&mut state.pending) {
+            let (now, later): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| parent(&change.path) == path);
+            now.into_iter().for_each(|change| apply(&mut state.durable, change));
+            if !later.is_empty() {
+                state.pending.push(later);
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Send + Sync>>> {
+        let mut state = self.enter(Call::Names)?;
+        if !state.locks.insert(path.to_owned()) {
+            return Ok(None);
+        }
+        if !state.tree.contains_key(path) {
+            state.create(path)?;
+        }
+        Ok(Some(Box::new(Lock { disk: self.clone(), path: path.to_owned() })))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.enter(Call::Read)?.free_bytes())
+    }
+
+    fn root(&self) -> &Path {
+        Path::new("simulated")
+    }
+}
+
+struct Lock {
+    disk: SimDisk,
+    path: String,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.disk.lock_state().locks.remove(&self.path);
+    }
+}
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SimDisk")
+    }
+}

@@ -1,0 +1,184 @@
+//! A file of the simulated disk: the bytes that calls see, the bytes that are durable, and which sectors differ.
+
+use std::{collections::BTreeSet, fmt, io};
+
+use fastrand::Rng;
+
+use super::{Call, DiskFile, Failure, SimDisk};
+
+/// What a disk writes whole or not at all.
+pub(super) const SECTOR_BYTES: usize = 512;
+
+#[derive(Clone, Default)]
+pub(super) struct FileState {
+    bytes: Vec<u8>,
+    durable: Vec<u8>,
+    /// Sectors of `bytes` that the next sync writes.
+    dirty: BTreeSet<usize>,
+    /// Whether the next sync writes the length.
+    len_dirty: bool,
+    /// End of the reserved blocks.
+    reserved: u64,
+}
+
+impl FileState {
+    pub(super) fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    pub(super) fn footprint(&self) -> u64 {
+        self.len().max(self.reserved)
+    }
+
+    /// The file after a power cut.
+    pub(super) fn crash(&self, rng: &mut Rng) -> Self {
+        let mut left = self.durable.clone();
+        if self.len_dirty {
+            let (low, high) = (left.len().min(self.bytes.len()), left.len().max(self.bytes.len()));
+            let choices = [left.len(), self.bytes.len(), rng.usize(low..=high)];
+            left.resize(choices[rng.usize(..choices.len())], 0);
+        }
+        for &sector in &self.dirty {
+            if rng.bool() {
+                copy_sector(&self.bytes, &mut left, sector);
+            }
+        }
+        Self { bytes: left.clone(), durable: left, ..Self::default() }
+    }
+
+    fn sync(&mut self) {
+        self.durable.resize(self.bytes.len(), 0);
+        for &sector in &self.dirty {
+            copy_sector(&self.bytes, &mut self.durable, sector);
+        }
+        self.forget_dirty();
+    }
+
+    fn forget_dirty(&mut self) {
+        self.dirty.clear();
+        self.len_dirty = false;
+    }
+
+    fn write(&mut self, bytes: &[u8], offset: usize) {
+        let end = offset + bytes.len();
+        if end > self.bytes.len() {
+            self.set_len(end);
+        }
+        self.bytes[offset..end].copy_from_slice(bytes);
+        self.touch(offset, end);
+    }
+
+    fn set_len(&mut self, len: usize) {
+        let old_len = self.bytes.len();
+        self.bytes.resize(len, 0);
+        self.len_dirty = true;
+        // Zeros that a longer file shows are data too: an earlier, longer version may lie below them.
+        self.touch(old_len.min(len), len);
+        let sectors = len.div_ceil(SECTOR_BYTES);
+        self.dirty.retain(|&sector| sector < sectors);
+    }
+
+    fn touch(&mut self, from: usize, to: usize) {
+        self.dirty.extend(from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES));
+    }
+}
+
+fn copy_sector(from: &[u8], to: &mut [u8], sector: usize) {
+    let begin = sector * SECTOR_BYTES;
+    let end = (begin + SECTOR_BYTES).min(from.len()).min(to.len());
+    if begin < end {
+        to[begin..end].copy_from_slice(&from[begin..end]);
+    }
+}
+
+/// A handle.
+pub(super) struct SimFile {
+    pub(super) disk: SimDisk,
+    pub(super) id: u64,
+}
+
+impl SimFile {
+    fn with<T>(&self, call: Call, act: impl FnOnce(&mut FileState) -> T) -> io::Result<T> {
+        let mut state = self.disk.enter(call)?;
+        state.files.get_mut(&self.id).map(act).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+fn position(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge.into())
+}
+
+impl DiskFile for SimFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let offset = position(offset)?;
+        self.with(Call::Read, |file| {
+            let there = file.bytes.get(offset..).unwrap_or_default();
+            let count = there.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&there[..count]);
+            count
+        })
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let offset = position(offset)?;
+        let mut state = self.disk.lock_state();
+        state.count(Call::Write)?;
+        let mut result = state.fault(Call::Write);
+        let free = state.free_bytes();
+        let Some(file) = state.files.get_mut(&self.id) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let mut len = if result.is_ok() { bytes.len() } else { bytes.len() / 2 };
+        let end_max = file.footprint().saturating_add(free);
+        if (offset + len) as u64 > end_max {
+            len = usize::try_from(end_max).unwrap_or(usize::MAX).saturating_sub(offset);
+            result = Err(Failure::Full.into());
+        }
+        if len > 0 {
+            file.write(&bytes[..len], offset);
+        }
+        result
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.disk.lock_state();
+        state.count(Call::SyncData)?;
+        let result = state.fault(Call::SyncData);
+        if let Some(file) = state.files.get_mut(&self.id) {
+            if result.is_ok() { file.sync() } else { file.forget_dirty() }
+        }
+        result
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.with(Call::Read, |file| file.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let len = position(len)?;
+        self.with(Call::SetLen, |file| {
+            file.set_len(len);
+            file.reserved = file.reserved.min(len as u64);
+        })
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut state = self.disk.enter(Call::Allocate)?;
+        let free = state.free_bytes();
+        let Some(file) = state.files.get_mut(&self.id) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let end = offset.checked_add(len).ok_or(io::ErrorKind::FileTooLarge)?;
+        if end > file.footprint().saturating_add(free) {
+            return Err(Failure::Full.into());
+        }
+        file.reserved = file.reserved.max(end);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SimFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SimFile({})", self.id)
+    }
+}

@@ -1,0 +1,154 @@
+//! The simulated disk against the rules that it states: what survives always, what may, and what never does.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+fn read(disk: &SimDisk, path: &str) -> Option<Vec<u8>> {
+    let file = disk.open(path).ok()?;
+    let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    Some(bytes)
+}
+
+/// All that `look` sees after many different power cuts.
+fn outcomes<T: Ord>(disk: &SimDisk, look: impl Fn(&SimDisk) -> T) -> BTreeSet<T> {
+    (0..200).map(|seed| look(&disk.crash(seed))).collect()
+}
+
+#[test]
+fn synced_bytes_under_a_synced_name_survive_every_crash() {
+    let disk = SimDisk::new();
+    let file = disk.create("f").unwrap();
+    file.write_all_at(&[7; 3000], 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir("").unwrap();
+    assert_eq!(outcomes(&disk, |disk| read(disk, "f")), BTreeSet::from([Some(vec![7; 3000])]));
+}
+
+#[test]
+fn unsynced_sectors_survive_each_by_itself() {
+    let disk = SimDisk::new();
+    let file = disk.create("f").unwrap();
+    file.write_all_at(&[1; 1024], 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir("").unwrap();
+    file.write_all_at(&[2; 1024], 0).unwrap();
+    let sectors = |disk: &SimDisk| read(disk, "f").map(|bytes| (bytes[0], bytes[511], bytes[512], bytes[1023]));
+    let all = [(1, 1, 1, 1), (1, 1, 2, 2), (2, 2, 1, 1), (2, 2, 2, 2)].map(Some);
+    assert_eq!(outcomes(&disk, sectors), BTreeSet::from(all));
+    assert_eq!(read(&disk.kill(), "f"), Some(vec![2; 1024]));
+}
+
+#[test]
+fn an_unsynced_length_lies_anywhere_between_old_and_new() {
+    let disk = SimDisk::new();
+    let file = disk.create("f").unwrap();
+    disk.sync_dir("").unwrap();
+    file.set_len(10).unwrap();
+    let lengths = outcomes(&disk, |disk| read(disk, "f").unwrap().len());
+    assert!(lengths.len() > 5 && lengths.contains(&0) && lengths.contains(&10), "{lengths:?}");
+}
+
+#[test]
+fn names_need_their_directory_and_its_parents_synced() {
+    let disk = SimDisk::new();
+    disk.create_dir("d").unwrap();
+    disk.create("d/f").unwrap().sync_data().unwrap();
+    let there = |disk: &SimDisk| disk.open("d/f").is_ok();
+    assert_eq!(outcomes(&disk, there), BTreeSet::from([false, true]));
+    disk.sync_dir("d").unwrap();
+    assert_eq!(outcomes(&disk, there), BTreeSet::from([false, true]));
+    disk.sync_dir("").unwrap();
+    assert_eq!(outcomes(&disk, there), BTreeSet::from([true]));
+    disk.remove("d/f").unwrap();
+    assert_eq!(outcomes(&disk, there), BTreeSet::from([false, true]));
+    disk.sync_dir("d").unwrap();
+    assert_eq!(outcomes(&disk, there), BTreeSet::from([false]));
+}
+
+#[test]
+fn a_rename_in_one_directory_is_atomic_and_between_two_is_not() {
+    let disk = SimDisk::new();
+    disk.create_dir("d").unwrap();
+    disk.create("a").unwrap();
+    disk.sync_dir("").unwrap();
+    let names = |disk: &SimDisk| ["a", "b", "d/c"].map(|path| disk.open(path).is_ok());
+    disk.rename("a", "b").unwrap();
+    assert_eq!(outcomes(&disk, names), BTreeSet::from([[true, false, false], [false, true, false]]));
+    disk.sync_dir("").unwrap();
+    disk.rename("b", "d/c").unwrap();
+    disk.sync_dir("d").unwrap();
+    assert_eq!(outcomes(&disk, names), BTreeSet::from([[false, true, true], [false, false, true]]));
+}
+
+#[test]
+fn after_a_failed_sync_the_next_one_succeeds_and_has_saved_nothing() {
+    let disk = SimDisk::new();
+    let file = disk.create("f").unwrap();
+    disk.sync_dir("").unwrap();
+    file.write_all_at(&[1; 600], 0).unwrap();
+    disk.fail(Call::SyncData, 1, Failure::Io);
+    assert!(file.sync_data().is_err());
+    assert_eq!(read(&disk, "f"), Some(vec![1; 600]));
+    file.sync_data().unwrap();
+    assert_eq!(outcomes(&disk, |disk| read(disk, "f")), BTreeSet::from([Some(vec![0; 600])]));
+}
+
+#[test]
+fn a_fault_strikes_the_nth_call_once_and_a_failed_write_is_short() {
+    let disk = SimDisk::new();
+    let file = disk.create("f").unwrap();
+    disk.fail(Call::Write, 2, Failure::Full);
+    file.write_all_at(b"abcd", 0).unwrap();
+    let error = file.write_all_at(b"efgh", 4).unwrap_err();
+    assert!(crate::disk::is_full(&error));
+    assert_eq!(read(&disk, "f"), Some(b"abcdef".to_vec()));
+    file.write_all_at(b"efgh", 4).unwrap();
+    for (call, act) in [(Call::SyncDir, disk.sync_dir("") as io::Result<()>), (Call::Allocate, file.allocate(0, 1))] {
+        assert!(act.is_ok(), "{call:?}");
+    }
+    disk.fail(Call::SyncDir, 1, Failure::Io);
+    assert!(disk.sync_dir("").is_err());
+    disk.fail(Call::Allocate, 1, Failure::Io);
+    assert!(file.allocate(0, 1).is_err());
+}
+
+#[test]
+fn a_full_disk_takes_what_fits_and_gives_room_back_when_files_go() {
+    let disk = SimDisk::new();
+    disk.set_capacity(Some(10));
+    let file = disk.create("f").unwrap();
+    file.allocate(0, 6).unwrap();
+    assert_eq!(disk.free_bytes().unwrap(), 4);
+    let other = disk.create("g").unwrap();
+    assert!(other.write_all_at(b"123456", 0).is_err());
+    assert_eq!(read(&disk, "g"), Some(b"1234".to_vec()));
+    assert!(other.allocate(0, 5).is_err());
+    file.write_all_at(b"123456", 0).unwrap();
+    disk.remove("f").unwrap();
+    assert_eq!(disk.free_bytes().unwrap(), 6);
+}
+
+#[test]
+fn without_power_every_call_fails() {
+    let disk = SimDisk::new();
+    let file = disk.create("f").unwrap();
+    disk.power_off_after(1);
+    file.write_all_at(b"a", 0).unwrap();
+    assert!(file.write_all_at(b"b", 1).is_err());
+    assert!(file.read_at(&mut [0], 0).is_err());
+    assert!(disk.open("f").is_err());
+    assert_eq!(read(&disk.kill(), "f"), Some(b"a".to_vec()));
+}
+
+#[test]
+fn a_lock_is_held_until_dropped_and_not_over_a_crash() {
+    let disk = SimDisk::new();
+    let held = disk.lock("lock").unwrap();
+    assert!(held.is_some());
+    assert!(disk.lock("lock").unwrap().is_none());
+    assert!(disk.crash(0).lock("lock").unwrap().is_some());
+    drop(held);
+    assert!(disk.lock("lock").unwrap().is_some());
+}

@@ -1,0 +1,294 @@
+//! The tables: their keys and rows as bytes.
+//!
+//! One column family; a prefix byte names the table. Keys hold numbers big-endian, so that key order is number order;
+//! rows are little-endian. FORMAT.md, *Index*, tells all of them. The index is derived: a change here raises
+//! [`INDEX_VERSION`], and every index of another version is rebuilt from the journal at open.
+
+use std::ops::ControlFlow;
+
+use crate::{
+    codec::DecodeError,
+    digest::Digest,
+    index::{IndexError, Overlay, View, prefix_end},
+    journal::operation::{OrganisationId, RepositoryId},
+};
+
+pub mod key;
+mod row;
+
+pub use row::*;
+
+/// Version of all tables together.
+pub const INDEX_VERSION: u32 = 1;
+/// References in one row of the references table.
+pub const REFERENCES_PER_ROW: usize = 1_000;
+
+/// Why a row could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SchemaError {
+    /// The index did not answer.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// It answered with bytes that are no row.
+    #[error("the index is damaged: a row of table {table} does not decode ({source})")]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// A row that another row calls for is not there.
+    #[error("the index is damaged: table {table} lacks a row that another table names")]
+    Missing {
+        /// The table.
+        table: &'static str,
+    },
+}
+
+/// The prefix byte of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "FORMAT.md tells each table; the names are theirs")]
+pub enum Table {
+    Meta = 0x01,
+    OrganisationNames = 0x10,
+    Organisations = 0x11,
+    RepositoryNames = 0x12,
+    Repositories = 0x13,
+    Blobs = 0x20,
+    Links = 0x21,
+    Manifests = 0x30,
+    ManifestIds = 0x31,
+    Names = 0x32,
+    References = 0x33,
+    Tags = 0x40,
+    History = 0x41,
+    Referrers = 0x42,
+    ManifestTags = 0x43,
+    Counts = 0x50,
+    Usage = 0x51,
+    ManifestCounts = 0x52,
+    Due = 0x60,
+    Segments = 0x70,
+    Uploads = 0x71,
+    Drops = 0x80,
+}
+
+impl Table {
+    /// All tables, in key order.
+    pub const ALL: [Self; 22] = [
+        Self::Meta,
+        Self::OrganisationNames,
+        Self::Organisations,
+        Self::RepositoryNames,
+        Self::Repositories,
+        Self::Blobs,
+        Self::Links,
+        Self::Manifests,
+        Self::ManifestIds,
+        Self::Names,
+        Self::References,
+        Self::Tags,
+        Self::History,
+        Self::Referrers,
+        Self::ManifestTags,
+        Self::Counts,
+        Self::Usage,
+        Self::ManifestCounts,
+        Self::Due,
+        Self::Segments,
+        Self::Uploads,
+        Self::Drops,
+    ];
+
+    /// The table's name, as FORMAT.md has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::OrganisationNames => "organisation-names",
+            Self::Organisations => "organisations",
+            Self::RepositoryNames => "repository-names",
+            Self::Repositories => "repositories",
+            Self::Blobs => "blobs",
+            Self::Links => "links",
+            Self::Manifests => "manifests",
+            Self::ManifestIds => "manifest-ids",
+            Self::Names => "names",
+            Self::References => "references",
+            Self::Tags => "tags",
+            Self::History => "history",
+            Self::Referrers => "referrers",
+            Self::ManifestTags => "manifest-tags",
+            Self::Counts => "counts",
+            Self::Usage => "usage",
+            Self::ManifestCounts => "manifest-counts",
+            Self::Due => "due",
+            Self::Segments => "segments",
+            Self::Uploads => "uploads",
+            Self::Drops => "drops",
+        }
+    }
+
+    /// What the table's keys are made of, behind the prefix byte.
+    pub fn key_parts(self) -> &'static [KeyPart] {
+        use KeyPart::{Digest, Scope, Session, Text, U32, U64};
+        match self {
+            Self::Meta | Self::OrganisationNames | Self::RepositoryNames => &[Text("name")],
+            Self::Organisations => &[U32("organisation")],
+            Self::Repositories => &[U32("repository")],
+            Self::Blobs => &[Digest("digest")],
+            Self::Links => &[Digest("digest"), U32("repository")],
+            Self::Manifests => &[U32("repository"), Digest("digest")],
+            Self::ManifestIds => &[U64("manifest")],
+            Self::Names => &[Digest("digest"), U32("repository"), U64("manifest")],
+            Self::References => &[U64("manifest"), U32("page")],
+            Self::Tags => &[U32("repository"), Text("tag")],
+            Self::History => &[U32("repository"), Text("tag"), U64("lsn")],
+            Self::Referrers => &[U32("repository"), Digest("subject"), Digest("referrer")],
+            Self::ManifestTags => &[U32("repository"), U64("manifest"), Text("tag")],
+            Self::Counts | Self::ManifestCounts => &[Scope("scope"), Digest("digest")],
+            Self::Usage => &[Scope("scope")],
+            Self::Due => &[U64("due_ms"), U32("repository"), Digest("digest")],
+            Self::Segments => &[U64("segment")],
+            Self::Uploads => &[Session("session")],
+            Self::Drops => &[U64("lsn")],
+        }
+    }
+
+    /// The table that a key belongs to.
+    pub fn of(key: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|&table| key.first() == Some(&(table as u8)))
+    }
+}
+
+/// A part of a key and its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyPart {
+    /// Four bytes, big-endian.
+    U32(&'static str),
+    /// Eight bytes, big-endian.
+    U64(&'static str),
+    /// A digest's binary form.
+    Digest(&'static str),
+    /// Text up to a zero byte or the end.
+    Text(&'static str),
+    /// A scope: its kind, and an id of four bytes.
+    Scope(&'static str),
+    /// Sixteen bytes.
+    Session(&'static str),
+}
+
+/// A key under construction.
+#[derive(Debug, Clone)]
+pub struct Key(Vec<u8>);
+
+impl Key {
+    /// The empty key of a table: the prefix of all its keys.
+    pub fn of(table: Table) -> Self {
+        Self(vec![table as u8])
+    }
+
+    /// Appends a number of four bytes.
+    pub fn u32(mut self, number: u32) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    /// Appends a number of eight bytes.
+    pub fn u64(mut self, number: u64) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    /// Appends a digest.
+    pub fn digest(mut self, digest: &Digest) -> Self {
+        digest.encode(&mut self.0);
+        self
+    }
+
+    /// Appends text or other bytes as they are.
+    pub fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    /// Appends a scope.
+    pub fn scope(self, scope: Scope) -> Self {
+        let (kind, id) = scope.code();
+        self.raw(&[kind]).u32(id)
+    }
+
+    /// The key's bytes.
+    pub fn bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+/// What a count or a usage is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The whole registry.
+    Registry,
+    /// An organisation.
+    Organisation(OrganisationId),
+    /// A repository.
+    Repository(RepositoryId),
+}
+
+impl Scope {
+    fn code(self) -> (u8, u32) {
+        match self {
+            Self::Registry => (0, 0),
+            Self::Organisation(id) => (1, id),
+            Self::Repository(id) => (2, id),
+        }
+    }
+}
+
+/// Reads and decodes a row.
+///
+/// # Errors
+/// When the index fails or the row is damaged.
+pub fn get<R: RowValue>(view: &dyn View, key: Key) -> Result<Option<R>, SchemaError> {
+    debug_assert_eq!(Table::of(&key.0), Some(R::TABLE));
+    view.get(&key.0)?.map(|bytes| R::from_bytes(&bytes)).transpose()
+}
+
+/// Reads a row that another row calls for.
+///
+/// # Errors
+/// When it is missing, too: that is damage.
+pub fn expect<R: RowValue>(view: &dyn View, key: Key) -> Result<R, SchemaError> {
+    get(view, key)?.ok_or(SchemaError::Missing { table: R::TABLE.name() })
+}
+
+/// Sets a row.
+pub fn put<R: RowValue>(overlay: &mut Overlay<'_>, key: Key, row: &R) {
+    debug_assert_eq!(Table::of(&key.0), Some(R::TABLE));
+    overlay.put(key.0, row.to_bytes());
+}
+
+/// Visits the rows whose keys begin with `prefix`, in key order and bounded pages, until the visitor breaks.
+///
+/// # Errors
+/// When the index fails, and whatever the visitor returns.
+pub fn each_row(
+    view: &dyn View,
+    prefix: &[u8],
+    mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, SchemaError>,
+) -> Result<(), SchemaError> {
+    const PAGE: usize = 1_000;
+    let (mut from, until) = (prefix.to_vec(), prefix_end(prefix));
+    loop {
+        let rows = view.scan(&from, &until, PAGE)?;
+        for (key, value) in &rows {
+            if visit(key, value)?.is_break() {
+                return Ok(());
+            }
+        }
+        match rows.last() {
+            Some((last, _)) if rows.len() == PAGE => from = [last, &[0][..]].concat(),
+            _ => return Ok(()),
+        }
+    }
+}

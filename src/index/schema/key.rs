@@ -1,0 +1,110 @@
+//! The keys of all tables, built from what they are made of.
+
+use crate::{
+    digest::Digest,
+    index::schema::{Key, Scope, Table},
+    journal::operation::{ManifestId, OrganisationId, RepositoryId, SessionId},
+    location::SegmentNumber,
+    name::Tag,
+};
+
+/// The one row of `meta`.
+pub fn applied() -> Key {
+    Key::of(Table::Meta).raw(b"applied")
+}
+/// Of [`super::OrganisationNameRow`].
+pub fn organisation_name(name: &str) -> Key {
+    Key::of(Table::OrganisationNames).raw(name.as_bytes())
+}
+/// Of [`super::OrganisationRow`].
+pub fn organisation(id: OrganisationId) -> Key {
+    Key::of(Table::Organisations).u32(id)
+}
+/// Of [`super::RepositoryNameRow`].
+pub fn repository_name(name: &str) -> Key {
+    Key::of(Table::RepositoryNames).raw(name.as_bytes())
+}
+/// Of [`super::RepositoryRow`].
+pub fn repository(id: RepositoryId) -> Key {
+    Key::of(Table::Repositories).u32(id)
+}
+/// Of [`super::BlobRow`].
+pub fn blob(digest: &Digest) -> Key {
+    Key::of(Table::Blobs).digest(digest)
+}
+/// The prefix of the [`super::LinkRow`]s of a digest.
+pub fn links(digest: &Digest) -> Key {
+    Key::of(Table::Links).digest(digest)
+}
+/// Of [`super::LinkRow`].
+pub fn link(repository: RepositoryId, digest: &Digest) -> Key {
+    links(digest).u32(repository)
+}
+/// Of [`super::ManifestRow`].
+pub fn manifest(repository: RepositoryId, digest: &Digest) -> Key {
+    Key::of(Table::Manifests).u32(repository).digest(digest)
+}
+/// Of [`super::ManifestIdRow`].
+pub fn manifest_id(id: ManifestId) -> Key {
+    Key::of(Table::ManifestIds).u64(id)
+}
+/// The prefix of the [`super::NameRow`]s of a digest in a repository.
+pub fn names(digest: &Digest, repository: RepositoryId) -> Key {
+    Key::of(Table::Names).digest(digest).u32(repository)
+}
+/// Of [`super::NameRow`].
+pub fn name(digest: &Digest, repository: RepositoryId, manifest: ManifestId) -> Key {
+    names(digest, repository).u64(manifest)
+}
+/// Of [`super::ReferencesRow`].
+pub fn references(manifest: ManifestId, page: u32) -> Key {
+    Key::of(Table::References).u64(manifest).u32(page)
+}
+/// The prefix of the [`super::TagRow`]s of a repository.
+pub fn tags(repository: RepositoryId) -> Key {
+    Key::of(Table::Tags).u32(repository)
+}
+/// Of [`super::TagRow`].
+pub fn tag(repository: RepositoryId, tag: &Tag) -> Key {
+    tags(repository).raw(tag.as_str().as_bytes())
+}
+/// Of [`super::HistoryRow`].
+pub fn history(repository: RepositoryId, tag: &Tag, lsn: u64) -> Key {
+    Key::of(Table::History).u32(repository).raw(tag.as_str().as_bytes()).raw(&[0]).u64(lsn)
+}
+/// Of [`super::ReferrerRow`].
+pub fn referrer(repository: RepositoryId, subject: &Digest, referrer: &Digest) -> Key {
+    Key::of(Table::Referrers).u32(repository).digest(subject).digest(referrer)
+}
+/// The prefix of the [`super::ManifestTagRow`]s of a manifest.
+pub fn manifest_tags(repository: RepositoryId, manifest: ManifestId) -> Key {
+    Key::of(Table::ManifestTags).u32(repository).u64(manifest)
+}
+/// Of [`super::ManifestTagRow`].
+pub fn manifest_tag(repository: RepositoryId, manifest: ManifestId, tag: &Tag) -> Key {
+    manifest_tags(repository, manifest).raw(tag.as_str().as_bytes())
+}
+/// Of [`super::CountRow`].
+pub fn count(scope: Scope, digest: &Digest) -> Key {
+    Key::of(Table::Counts).scope(scope).digest(digest)
+}
+/// Of [`super::ManifestCountRow`].
+pub fn manifest_count(scope: Scope, digest: &Digest) -> Key {
+    Key::of(Table::ManifestCounts).scope(scope).digest(digest)
+}
+/// Of [`super::UsageRow`].
+pub fn usage(scope: Scope) -> Key {
+    Key::of(Table::Usage).scope(scope)
+}
+/// Of [`super::DueRow`].
+pub fn due(due_ms: u64, repository: RepositoryId, digest: &Digest) -> Key {
+    Key::of(Table::Due).u64(due_ms).u32(repository).digest(digest)
+}
+/// Of [`super::SegmentRow`].
+pub fn segment(number: SegmentNumber) -> Key {
+    Key::of(Table::Segments).u64(number.0)
+}
+/// Of [`super::UploadRow`].
+pub fn upload(session: &SessionId) -> Key {
+    Key::of(Table::Uploads).raw(session)
+}

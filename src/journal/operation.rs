@@ -1,0 +1,491 @@
+//! What the journal says: logical operations and local records, and their bytes.
+//!
+//! An *operation* is a decision that was taken: it carries every fact that `state::apply` needs (ids, sizes, times, parsed
+//! references), so that applying it reads no clock, no setting and no manifest bytes, and refuses nothing. A *local record*
+//! says where this machine put things; it is never shipped and lies outside the state hash. Each begins with its kind and
+//! its version; an unknown one is refused by name. The bytes are told in FORMAT.md, *Operations*.
+
+use crate::{
+    codec::{DecodeError, Decoder, Encoder},
+    digest::Digest,
+    location::{Location, RecordKind, SegmentNumber},
+    name::{RepositoryName, Tag},
+};
+
+/// Interned number of an organisation.
+pub type OrganisationId = u32;
+/// Interned number of a repository.
+pub type RepositoryId = u32;
+/// Interned number of a manifest in one repository.
+pub type ManifestId = u64;
+/// Name of an upload session: 16 random bytes.
+pub type SessionId = [u8; 16];
+
+/// A logical operation. It takes an LSN and means the same on every machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// First mention of a repository: it and perhaps its organisation get their ids.
+    Intern {
+        /// Its organisation's id, new or known.
+        organisation: OrganisationId,
+        /// Its id.
+        repository: RepositoryId,
+        /// Its name.
+        name: RepositoryName,
+    },
+    /// A repository may serve a blob: by an upload, or a mount. Repeated, it renews the due time.
+    Link {
+        /// The repository.
+        repository: RepositoryId,
+        /// The blob.
+        digest: Digest,
+        /// Its length in bytes.
+        size: u64,
+        /// The repository that it was mounted from; `None` for an upload.
+        mounted_from: Option<RepositoryId>,
+        /// When its grace ends, in Unix milliseconds.
+        due_ms: u64,
+    },
+    /// A repository may no longer serve a blob.
+    Unlink {
+        /// The repository.
+        repository: RepositoryId,
+        /// The blob.
+        digest: Digest,
+    },
+    /// A manifest was pushed, and tags point to it.
+    Push {
+        /// The repository.
+        repository: RepositoryId,
+        /// Its id there, new or known.
+        manifest: ManifestId,
+        /// Digest of its bytes.
+        digest: Digest,
+        /// What it says; `None` when the repository has it already, present or deleted.
+        content: Option<Box<ManifestContent>>,
+        /// Tags that point to it from now on; none for a push by digest.
+        tags: Vec<Tag>,
+        /// Until when a manifest that this push takes the last reach from can be restored, in Unix milliseconds.
+        held_until_ms: u64,
+    },
+    /// Tags are removed; what they point to stays.
+    Untag {
+        /// The repository.
+        repository: RepositoryId,
+        /// Tags that are there.
+        tags: Vec<Tag>,
+        /// Until when a manifest that loses its last reach can be restored, in Unix milliseconds.
+        held_until_ms: u64,
+    },
+    /// A manifest without tags is deleted: it answers no more, but can be restored.
+    Delete {
+        /// The repository.
+        repository: RepositoryId,
+        /// Its id there.
+        manifest: ManifestId,
+        /// Digest of its bytes.
+        digest: Digest,
+        /// Until when it can be restored, in Unix milliseconds.
+        held_until_ms: u64,
+    },
+}
+
+/// A record of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// It takes an LSN.
+    Logical(Operation),
+    /// It takes a local number.
+    Local(LocalRecord),
+}
+
+/// What a manifest says, parsed when it was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestContent {
+    /// Length in bytes.
+    pub size: u64,
+    /// The Content-Type that it was pushed with.
+    pub media_type: String,
+    /// Its `artifactType`, or its config's media type.
+    pub artifact_type: Option<String>,
+    /// The manifest that it refers to.
+    pub subject: Option<Digest>,
+    /// What it names, each digest and role once, in the order of the manifest; the subject is not among them.
+    pub references: Vec<NamedReference>,
+}
+
+/// A descriptor in a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct NamedReference {
+    /// What it is there.
+    pub role: Role,
+    /// What it names.
+    pub digest: Digest,
+    /// The size that it states, in bytes.
+    pub size: u64,
+}
+
+/// What a descriptor is in the manifest that names it. The numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Role {
+    /// An image's configuration: a blob.
+    Config = 1,
+    /// A layer or an artifact's file: a blob.
+    Layer = 2,
+    /// A layer that may be absent (non-distributable, foreign): a blob if it was pushed.
+    ForeignLayer = 3,
+    /// A child of an index: a manifest.
+    Child = 4,
+    /// An entry of an index whose type is no manifest's: a blob (build caches).
+    IndexedBlob = 5,
+}
+
+impl Role {
+    fn from_code(code: u8) -> Option<Self> {
+        [Self::Config, Self::Layer, Self::ForeignLayer, Self::Child, Self::IndexedBlob]
+            .into_iter()
+            .find(|&role| role as u8 == code)
+    }
+
+    /// Whether it names a blob; else it names a manifest.
+    pub fn is_blob(self) -> bool {
+        self != Self::Child
+    }
+}
+
+/// A record of what this machine did with its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalRecord {
+    /// Content lies in a segment from now on.
+    Placed {
+        /// The content.
+        digest: Digest,
+        /// What it is.
+        kind: RecordKind,
+        /// Whether the segment holds this record only.
+        single: bool,
+        /// Where its record begins.
+        location: Location,
+        /// Length of the content in bytes.
+        len: u64,
+        /// Length of the whole record with checksums and padding.
+        record_len: u64,
+    },
+    /// A shared segment takes no more records.
+    Sealed {
+        /// The segment.
+        segment: SegmentNumber,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// An unfinished upload has this much, durably.
+    UploadMarked {
+        /// The session.
+        session: SessionId,
+        /// Where it was started.
+        repository: RepositoryName,
+        /// The single segment that it writes.
+        segment: SegmentNumber,
+        /// Bytes of content that are synced.
+        bytes: u64,
+    },
+    /// An upload that was marked is finished, cancelled or expired.
+    UploadEnded {
+        /// The session.
+        session: SessionId,
+    },
+}
+
+const INTERN: u8 = 1;
+const LINK: u8 = 2;
+const UNLINK: u8 = 3;
+const PUSH: u8 = 4;
+const UNTAG: u8 = 5;
+const DELETE: u8 = 6;
+
+const PLACED: u8 = 1;
+const SEALED: u8 = 2;
+const UPLOAD_MARKED: u8 = 3;
+const UPLOAD_ENDED: u8 = 4;
+
+/// Version of every operation and record so far.
+const VERSION: u8 = 1;
+
+impl Operation {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::new();
+        match self {
+            Self::Intern { organisation, repository, name } => {
+                e.u8(INTERN).u8(VERSION).u32(*organisation).u32(*repository).str(name.as_str());
+            }
+            Self::Link { repository, digest, size, mounted_from, due_ms } => {
+                e.u8(LINK).u8(VERSION).u32(*repository).digest(digest).u64(*size);
+                e.option(*mounted_from, |e, from| {
+                    e.u32(from);
+                })
+                .u64(*due_ms);
+            }
+            Self::Unlink { repository, digest } => {
+                e.u8(UNLINK).u8(VERSION).u32(*repository).digest(digest);
+            }
+            Self::Push { repository, manifest, digest, content, tags, held_until_ms } => {
+                e.u8(PUSH).u8(VERSION).u32(*repository).u64(*manifest).digest(digest);
+                e.option(content.as_deref(), encode_content);
+                e.list(tags, |e, tag| {
+                    e.str(tag.as_str());
+                })
+                .u64(*held_until_ms);
+            }
+            Self::Untag { repository, tags, held_until_ms } => {
+                e.u8(UNTAG).u8(VERSION).u32(*repository);
+                e.list(tags, |e, tag| {
+                    e.str(tag.as_str());
+                })
+                .u64(*held_until_ms);
+            }
+            Self::Delete { repository, manifest, digest, held_until_ms } => {
+                e.u8(DELETE).u8(VERSION).u32(*repository).u64(*manifest).digest(digest).u64(*held_until_ms);
+            }
+        }
+        e.finish()
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// On anything else, an unknown kind or version included.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut d = Decoder::new(bytes);
+        let kind = d.u8("operation kind")?;
+        version(&mut d, "operation version")?;
+        let operation = match kind {
+            INTERN => Self::Intern {
+                organisation: d.u32("organisation")?,
+                repository: d.u32("repository")?,
+                name: d.parsed("repository name")?,
+            },
+            LINK => Self::Link {
+                repository: d.u32("repository")?,
+                digest: d.digest("digest")?,
+                size: d.u64("size")?,
+                mounted_from: d.option("mounted from", |d| d.u32("mounted from"))?,
+                due_ms: d.u64("due")?,
+            },
+            UNLINK => Self::Unlink { repository: d.u32("repository")?, digest: d.digest("digest")? },
+            PUSH => Self::Push {
+                repository: d.u32("repository")?,
+                manifest: d.u64("manifest")?,
+                digest: d.digest("digest")?,
+                content: d.option("content", decode_content)?,
+                tags: d.list("tags", |d| d.parsed("tag"))?,
+                held_until_ms: d.u64("held until")?,
+            },
+            UNTAG => Self::Untag {
+                repository: d.u32("repository")?,
+                tags: d.list("tags", |d| d.parsed("tag"))?,
+                held_until_ms: d.u64("held until")?,
+            },
+            DELETE => Self::Delete {
+                repository: d.u32("repository")?,
+                manifest: d.u64("manifest")?,
+                digest: d.digest("digest")?,
+                held_until_ms: d.u64("held until")?,
+            },
+            _ => return Err(DecodeError { field: "operation kind", problem: "unknown; a newer orlop wrote it" }),
+        };
+        d.finish("operation")?;
+        Ok(operation)
+    }
+}
+
+fn version(d: &mut Decoder<'_>, field: &'static str) -> Result<(), DecodeError> {
+    match d.u8(field)? {
+        VERSION => Ok(()),
+        _ => Err(DecodeError { field, problem: "unknown; a newer orlop wrote it" }),
+    }
+}
+
+fn encode_content(e: &mut Encoder, content: &ManifestContent) {
+    e.u64(content.size).str(&content.media_type);
+    e.option(content.artifact_type.as_deref(), |e, text| {
+        e.str(text);
+    });
+    e.option(content.subject, |e, digest| {
+        e.digest(&digest);
+    });
+    e.list(&content.references, |e, reference| encode_reference(e, reference));
+}
+
+fn decode_content(d: &mut Decoder<'_>) -> Result<Box<ManifestContent>, DecodeError> {
+    Ok(Box::new(ManifestContent {
+        size: d.u64("size")?,
+        media_type: d.str("media type")?.to_owned(),
+        artifact_type: d.option("artifact type", |d| d.str("artifact type").map(str::to_owned))?,
+        subject: d.option("subject", |d| d.digest("subject"))?,
+        references: d.list("references", decode_reference)?,
+    }))
+}
+
+/// A reference's bytes, the same in the journal and in the index.
+pub(crate) fn encode_reference(e: &mut Encoder, reference: &NamedReference) {
+    e.u8(reference.role as u8).digest(&reference.digest).u64(reference.size);
+}
+
+pub(crate) fn decode_reference(d: &mut Decoder<'_>) -> Result<NamedReference, DecodeError> {
+    let role = Role::from_code(d.u8("role")?).ok_or(DecodeError { field: "role", problem: "unknown" })?;
+    Ok(NamedReference { role, digest: d.digest("reference")?, size: d.u64("reference size")? })
+}
+
+impl LocalRecord {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::new();
+        match self {
+            Self::Placed { digest, kind, single, location, len, record_len } => {
+                e.u8(PLACED).u8(VERSION).digest(digest).u8(*kind as u8).bool(*single);
+                e.u64(location.segment.0).u64(location.offset).u64(*len).u64(*record_len);
+            }
+            Self::Sealed { segment, len } => {
+                e.u8(SEALED).u8(VERSION).u64(segment.0).u64(*len);
+            }
+            Self::UploadMarked { session, repository, segment, bytes } => {
+                e.u8(UPLOAD_MARKED).u8(VERSION).raw(session).str(repository.as_str()).u64(segment.0).u64(*bytes);
+            }
+            Self::UploadEnded { session } => {
+                e.u8(UPLOAD_ENDED).u8(VERSION).raw(session);
+            }
+        }
+        e.finish()
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// On anything else, an unknown kind or version included.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut d = Decoder::new(bytes);
+        let kind = d.u8("local record kind")?;
+        version(&mut d, "local record version")?;
+        let record = match kind {
+            PLACED => Self::Placed {
+                digest: d.digest("digest")?,
+                kind: RecordKind::from_code(d.u8("record kind")?)
+                    .ok_or(DecodeError { field: "record kind", problem: "unknown" })?,
+                single: d.bool("single")?,
+                location: Location { segment: SegmentNumber(d.u64("segment")?), offset: d.u64("offset")? },
+                len: d.u64("length")?,
+                record_len: d.u64("record length")?,
+            },
+            SEALED => Self::Sealed { segment: SegmentNumber(d.u64("segment")?), len: d.u64("length")? },
+            UPLOAD_MARKED => Self::UploadMarked {
+                session: session(&mut d)?,
+                repository: d.parsed("repository name")?,
+                segment: SegmentNumber(d.u64("segment")?),
+                bytes: d.u64("bytes")?,
+            },
+            UPLOAD_ENDED => Self::UploadEnded { session: session(&mut d)? },
+            _ => return Err(DecodeError { field: "local record kind", problem: "unknown; a newer orlop wrote it" }),
+        };
+        d.finish("local record")?;
+        Ok(record)
+    }
+}
+
+fn session(d: &mut Decoder<'_>) -> Result<SessionId, DecodeError> {
+    let mut session = [0; 16];
+    session.copy_from_slice(d.raw(16, "session")?);
+    Ok(session)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Algorithm;
+
+    fn digest(text: &str) -> Digest {
+        Digest::of(Algorithm::Sha256, text.as_bytes())
+    }
+
+    fn operations() -> Vec<Operation> {
+        let content = ManifestContent {
+            size: 700,
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            artifact_type: Some("application/example".into()),
+            subject: Some(digest("subject")),
+            references: vec![
+                NamedReference { role: Role::Config, digest: digest("config"), size: 2 },
+                NamedReference { role: Role::Layer, digest: digest("layer"), size: 1 << 40 },
+            ],
+        };
+        let tags = vec!["latest".parse().unwrap(), "1.0".parse().unwrap()];
+        vec![
+            Operation::Intern { organisation: 1, repository: 2, name: "team/app".parse().unwrap() },
+            Operation::Link { repository: 2, digest: digest("layer"), size: 9, mounted_from: Some(1), due_ms: 77 },
+            Operation::Unlink { repository: 2, digest: digest("layer") },
+            Operation::Push {
+                repository: 2,
+                manifest: 3,
+                digest: digest("manifest"),
+                content: Some(Box::new(content)),
+                tags: tags.clone(),
+                held_until_ms: 99,
+            },
+            Operation::Untag { repository: 2, tags, held_until_ms: 99 },
+            Operation::Delete { repository: 2, manifest: 3, digest: digest("manifest"), held_until_ms: 99 },
+        ]
+    }
+
+    fn local_records() -> Vec<LocalRecord> {
+        let location = Location { segment: SegmentNumber(4), offset: 64 };
+        let (session, repository) = ([7; 16], "team/app".parse().unwrap());
+        vec![
+            LocalRecord::Placed {
+                digest: digest("layer"),
+                kind: RecordKind::Blob,
+                single: false,
+                location,
+                len: 5,
+                record_len: 128,
+            },
+            LocalRecord::Sealed { segment: SegmentNumber(4), len: 4096 },
+            LocalRecord::UploadMarked { session, repository, segment: SegmentNumber(5), bytes: 1 << 20 },
+            LocalRecord::UploadEnded { session },
+        ]
+    }
+
+    #[test]
+    fn every_kind_round_trips_and_every_cut_is_refused() {
+        for operation in operations() {
+            let bytes = operation.encode();
+            assert_eq!(Operation::decode(&bytes), Ok(operation));
+            (0..bytes.len()).for_each(|len| assert!(Operation::decode(&bytes[..len]).is_err()));
+        }
+        for record in local_records() {
+            let bytes = record.encode();
+            assert_eq!(LocalRecord::decode(&bytes), Ok(record));
+            (0..bytes.len()).for_each(|len| assert!(LocalRecord::decode(&bytes[..len]).is_err()));
+        }
+    }
+
+    /// The digest over all kinds' bytes pins the format; a change here is a change of FORMAT.md and CHANGELOG.md.
+    #[test]
+    fn bytes_of_version_1_are_pinned() {
+        let operations: Vec<u8> = operations().iter().flat_map(Operation::encode).collect();
+        let records: Vec<u8> = local_records().iter().flat_map(LocalRecord::encode).collect();
+        let link = Operation::Unlink { repository: 2, digest: digest("layer") }.encode();
+        assert_eq!(&link[..7], [UNLINK, VERSION, 2, 0, 0, 0, 1]);
+        assert_eq!((operations.len(), records.len()), (0, 0));
+        assert_eq!(Digest::of(Algorithm::Sha256, &operations).to_string(), "");
+        assert_eq!(Digest::of(Algorithm::Sha256, &records).to_string(), "");
+    }
+
+    #[test]
+    fn unknown_kinds_and_versions_are_refused_by_name() {
+        assert_eq!(Operation::decode(&[200, 1]).unwrap_err().field, "operation kind");
+        assert_eq!(Operation::decode(&[INTERN, 9]).unwrap_err().field, "operation version");
+        assert_eq!(LocalRecord::decode(&[200, 1]).unwrap_err().field, "local record kind");
+    }
+}

@@ -1,0 +1,278 @@
+//! Upload sessions: their names, who may write to them, and how they outlive a restart.
+//!
+//! A session is written to by one request at a time, which holds its lease. A session whose bytes lie in a segment of
+//! their own is *marked* in the journal when a request ends and every so many bytes: what is marked is durable, and is
+//! what a restart goes on from. A buffered session is gone with the process.
+
+use std::{
+    collections::HashMap,
+    ops::ControlFlow,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use data_encoding::HEXLOWER;
+
+use crate::{
+    digest::Digest,
+    index::schema::{self, RowValue, Table, UploadRow},
+    journal::operation::SessionId,
+    location::SegmentNumber,
+    name::RepositoryName,
+    state::request::Request,
+    store::{Store, Upload},
+};
+
+use super::RegistryError;
+
+/// Bytes after which a long upload is marked again.
+const MARK_BYTES: u64 = 64 << 20;
+
+/// All open sessions.
+#[derive(Debug)]
+pub(super) struct Uploads {
+    store: Arc<Store>,
+    uploads_max: usize,
+    slots: Mutex<HashMap<SessionId, Slot>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    repository: RepositoryName,
+    state: State,
+    /// Bytes that it has; while it is leased, those that it had before.
+    offset: u64,
+    /// Bytes that the journal knows of; `None` when it does not know the session.
+    marked: Option<u64>,
+    touched: Instant,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle(Upload),
+    /// Of an earlier run: its bytes are read when somebody goes on with it.
+    Resting(SegmentNumber),
+    Leased,
+}
+
+impl Uploads {
+    /// The sessions that an earlier run has left.
+    pub(super) fn load(store: Arc<Store>, uploads_max: usize) -> Result<Self, RegistryError> {
+        let mut slots = HashMap::new();
+        schema::each_row(&*store.snapshot(), &[Table::Uploads as u8], |key, value| {
+            let row = UploadRow::from_bytes(value)?;
+            let mut session = [0; 16];
+            session.copy_from_slice(key.get(1..17).ok_or(schema::SchemaError::Missing { table: "uploads" })?);
+            let slot = Slot {
+                repository: row.repository,
+                state: State::Resting(row.segment),
+                offset: row.bytes,
+                marked: Some(row.bytes),
+                touched: Instant::now(),
+            };
+            slots.insert(session, slot);
+            Ok(ControlFlow::Continue(()))
+        })
+        .map_err(|error| RegistryError::from(crate::store::StoreError::from(error)))?;
+        Ok(Self { store, uploads_max, slots: Mutex::new(slots) })
+    }
+
+    pub(super) fn start(&self, repository: &RepositoryName) -> Result<String, RegistryError> {
+        let mut session = [0; 16];
+        getrandom::fill(&mut session)
+            .map_err(|error| RegistryError::Failed(format!("cannot draw an upload id: {error}")))?;
+        let mut slots = self.slots();
+        if slots.len() >= self.uploads_max {
+            return Err(RegistryError::TooManyUploads { max: self.uploads_max });
+        }
+        let slot = Slot {
+            repository: repository.clone(),
+            state: State::Idle(self.store.upload()),
+            offset: 0,
+            marked: None,
+            touched: Instant::now(),
+        };
+        slots.insert(session, slot);
+        Ok(HEXLOWER.encode(&session))
+    }
+
+    pub(super) fn offset(&self, repository: &RepositoryName, id: &str) -> Result<u64, RegistryError> {
+        let session = parse(id)?;
+        let slots = self.slots();
+        Ok(find(&slots, repository, id, &session)?.offset)
+    }
+
+    pub(super) fn lease(self: &Arc<Self>, repository: &RepositoryName, id: &str) -> Result<UploadLease, RegistryError> {
+        let session = parse(id)?;
+        let (state, marked) = {
+            let mut slots = self.slots();
+            let slot = find(&slots, repository, id, &session)?;
+            if matches!(slot.state, State::Leased) {
+                return Err(RegistryError::UploadBusy(id.to_owned()));
+            }
+            let marked = slot.marked;
+            let slot = slots.get_mut(&session).ok_or_else(|| RegistryError::UploadUnknown(id.to_owned()))?;
+            (std::mem::replace(&mut slot.state, State::Leased), marked)
+        };
+        let upload = match state {
+            State::Idle(upload) => upload,
+            State::Resting(segment) => match self.store.resume_upload(segment, marked.unwrap_or_default()) {
+                Ok(upload) => upload,
+                Err(error) => {
+                    // It may be readable later; until it expires nothing is thrown away.
+                    self.give_back(session, None, marked, State::Resting(segment));
+                    return Err(error.into());
+                }
+            },
+            State::Leased => return Err(RegistryError::UploadBusy(id.to_owned())),
+        };
+        let uploads = Arc::clone(self);
+        Ok(UploadLease { uploads, session, repository: repository.clone(), upload: Some(upload), marked })
+    }
+
+    pub(super) fn cancel(self: &Arc<Self>, repository: &RepositoryName, id: &str) -> Result<(), RegistryError> {
+        let session = parse(id)?;
+        let slot = {
+            let mut slots = self.slots();
+            if matches!(find(&slots, repository, id, &session)?.state, State::Leased) {
+                return Err(RegistryError::UploadBusy(id.to_owned()));
+            }
+            slots.remove(&session)
+        };
+        slot.map_or(Ok(()), |slot| self.throw_away(session, slot))
+    }
+
+    /// Ends sessions that nobody has written to for longer than `idle`; how many.
+    pub(super) fn expire(&self, idle: Duration) -> Result<usize, RegistryError> {
+        let expired: Vec<_> = {
+            let mut slots = self.slots();
+            let is_idle = |slot: &Slot| !matches!(slot.state, State::Leased) && slot.touched.elapsed() > idle;
+            slots.extract_if(|_, slot| is_idle(slot)).collect()
+        };
+        let count = expired.len();
+        expired.into_iter().try_for_each(|(session, slot)| self.throw_away(session, slot))?;
+        Ok(count)
+    }
+
+    /// The journal first: a segment that it names must not be missing.
+    fn throw_away(&self, session: SessionId, slot: Slot) -> Result<(), RegistryError> {
+        if slot.marked.is_some() {
+            self.store.commit(Request::EndUpload { session })?;
+        }
+        match slot.state {
+            State::Idle(upload) => upload.discard(),
+            State::Resting(segment) => self.store.remove_unlisted(segment),
+            State::Leased => {}
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, session: SessionId, offset: Option<u64>, marked: Option<u64>, state: State) {
+        if let Some(slot) = self.slots().get_mut(&session) {
+            slot.offset = offset.unwrap_or(slot.offset);
+            slot.marked = marked;
+            slot.touched = Instant::now();
+            slot.state = state;
+        }
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn parse(id: &str) -> Result<SessionId, RegistryError> {
+    let bytes = HEXLOWER.decode(id.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| RegistryError::UploadUnknown(id.chars().take(64).collect()))
+}
+
+/// A session is known only in the repository that it was started in.
+fn find<'a>(
+    slots: &'a HashMap<SessionId, Slot>,
+    repository: &RepositoryName,
+    id: &str,
+    session: &SessionId,
+) -> Result<&'a Slot, RegistryError> {
+    let slot = slots.get(session).filter(|slot| slot.repository == *repository);
+    slot.ok_or_else(|| RegistryError::UploadUnknown(id.to_owned()))
+}
+
+/// The exclusive right to write to one upload, taken by one request. Dropped, it gives the upload back as it is.
+#[derive(Debug)]
+pub struct UploadLease {
+    uploads: Arc<Uploads>,
+    session: SessionId,
+    repository: RepositoryName,
+    /// `None` once it was finished.
+    upload: Option<Upload>,
+    marked: Option<u64>,
+}
+
+impl UploadLease {
+    /// Bytes that the upload has.
+    pub fn offset(&self) -> u64 {
+        self.upload.as_ref().map_or(0, Upload::len)
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// When the disk is full or fails, or the store takes no writes; the upload is as before.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), RegistryError> {
+        if let Some(upload) = &mut self.upload {
+            upload.write(bytes)?;
+        }
+        if self.offset() - self.marked.unwrap_or_default() >= MARK_BYTES { self.mark() } else { Ok(()) }
+    }
+
+    /// Ends the request without finishing the upload; returns the bytes that it has. What does not fit into a buffer is
+    /// durable then.
+    ///
+    /// # Errors
+    /// When it cannot be made durable. The upload stays.
+    pub fn keep(mut self) -> Result<u64, RegistryError> {
+        if self.marked != Some(self.offset()) {
+            self.mark()?;
+        }
+        Ok(self.offset())
+    }
+
+    /// Ends the upload: its content becomes the blob `digest` of the repository, durably.
+    ///
+    /// # Errors
+    /// [`RegistryError::DigestMismatch`] and whatever keeps it from being stored. The upload is gone then: the client
+    /// has to start again.
+    pub fn finish(mut self, digest: Digest) -> Result<(), RegistryError> {
+        let Some(upload) = self.upload.take() else { return Ok(()) };
+        let session = self.marked.map(|_| self.session);
+        let store = &self.uploads.store;
+        let result = store.finish_upload(upload, &self.repository, digest, session);
+        if let (Err(_), Some(session)) = (&result, session) {
+            // When even this fails, the session rests until a restart, and expires then.
+            let ended = store.commit(Request::EndUpload { session });
+            ended.inspect_err(|error| tracing::warn!(%error, "a failed upload stays in the journal")).ok();
+        }
+        Ok(result?)
+    }
+
+    fn mark(&mut self) -> Result<(), RegistryError> {
+        let Some(upload) = &self.upload else { return Ok(()) };
+        let Some(segment) = upload.sync()? else { return Ok(()) };
+        let (session, repository, bytes) = (self.session, self.repository.clone(), upload.len());
+        self.uploads.store.commit(Request::MarkUpload { session, repository, segment, bytes })?;
+        self.marked = Some(bytes);
+        Ok(())
+    }
+}
+
+impl Drop for UploadLease {
+    fn drop(&mut self) {
+        match self.upload.take() {
+            Some(upload) => {
+                let offset = Some(upload.len());
+                self.uploads.give_back(self.session, offset, self.marked, State::Idle(upload));
+            }
+            None => drop(self.uploads.slots().remove(&self.session)),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Reading records: every block is checked before any byte of it is returned.
+//!
+//! Small records are read whole, checked whole and kept, in one read of the file. Of larger ones the header and the table
+//! of checksums are read first (4 bytes per 64 KiB, shared by all clones), then only the blocks that are asked for.
+
+use bytes::Bytes;
+
+use crate::{digest::Digest, location::Location};
+
+use super::{
+    RecordKind, SegmentKind,
+    error::{Fault, SegmentError},
+    files::{Files, SegmentFile},
+    format::{self, BLOCK_BYTES, FILE_HEADER_LEN, Layout, RECORD_HEADER_LEN, SINGLE_RECORD_OFFSET},
+};
+
+/// Records up to this are read at once.
+const WHOLE_RECORD_MAX: u64 = 256 * 1024;
+/// Bytes that a verification reads at a time.
+const VERIFY_BYTES: usize = 1 << 20;
+
+/// A record that can be read by many threads. It holds its segment's file open: its bytes stay readable when the segment
+/// is removed.
+#[derive(Debug, Clone)]
+pub struct RecordReader {
+    file: SegmentFile,
+    location: Location,
+    digest: Digest,
+    kind: RecordKind,
+    layout: Layout,
+    body: Body,
+}
+
+#[derive(Debug, Clone)]
+enum Body {
+    /// The payload, checked.
+    Whole(Bytes),
+    /// The table of checksums.
+    Blocks(Bytes),
+}
+
+impl RecordReader {
+    pub(super) fn open(
+        files: &Files,
+        location: Location,
+        digest: &Digest,
+        payload_len: u64,
+    ) -> Result<Self, SegmentError> {
+        let file = files.open(location.segment).map_err(|error| error.for_content(digest))?;
+        let damaged = |fault: Fault| fault.of(location.segment, Some(*digest));
+        let layout = Layout::of(payload_len);
+        let end = layout.and_then(|layout| location.offset.checked_add(layout.record_len));
+        let (Some(layout), Some(end)) = (layout, end) else {
+            return Err(damaged(Fault::new(location.offset, "the record's length", "of a record", payload_len)));
+        };
+        let whole = layout.record_len <= WHOLE_RECORD_MAX;
+        if !whole {
+            // Nothing is allocated by a length that the file does not have.
+            let found = file.len()?;
+            if found < end {
+                return Err(damaged(Fault::new(location.offset, "the file's length", format!("{end} or more"), found)));
+            }
+        }
+        let head_len = if whole { layout.record_len } else { RECORD_HEADER_LEN };
+        let mut head = vec![0; to_usize(head_len)];
+        file.read(&mut head, location.offset, Some(*digest))?;
+        let header = &head[..RECORD_HEADER_LEN as usize];
+        let kind = format::check_record_header(header, location.offset, digest, payload_len).map_err(damaged)?;
+        let mut reader = Self { file, location, digest: *digest, kind, layout, body: Body::Blocks(Bytes::new()) };
+        reader.body = if whole { reader.check_whole(head)? } else { reader.read_table()? };
+        Ok(reader)
+    }
+
+    /// Bytes of content.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks; an empty blob reads like any other")]
+    pub fn len(&self) -> u64 {
+        self.layout.payload_len
+    }
+
+    /// What the record holds.
+    pub fn kind(&self) -> RecordKind {
+        self.kind
+    }
+
+    /// Its digest.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// At most `len` bytes from `offset`, checked; fewer only at the end of the content. Reads and checks whole blocks of
+    /// 64 KiB, so aligned calls cost least.
+    ///
+    /// # Errors
+    /// [`SegmentError::Corrupt`] when a checksum does not hold, [`SegmentError::Io`]; no byte is returned then.
+    pub fn read(&self, offset: u64, len: usize) -> Result<Bytes, SegmentError> {
+        let begin = offset.min(self.len());
+        let end = begin.saturating_add(len as u64).min(self.len());
+        match &self.body {
+            Body::Whole(payload) => Ok(payload.slice(to_usize(begin)..to_usize(end))),
+            Body::Blocks(_) if begin == end => Ok(Bytes::new()),
+            Body::Blocks(table) => {
+                let (first, last) = (begin / BLOCK_BYTES, end.div_ceil(BLOCK_BYTES));
+                let from = first * BLOCK_BYTES;
+                let mut blocks = vec![0; to_usize((last * BLOCK_BYTES).min(self.len()) - from)];
+                let at = self.location.offset + RECORD_HEADER_LEN + from;
+                self.file.read(&mut blocks, at, Some(self.digest))?;
+                let sums = table.get(to_usize(first * 4)..to_usize(last * 4)).unwrap_or_default();
+                format::check_blocks(&blocks, sums, at).map_err(|fault| self.damaged(fault))?;
+                Ok(Bytes::from(blocks).slice(to_usize(begin - from)..to_usize(end - from)))
+            }
+        }
+    }
+
+    /// Checks every byte of the record, and for a single segment those before it.
+    pub(super) fn verify(&self) -> Result<(), SegmentError> {
+        let mut offset = 0;
+        while offset < self.len() {
+            offset += self.read(offset, VERIFY_BYTES)?.len() as u64;
+        }
+        if matches!(self.body, Body::Blocks(_)) {
+            self.check_zeros(
+                self.location.offset + self.layout.padding_offset(),
+                self.location.offset + self.layout.record_len,
+            )?;
+        }
+        if self.file.kind == SegmentKind::Single && self.location.offset == SINGLE_RECORD_OFFSET {
+            self.check_zeros(FILE_HEADER_LEN, SINGLE_RECORD_OFFSET)?;
+        }
+        Ok(())
+    }
+
+    fn check_whole(&self, record: Vec<u8>) -> Result<Body, SegmentError> {
+        let record = Bytes::from(record);
+        let (table, padding) = (to_usize(self.layout.table_offset()), to_usize(self.layout.padding_offset()));
+        let payload = record.slice(RECORD_HEADER_LEN as usize..table);
+        let at = self.location.offset;
+        format::check_blocks(&payload, &record[table..padding], at + RECORD_HEADER_LEN)
+            .and_then(|()| format::check_zeros(&record[padding..], at + self.layout.padding_offset()))
+            .map_err(|fault| self.damaged(fault))?;
+        Ok(Body::Whole(payload))
+    }
+
+    fn read_table(&self) -> Result<Body, SegmentError> {
+        let mut table = vec![0; to_usize(self.layout.table_len)];
+        self.file.read(&mut table, self.location.offset + self.layout.table_offset(), Some(self.digest))?;
+        Ok(Body::Blocks(table.into()))
+    }
+
+    fn check_zeros(&self, from: u64, to: u64) -> Result<(), SegmentError> {
+        let mut bytes = vec![0; to_usize(to - from)];
+        self.file.read(&mut bytes, from, Some(self.digest))?;
+        format::check_zeros(&bytes, from).map_err(|fault| self.damaged(fault))
+    }
+
+    fn damaged(&self, fault: Fault) -> SegmentError {
+        fault.of(self.location.segment, Some(self.digest))
+    }
+}
+
+/// Lengths of what is about to be in memory; on a machine where one does not fit, the allocation fails by itself.
+fn to_usize(len: u64) -> usize {
+    usize::try_from(len).unwrap_or(usize::MAX)
+}

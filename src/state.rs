@@ -1,0 +1,19 @@
+//! The state machine: requests are decided into operations, operations become changes of the index.
+//!
+//! Pure: no file, no clock, no setting. [`decide`] may refuse; [`apply`] refuses nothing, because what it applies was
+//! decided and journaled. Both read and write through an overlay, so that the operations of a batch see each other.
+//!
+//! - `request`: what callers may ask for, and what they are told.
+//! - `decide`: a request against the current state.
+//! - `apply`: an operation's or a local record's changes.
+//! - `counts`: named counts and used bytes, kept by `apply`.
+//! - `dump`: every row as text.
+
+pub mod apply;
+mod counts;
+pub mod decide;
+pub mod dump;
+pub mod request;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,289 @@
+//! A request against the current state: the records that do it, or why it is refused.
+//!
+//! All that a request depends on is checked here, in the step whose records are journaled next: between this check and
+//! its effect nothing else happens. What is decided is carried by the operation; `apply` decides nothing.
+
+use std::ops::ControlFlow;
+
+use crate::{
+    digest::Digest,
+    index::{
+        Overlay, View, prefix_end,
+        schema::{
+            self, Applied, BlobRow, LinkRow, ManifestIdRow, ManifestRow, NameRow, RepositoryNameRow, RowValue,
+            SchemaError, TagRow, key,
+        },
+    },
+    journal::operation::{LocalRecord, NamedReference, Operation, Record, RepositoryId, Role},
+    name::{RepositoryName, Tag},
+    state::{
+        apply,
+        request::{Content, Outcome, PushRequest, Refusal, Request, TAGS_PER_STEP},
+    },
+};
+
+/// A batch in the making: the state with the batch's own changes laid over it, and the records that make them.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// The state as the next request sees it.
+    pub overlay: Overlay<'a>,
+    /// Positions and ids that were given out, the batch's own included.
+    pub applied: Applied,
+    /// The records so far.
+    pub records: Vec<Record>,
+}
+
+impl<'a> Batch<'a> {
+    /// An empty batch at the state of `view`. Its time never runs back.
+    pub fn new(view: &'a dyn View, applied: Applied, now_ms: u64) -> Self {
+        let time_ms = applied.time_ms.max(now_ms);
+        Self { overlay: Overlay::new(view), applied: Applied { time_ms, ..applied }, records: Vec::new() }
+    }
+
+    /// The time of its operations, in Unix milliseconds.
+    pub fn time_ms(&self) -> u64 {
+        self.applied.time_ms
+    }
+
+    /// Decides a request, and applies what was decided.
+    ///
+    /// # Errors
+    /// Why the request is refused; then the batch is as before. After [`Refusal::Schema`] it must not be used.
+    pub fn decide(&mut self, request: &Request) -> Result<Outcome, Refusal> {
+        match request {
+            Request::Upload { repository, content, session, grace_ms } => {
+                let outcome = self.upload(repository, content, *grace_ms)?;
+                if let (Outcome::Done, Some(session)) = (outcome, session) {
+                    self.local(LocalRecord::UploadEnded { session: *session })?;
+                }
+                Ok(outcome)
+            }
+            Request::Mount { repository, digest, from, grace_ms } => self.mount(repository, digest, from, *grace_ms),
+            Request::Unlink { repository, digest } => self.unlink(repository, digest),
+            Request::Push(push) => self.push(push),
+            Request::Delete { repository, digest, window_ms } => self.delete(repository, digest, *window_ms),
+            Request::Untag { repository, tag, window_ms } => self.untag(repository, tag, *window_ms),
+            Request::MarkUpload { session, repository, segment, bytes } => {
+                let (session, repository, segment, bytes) = (*session, repository.clone(), *segment, *bytes);
+                self.local(LocalRecord::UploadMarked { session, repository, segment, bytes })?;
+                Ok(Outcome::Done)
+            }
+            Request::EndUpload { session } => {
+                self.local(LocalRecord::UploadEnded { session: *session })?;
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// Adds a local record that needs no decision.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn local(&mut self, record: LocalRecord) -> Result<(), SchemaError> {
+        self.add(Record::Local(record))
+    }
+
+    fn logical(&mut self, operation: Operation) -> Result<(), SchemaError> {
+        self.add(Record::Logical(operation))
+    }
+
+    fn add(&mut self, record: Record) -> Result<(), SchemaError> {
+        apply::record(&mut self.overlay, &mut self.applied, &record)?;
+        self.records.push(record);
+        Ok(())
+    }
+
+    fn upload(&mut self, repository: &RepositoryName, content: &Content, grace_ms: u64) -> Result<Outcome, Refusal> {
+        if !self.place(content)? {
+            return Ok(Outcome::ContentNeeded);
+        }
+        let repository = self.intern(repository)?;
+        let due_ms = self.time_ms().saturating_add(grace_ms);
+        let (digest, size) = (content.digest, content.len);
+        self.logical(Operation::Link { repository, digest, size, mounted_from: None, due_ms })?;
+        Ok(Outcome::Done)
+    }
+
+    /// Keeps the first copy of some content, unless it is known to be damaged. `false` when there is none at all.
+    fn place(&mut self, content: &Content) -> Result<bool, Refusal> {
+        let stored: Option<BlobRow> = schema::get(&self.overlay, key::blob(&content.digest))?;
+        if stored.is_some() && !content.replaces_damaged {
+            return Ok(true);
+        }
+        match content.placement {
+            Some(placement) => self.local(placement.record(content.digest, content.len))?,
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn mount(
+        &mut self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        from: &RepositoryName,
+        grace_ms: u64,
+    ) -> Result<Outcome, Refusal> {
+        let unknown = || Refusal::BlobUnknown(*digest);
+        let source = find_repository(&self.overlay, from)?.ok_or_else(unknown)?;
+        let link: LinkRow = schema::get(&self.overlay, key::link(source, digest))?.ok_or_else(unknown)?;
+        let repository = self.intern(repository)?;
+        let due_ms = self.time_ms().saturating_add(grace_ms);
+        let (digest, size) = (*digest, link.size);
+        self.logical(Operation::Link { repository, digest, size, mounted_from: Some(source), due_ms })?;
+        Ok(Outcome::Done)
+    }
+
+    fn unlink(&mut self, name: &RepositoryName, digest: &Digest) -> Result<Outcome, Refusal> {
+        let repository = self.repository(name)?;
+        if schema::get::<LinkRow>(&self.overlay, key::link(repository, digest))?.is_none() {
+            return Err(Refusal::BlobUnknown(*digest));
+        }
+        if let Some(manifest) = present_namer(&self.overlay, repository, digest)? {
+            return Err(Refusal::BlobNamed { digest: *digest, manifest });
+        }
+        self.logical(Operation::Unlink { repository, digest: *digest })?;
+        Ok(Outcome::Done)
+    }
+
+    fn push(&mut self, push: &PushRequest) -> Result<Outcome, Refusal> {
+        let digest = push.content.digest;
+        let known = find_repository(&self.overlay, &push.repository)?;
+        check_references(&self.overlay, known, &push.manifest.references)?;
+        let stored: Option<ManifestRow> = match known {
+            Some(repository) => schema::get(&self.overlay, key::manifest(repository, &digest))?,
+            None => None,
+        };
+        if let Some(row) = stored.as_ref().filter(|row| row.media_type != push.manifest.media_type) {
+            return Err(Refusal::TypeDiffers { digest, stored: row.media_type.clone() });
+        }
+        if !self.place(&push.content)? {
+            return Ok(Outcome::ContentNeeded);
+        }
+        let repository = self.intern(&push.repository)?;
+        let manifest = stored.as_ref().map_or(self.applied.manifests + 1, |row| row.manifest);
+        let content = stored.is_none().then(|| Box::new(push.manifest.clone()));
+        let held_until_ms = self.time_ms().saturating_add(push.window_ms);
+        let tags = push.tags.clone();
+        self.logical(Operation::Push { repository, manifest, digest, content, tags, held_until_ms })?;
+        Ok(Outcome::Done)
+    }
+
+    fn delete(&mut self, name: &RepositoryName, digest: &Digest, window_ms: u64) -> Result<Outcome, Refusal> {
+        let repository = self.repository(name)?;
+        let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, digest))?;
+        let row = row.filter(|row| !row.deleted).ok_or(Refusal::ManifestUnknown(*digest))?;
+        let held_until_ms = self.time_ms().saturating_add(window_ms);
+        let tags = self.some_tags(repository, row.manifest)?;
+        let all = tags.len() == row.tags as usize;
+        if !tags.is_empty() {
+            self.logical(Operation::Untag { repository, tags, held_until_ms })?;
+        }
+        if !all {
+            return Ok(Outcome::More);
+        }
+        let (manifest, digest) = (row.manifest, *digest);
+        self.logical(Operation::Delete { repository, manifest, digest, held_until_ms })?;
+        Ok(Outcome::Done)
+    }
+
+    fn some_tags(&self, repository: RepositoryId, manifest: u64) -> Result<Vec<Tag>, SchemaError> {
+        let prefix = key::manifest_tags(repository, manifest).bytes();
+        let rows = self.overlay.scan(&prefix, &prefix_end(&prefix), TAGS_PER_STEP)?;
+        let tag = |key: &[u8]| std::str::from_utf8(&key[prefix.len()..]).ok()?.parse().ok();
+        rows.iter().map(|(key, _)| tag(key).ok_or(SchemaError::Missing { table: "manifest-tags" })).collect()
+    }
+
+    fn untag(&mut self, name: &RepositoryName, tag: &Tag, window_ms: u64) -> Result<Outcome, Refusal> {
+        let repository = self.repository(name)?;
+        if schema::get::<TagRow>(&self.overlay, key::tag(repository, tag))?.is_none() {
+            return Err(Refusal::TagUnknown(tag.clone()));
+        }
+        let held_until_ms = self.time_ms().saturating_add(window_ms);
+        self.logical(Operation::Untag { repository, tags: vec![tag.clone()], held_until_ms })?;
+        Ok(Outcome::Done)
+    }
+
+    fn repository(&self, name: &RepositoryName) -> Result<RepositoryId, Refusal> {
+        find_repository(&self.overlay, name)?.ok_or_else(|| Refusal::RepositoryUnknown(name.clone()))
+    }
+
+    fn intern(&mut self, name: &RepositoryName) -> Result<RepositoryId, SchemaError> {
+        if let Some(repository) = find_repository(&self.overlay, name)? {
+            return Ok(repository);
+        }
+        let row: Option<schema::OrganisationNameRow> =
+            schema::get(&self.overlay, key::organisation_name(name.organisation()))?;
+        let organisation = row.map_or(self.applied.organisations + 1, |row| row.organisation);
+        let repository = self.applied.repositories + 1;
+        self.logical(Operation::Intern { organisation, repository, name: name.clone() })?;
+        Ok(repository)
+    }
+}
+
+/// A repository's id.
+///
+/// # Errors
+/// When the index fails or is damaged; so with all that follow.
+pub fn find_repository(view: &dyn View, name: &RepositoryName) -> Result<Option<RepositoryId>, SchemaError> {
+    let row: Option<RepositoryNameRow> = schema::get(view, key::repository_name(name.as_str()))?;
+    Ok(row.map(|row| row.repository))
+}
+
+/// Checks that everything is there that a manifest needs, and that the stated sizes are true. All that is missing is
+/// named, so that a client needs no second try to learn the next.
+fn check_references(
+    view: &dyn View,
+    repository: Option<RepositoryId>,
+    references: &[NamedReference],
+) -> Result<(), Refusal> {
+    let mut missing = Vec::new();
+    for &NamedReference { role, digest, size: stated } in references {
+        let stored = match repository {
+            Some(repository) => stored_size(view, repository, role, &digest)?,
+            None => None,
+        };
+        match stored {
+            Some(stored) if stored != stated => return Err(Refusal::SizeDisagrees { digest, stated, stored }),
+            None if role != Role::ForeignLayer => missing.push(digest),
+            _ => {}
+        }
+    }
+    missing.sort();
+    missing.dedup();
+    if missing.is_empty() { Ok(()) } else { Err(Refusal::ReferencesMissing(missing)) }
+}
+
+fn stored_size(
+    view: &dyn View,
+    repository: RepositoryId,
+    role: Role,
+    digest: &Digest,
+) -> Result<Option<u64>, SchemaError> {
+    if role.is_blob() {
+        Ok(schema::get::<LinkRow>(view, key::link(repository, digest))?.map(|row| row.size))
+    } else {
+        let row: Option<ManifestRow> = schema::get(view, key::manifest(repository, digest))?;
+        Ok(row.filter(|row| !row.deleted).map(|row| row.size))
+    }
+}
+
+/// A present manifest that names the digest as a blob. Reads past deleted ones in pages.
+fn present_namer(view: &dyn View, repository: RepositoryId, digest: &Digest) -> Result<Option<Digest>, SchemaError> {
+    let prefix = key::names(digest, repository).bytes();
+    let mut namer = None;
+    schema::each_row(view, &prefix, |name, value| {
+        if NameRow::from_bytes(value)?.roles & !(1 << Role::Child as u8) == 0 {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let id = name[prefix.len()..].try_into().map_err(|_| SchemaError::Missing { table: "names" })?;
+        let row: ManifestIdRow = schema::expect(view, key::manifest_id(u64::from_be_bytes(id)))?;
+        let manifest: ManifestRow = schema::expect(view, key::manifest(repository, &row.digest))?;
+        if manifest.deleted {
+            return Ok(ControlFlow::Continue(()));
+        }
+        namer = Some(row.digest);
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(namer)
+}

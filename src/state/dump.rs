@@ -1,0 +1,107 @@
+//! Every row as a line of text: what `orlop dump` prints, and what tests compare.
+//!
+//! A line is the table's name, the key's parts as `name=value`, and the row as JSON. Two stores with the same lines have the
+//! same state, places included.
+
+use std::{fmt::Write as _, ops::ControlFlow};
+
+use data_encoding::HEXLOWER;
+
+use crate::{
+    codec::{DecodeError, Decoder},
+    digest::Digest,
+    index::{
+        View,
+        schema::{
+            self, Applied, BlobRow, CountRow, DueRow, HistoryRow, KeyPart, LinkRow, ManifestCountRow, ManifestIdRow,
+            ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ReferencesRow, ReferrerRow,
+            RepositoryNameRow, RepositoryRow, RowValue, SchemaError, SegmentRow, Table, TagRow, UploadRow, UsageRow,
+        },
+    },
+};
+
+/// Gives every row of all tables, in key order, as a line without its end.
+///
+/// # Errors
+/// When the index fails or a row does not decode.
+pub fn dump(view: &dyn View, line: &mut dyn FnMut(&str)) -> Result<(), SchemaError> {
+    Table::ALL.into_iter().try_for_each(|table| {
+        schema::each_row(view, &[table as u8], |key, value| {
+            line(&show(table, key, value)?);
+            Ok(ControlFlow::Continue(()))
+        })
+    })
+}
+
+fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, SchemaError> {
+    let mut text = table.name().to_owned();
+    show_key(table, &key[1..], &mut text).map_err(|source| SchemaError::Row { table: table.name(), source })?;
+    let row = match table {
+        Table::Meta => json::<Applied>(value),
+        Table::OrganisationNames => json::<OrganisationNameRow>(value),
+        Table::Organisations => json::<OrganisationRow>(value),
+        Table::RepositoryNames => json::<RepositoryNameRow>(value),
+        Table::Repositories => json::<RepositoryRow>(value),
+        Table::Blobs => json::<BlobRow>(value),
+        Table::Links => json::<LinkRow>(value),
+        Table::Manifests => json::<ManifestRow>(value),
+        Table::ManifestIds => json::<ManifestIdRow>(value),
+        Table::Names => json::<NameRow>(value),
+        Table::References => json::<ReferencesRow>(value),
+        Table::Tags => json::<TagRow>(value),
+        Table::History => json::<HistoryRow>(value),
+        Table::Referrers => json::<ReferrerRow>(value),
+        Table::ManifestTags => json::<ManifestTagRow>(value),
+        Table::Counts => json::<CountRow>(value),
+        Table::Usage => json::<UsageRow>(value),
+        Table::ManifestCounts => json::<ManifestCountRow>(value),
+        Table::Due => json::<DueRow>(value),
+        Table::Segments => json::<SegmentRow>(value),
+        Table::Uploads => json::<UploadRow>(value),
+        // No operation writes drops yet; their row comes with the collector.
+        Table::Drops => Ok(HEXLOWER.encode(value)),
+    }?;
+    text.push(' ');
+    text.push_str(&row);
+    Ok(text)
+}
+
+fn show_key(table: Table, key: &[u8], text: &mut String) -> Result<(), DecodeError> {
+    let mut d = Decoder::new(key);
+    for part in table.key_parts() {
+        match *part {
+            KeyPart::U32(name) => push(text, name, &d.u32(name)?.swap_bytes().to_string()),
+            KeyPart::U64(name) => push(text, name, &d.u64(name)?.swap_bytes().to_string()),
+            KeyPart::Digest(name) => push(text, name, &Digest::to_string(&d.digest(name)?)),
+            KeyPart::Session(name) => push(text, name, &HEXLOWER.encode(d.raw(16, name)?)),
+            KeyPart::Scope(name) => {
+                let kind = match d.u8(name)? {
+                    0 => "registry",
+                    1 => "organisation",
+                    2 => "repository",
+                    _ => return Err(DecodeError { field: name, problem: "unknown" }),
+                };
+                push(text, name, &format!("{kind}:{}", d.u32(name)?.swap_bytes()));
+            }
+            KeyPart::Text(name) => {
+                let len = d.rest().iter().position(|&byte| byte == 0).unwrap_or(d.rest().len());
+                push(text, name, &String::from_utf8_lossy(d.raw(len, name)?));
+                if !d.rest().is_empty() {
+                    d.raw(1, name)?;
+                }
+            }
+        }
+    }
+    d.finish("key")
+}
+
+fn push(text: &mut String, name: &str, value: &str) {
+    // Writing to a string does not fail.
+    let _ = write!(text, " {name}={value}");
+}
+
+fn json<R: RowValue + serde::Serialize>(value: &[u8]) -> Result<String, SchemaError> {
+    let row = R::from_bytes(value)?;
+    let problem = DecodeError { field: "row", problem: "has no JSON form" };
+    serde_json::to_string(&row).map_err(|_| SchemaError::Row { table: R::TABLE.name(), source: problem })
+}

@@ -1,0 +1,191 @@
+//! What callers ask the state for, and what they are told.
+
+use crate::{
+    digest::Digest,
+    index::schema::SchemaError,
+    journal::operation::{LocalRecord, ManifestContent, SessionId},
+    location::{Location, RecordKind, SegmentNumber},
+    name::{RepositoryName, Tag},
+};
+
+/// Most tags that one operation removes; more take further operations.
+pub const TAGS_PER_STEP: usize = 1_000;
+
+/// Content that was written to a segment and waits to be named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// Blob or manifest.
+    pub kind: RecordKind,
+    /// Whether the segment holds this record only.
+    pub single: bool,
+    /// Where the record begins.
+    pub location: Location,
+    /// Length of the record in bytes.
+    pub record_len: u64,
+}
+
+impl Placement {
+    /// The journal's record of it.
+    pub fn record(&self, digest: Digest, len: u64) -> LocalRecord {
+        let Self { kind, single, location, record_len } = *self;
+        LocalRecord::Placed { digest, kind, single, location, len, record_len }
+    }
+}
+
+/// Content that a request brings or relies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// Their length.
+    pub len: u64,
+    /// Where they were written; `None` where the store had them already when the caller looked.
+    pub placement: Option<Placement>,
+    /// Whether the stored copy, if there is one, is known to be damaged and is to be replaced.
+    pub replaces_damaged: bool,
+}
+
+/// A change that a caller asks for. Durations become times when the request is decided.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Link an uploaded blob.
+    Upload {
+        /// Where.
+        repository: RepositoryName,
+        /// What.
+        content: Content,
+        /// The upload session that ends with it, if it was marked.
+        session: Option<SessionId>,
+        /// How long it is kept without a manifest, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Link a blob that another repository has.
+    Mount {
+        /// Where.
+        repository: RepositoryName,
+        /// What.
+        digest: Digest,
+        /// A repository that has it and that the caller may read.
+        from: RepositoryName,
+        /// How long it is kept without a manifest, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Remove a link.
+    Unlink {
+        /// Where.
+        repository: RepositoryName,
+        /// What.
+        digest: Digest,
+    },
+    /// Store a manifest and point tags at it.
+    Push(Box<PushRequest>),
+    /// Delete a manifest and its tags.
+    Delete {
+        /// Where.
+        repository: RepositoryName,
+        /// What.
+        digest: Digest,
+        /// How long it can be restored, in milliseconds.
+        window_ms: u64,
+    },
+    /// Remove a tag.
+    Untag {
+        /// Where.
+        repository: RepositoryName,
+        /// Which.
+        tag: Tag,
+        /// How long what it pointed to can be restored, in milliseconds.
+        window_ms: u64,
+    },
+    /// An unfinished upload has this much, durably.
+    MarkUpload {
+        /// The session.
+        session: SessionId,
+        /// Where it was started.
+        repository: RepositoryName,
+        /// The segment that it writes.
+        segment: SegmentNumber,
+        /// Bytes of content that are synced.
+        bytes: u64,
+    },
+    /// A marked upload was cancelled or has expired.
+    EndUpload {
+        /// The session.
+        session: SessionId,
+    },
+}
+
+/// A manifest's push.
+#[derive(Debug, Clone)]
+pub struct PushRequest {
+    /// Where.
+    pub repository: RepositoryName,
+    /// Its bytes.
+    pub content: Content,
+    /// What it says.
+    pub manifest: ManifestContent,
+    /// Tags that shall point to it.
+    pub tags: Vec<Tag>,
+    /// How long what the tags pointed to before can be restored, in milliseconds.
+    pub window_ms: u64,
+}
+
+/// What a request did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it; durable.
+    Done,
+    /// A bounded part; ask again for the rest.
+    More,
+    /// Nothing: the stored copy that it relied on is gone or damaged; write the content, and ask again.
+    ContentNeeded,
+}
+
+/// Why a request was refused. Nothing was changed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refusal {
+    /// No such repository.
+    #[error("repository {0} is not known")]
+    RepositoryUnknown(RepositoryName),
+    /// The repository has no link to the blob.
+    #[error("blob {0} is not linked there")]
+    BlobUnknown(Digest),
+    /// The repository does not have the manifest.
+    #[error("manifest {0} is not known there")]
+    ManifestUnknown(Digest),
+    /// The repository does not have the tag.
+    #[error("tag {0} is not known there")]
+    TagUnknown(Tag),
+    /// A present manifest names the blob.
+    #[error("blob {digest} is named by manifest {manifest}")]
+    BlobNamed {
+        /// The blob.
+        digest: Digest,
+        /// One that names it.
+        manifest: Digest,
+    },
+    /// References that the repository does not have; all of them.
+    #[error("{} references are missing", .0.len())]
+    ReferencesMissing(Vec<Digest>),
+    /// A descriptor's size is not the content's.
+    #[error("descriptor {digest} states {stated} bytes, the content has {stored}")]
+    SizeDisagrees {
+        /// The content.
+        digest: Digest,
+        /// What the manifest says.
+        stated: u64,
+        /// What is stored.
+        stored: u64,
+    },
+    /// The digest is there under another type.
+    #[error("manifest {digest} is stored as {stored}")]
+    TypeDiffers {
+        /// The manifest.
+        digest: Digest,
+        /// The media type that it has.
+        stored: String,
+    },
+    /// The index failed; nothing is known about the request.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+}

@@ -1,0 +1,1 @@
+//! Counts and rows against a recount, over the index in memory.

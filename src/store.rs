@@ -1,0 +1,435 @@
+//! The store: one facade over segments, journal, state and index.
+//!
+//! - `open`: from a directory to a state that serves; recovery and rebuild.
+//! - `commit`: the committer, one thread that decides, journals, applies, acknowledges.
+//! - `flush`: the thread that makes the index durable now and then.
+//! - `upload`: bytes on their way in.
+//! - `read`: bytes on their way out.
+//! - `format`: the file that says what the directory is.
+//!
+//! What is acknowledged is durable: segment bytes are synced, then the journal that names them, then the index is changed
+//! and the caller told. After a failed sync the store is poisoned: reads go on, writes are refused until it is opened
+//! again. It is synchronous; callers on an async runtime run it on threads that may block.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    digest::{Algorithm, Digest},
+    disk::Disk,
+    index::{Index, IndexError, View, schema::SchemaError},
+    journal::{self, JournalError, operation::SessionId},
+    location::{RecordKind, SegmentNumber},
+    name::RepositoryName,
+    segment::{SegmentError, Segments},
+    state::{
+        dump,
+        request::{Content, Outcome, Refusal, Request},
+    },
+};
+
+mod commit;
+mod flush;
+mod format;
+mod open;
+mod read;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+pub use commit::Reply;
+pub use open::{IndexStart, OpenIndex, Recovery};
+pub use read::StoredContent;
+pub use upload::Upload;
+
+/// Settings of a store.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// An upload that passes this many bytes gets a segment of its own; smaller ones are buffered.
+    pub large_blob_bytes: u64,
+    /// Most bytes that all buffered uploads hold together; above it an upload gets a segment of its own at once.
+    pub buffered_bytes_max: u64,
+    /// Length in bytes at which a shared segment is ended.
+    pub shared_segment_bytes_max: u64,
+    /// Segment files that are kept open for reading.
+    pub open_files_max: usize,
+    /// Bytes that uploads leave free on the disk.
+    pub reserve_bytes: u64,
+    /// Bytes of journal after which the index is flushed: what a start has to replay at most, about.
+    pub flush_bytes: u64,
+    /// Length in bytes at which a journal file is ended.
+    pub journal_file_bytes_max: u64,
+    /// Requests that may wait for the committer.
+    pub queue_max: usize,
+    /// Bytes of RocksDB's block cache.
+    pub index_cache_bytes: usize,
+    /// Bytes of rows that RocksDB holds in memory before they are on disk.
+    pub index_memtable_bytes: usize,
+    /// How long content that no manifest names is kept after its last upload, in milliseconds.
+    pub grace_ms: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            large_blob_bytes: 1 << 20,
+            buffered_bytes_max: 64 << 20,
+            shared_segment_bytes_max: 256 << 20,
+            open_files_max: 1_024,
+            reserve_bytes: 256 << 20,
+            flush_bytes: 32 << 20,
+            journal_file_bytes_max: 64 << 20,
+            queue_max: 4_096,
+            index_cache_bytes: 64 << 20,
+            index_memtable_bytes: 96 << 20,
+            grace_ms: 24 * 60 * 60 * 1_000,
+        }
+    }
+}
+
+/// Why a store could not be opened. Each says what to do where something can be done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{0} is in use by another orlop process; stop that one, or name another directory")]
+    InUse(String),
+    /// Not an orlop data directory.
+    #[error("{directory}: {problem}")]
+    Format {
+        /// The directory.
+        directory: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file system refused.
+    #[error("cannot {action}: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// The answer.
+        source: Arc<std::io::Error>,
+    },
+    /// The journal cannot be read; nothing was changed.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal has a record that cannot be decoded.
+    #[error("the journal has a record that this version of orlop cannot read: {0}")]
+    Record(#[from] crate::codec::DecodeError),
+    /// The index could not be opened, nor built anew.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The segments could not be opened.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+}
+
+impl From<IndexError> for OpenError {
+    fn from(error: IndexError) -> Self {
+        Self::Schema(error.into())
+    }
+}
+
+/// Why a call was not done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The request is refused; nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The disk is full, or only its reserve is left; nothing was changed.
+    #[error("{0}")]
+    Full(String),
+    /// The store takes no writes: poisoned, closing, or its index stopped. A request that was under way may have been
+    /// done or not.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Too many requests wait; nothing was changed.
+    #[error("too many requests wait for the committer; try again soon")]
+    Overloaded,
+    /// The bytes have another digest than was announced.
+    #[error("the content has digest {found}, not {expected}")]
+    DigestMismatch {
+        /// As announced.
+        expected: Digest,
+        /// As computed.
+        found: Digest,
+    },
+    /// Stored bytes are not what was written.
+    #[error("{0}")]
+    Corrupt(String),
+    /// Anything else that failed below.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<SegmentError> for StoreError {
+    fn from(error: SegmentError) -> Self {
+        let text = error.to_string();
+        match error {
+            SegmentError::Full { .. } => Self::Full(text),
+            SegmentError::Poisoned { .. } => Self::Unavailable(text),
+            SegmentError::Corrupt(_) | SegmentError::Missing { .. } | SegmentError::Version { .. } => {
+                Self::Corrupt(text)
+            }
+            SegmentError::Io { .. } => Self::Failed(text),
+        }
+    }
+}
+
+impl From<SchemaError> for StoreError {
+    fn from(error: SchemaError) -> Self {
+        match error {
+            SchemaError::Index(IndexError::Failed(_)) => Self::Failed(error.to_string()),
+            _ => Self::Corrupt(error.to_string()),
+        }
+    }
+}
+
+impl From<IndexError> for StoreError {
+    fn from(error: IndexError) -> Self {
+        SchemaError::from(error).into()
+    }
+}
+
+/// A store that is open. Cheap to share behind an [`Arc`]; closing it, or dropping it, stops its threads.
+pub struct Store {
+    shared: Arc<Shared>,
+    committer: commit::Committer,
+    flusher: flush::Flusher,
+    recovery: Recovery,
+}
+
+/// What the store's threads and its callers share.
+struct Shared {
+    disk: Arc<dyn Disk>,
+    index: Box<dyn Index>,
+    segments: Segments,
+    options: StoreOptions,
+    /// Why no more writes are taken.
+    poison: OnceLock<String>,
+    /// Content whose stored copy was found to be damaged: the next upload replaces it.
+    damaged: Mutex<HashSet<Digest>>,
+    /// Bytes that buffered uploads hold.
+    buffered: AtomicU64,
+    /// Journal bytes since the last flush of the index.
+    unflushed: AtomicU64,
+    /// Keeps other processes out; last, so that it is released after all files.
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl Shared {
+    fn poisoned(&self) -> Option<StoreError> {
+        self.poison.get().map(|reason| StoreError::Unavailable(reason.clone()))
+    }
+
+    /// Ends all writes. The first reason stays.
+    fn poison(&self, reason: String) {
+        tracing::error!(reason, "the store takes no more writes; reads go on");
+        // A second reason follows from the first, which says more.
+        let _ = self.poison.set(reason);
+    }
+
+    fn damaged(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store {
+    /// Opens the store in a directory of the file system, creating it when the directory is empty or missing.
+    ///
+    /// # Errors
+    /// When another process has it, when it is no store or one of an unknown version, and when its journal is damaged.
+    #[cfg(feature = "rocksdb")]
+    pub fn open(directory: impl Into<std::path::PathBuf>, options: StoreOptions) -> Result<Self, OpenError> {
+        use crate::index::rocks::{RocksIndex, RocksOptions};
+        let directory = directory.into();
+        let disk = crate::disk::RealDisk::new(&directory)
+            .map_err(|error| OpenError::io(format!("open directory {}", directory.display()), error))?;
+        let path = directory.join(open::INDEX_DIRECTORY);
+        let rocks = RocksOptions {
+            cache_bytes: options.index_cache_bytes,
+            memtable_bytes: options.index_memtable_bytes,
+            ..RocksOptions::default()
+        };
+        Self::open_on(Arc::new(disk), options, &|start| {
+            if start == IndexStart::Empty {
+                RocksIndex::destroy(&path)?;
+            }
+            Ok(Box::new(RocksIndex::open(&path, &rocks)?))
+        })
+    }
+
+    /// Opens the store on any disk, with any index.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<'_>) -> Result<Self, OpenError> {
+        let opened = open::open(disk, options, index)?;
+        let shared = Arc::new(opened.shared);
+        let flusher = flush::Flusher::start(Arc::clone(&shared));
+        let committer = commit::Committer::start(Arc::clone(&shared), opened.journal, opened.applied, flusher.waker());
+        Ok(Self { shared, committer, flusher, recovery: opened.recovery })
+    }
+
+    /// What opening had to do.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// The settings.
+    pub fn options(&self) -> &StoreOptions {
+        &self.shared.options
+    }
+
+    /// Why writes are refused, if they are.
+    pub fn poisoned(&self) -> Option<String> {
+        self.shared.poison.get().cloned()
+    }
+
+    /// Does a change; durable on return. Many threads' changes share a sync.
+    ///
+    /// # Errors
+    /// When it is refused, or could not be made durable.
+    pub fn commit(&self, request: Request) -> Result<Outcome, StoreError> {
+        let (send, receive) = std::sync::mpsc::sync_channel(1);
+        self.submit(request, Box::new(move |result| drop(send.send(result))));
+        receive.recv().unwrap_or_else(|_| Err(StoreError::Unavailable("the store was closed".to_owned())))
+    }
+
+    /// Does a change, and tells `reply` from the committer's thread, which must not be held up.
+    pub fn submit(&self, request: Request, reply: Reply) {
+        self.committer.submit(request, reply);
+    }
+
+    /// The state as it is now; later changes do not show in it.
+    pub fn snapshot(&self) -> Box<dyn View + '_> {
+        self.shared.index.snapshot()
+    }
+
+    /// Opens some content by its digest, whoever has it.
+    ///
+    /// # Errors
+    /// When the index or the segment fails, or is damaged. What is not there is `None`.
+    pub fn content(&self, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
+        read::content(&self.shared, &*self.shared.index.snapshot(), digest)
+    }
+
+    /// Begins an upload.
+    pub fn upload(&self) -> Upload {
+        Upload::new(Arc::clone(&self.shared), Algorithm::Sha256)
+    }
+
+    /// Goes on with an upload of an earlier run that was marked: what it has is read and hashed.
+    ///
+    /// # Errors
+    /// When its segment cannot be read.
+    pub fn resume_upload(&self, segment: SegmentNumber, bytes: u64) -> Result<Upload, StoreError> {
+        Upload::resume(Arc::clone(&self.shared), segment, bytes)
+    }
+
+    /// Stores a whole blob in a repository; durable on return. Without a manifest that names it there it is kept for the
+    /// grace, counted from its last upload.
+    ///
+    /// # Errors
+    /// When the disk is full or the store takes no writes.
+    pub fn put(&self, repository: &RepositoryName, algorithm: Algorithm, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let mut upload = Upload::new(Arc::clone(&self.shared), algorithm);
+        upload.write(bytes)?;
+        let digest = upload.digest(algorithm)?;
+        self.finish_upload(upload, repository, digest, None)?;
+        Ok(digest)
+    }
+
+    /// Ends an upload: its bytes become a blob of the repository, durably.
+    ///
+    /// # Errors
+    /// [`StoreError::DigestMismatch`], and whatever keeps it from being stored; the upload is gone then.
+    pub fn finish_upload(
+        &self,
+        upload: Upload,
+        repository: &RepositoryName,
+        digest: Digest,
+        session: Option<SessionId>,
+    ) -> Result<(), StoreError> {
+        let grace_ms = self.shared.options.grace_ms;
+        upload.finish(digest, RecordKind::Blob, |content| {
+            self.commit(Request::Upload { repository: repository.clone(), content, session, grace_ms })
+        })
+    }
+
+    /// Stores bytes of a manifest and does the change that names them; durable on return. `request` makes the change from
+    /// what is known of the content, and may be asked twice.
+    ///
+    /// # Errors
+    /// When the change is refused, the disk is full or the store takes no writes.
+    pub fn commit_manifest(
+        &self,
+        digest: Digest,
+        bytes: &[u8],
+        request: impl Fn(Content) -> Request,
+    ) -> Result<(), StoreError> {
+        upload::commit_bytes(&self.shared, RecordKind::Manifest, digest, bytes, |content| self.commit(request(content)))
+    }
+
+    /// Removes the segment of an upload that the journal names no more.
+    pub fn remove_unlisted(&self, segment: SegmentNumber) {
+        if let Err(error) = self.shared.segments.remove(segment) {
+            tracing::warn!(%error, segment.id = segment.0, "an unused segment stays until the next start");
+        }
+    }
+
+    /// Gives every row of the index as a line of text.
+    ///
+    /// # Errors
+    /// When the index fails or is damaged.
+    pub fn dump(&self, line: &mut dyn FnMut(&str)) -> Result<(), StoreError> {
+        Ok(dump::dump(&*self.snapshot(), line)?)
+    }
+
+    /// Ends the threads and makes the index durable, so that the next open replays nothing.
+    ///
+    /// # Errors
+    /// When the index cannot be flushed; nothing is lost, the next open replays the journal.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.committer.stop();
+        self.flusher.stop();
+        Ok(self.shared.index.flush()?)
+    }
+
+    /// Journal bytes that a start would replay now.
+    pub fn unflushed_bytes(&self) -> u64 {
+        self.shared.unflushed.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.committer.stop();
+        self.flusher.stop();
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.shared.disk.root().display())
+    }
+}
+
+impl OpenError {
+    fn io(action: String, source: std::io::Error) -> Self {
+        Self::Io { action, source: Arc::new(source) }
+    }
+}
+
+/// The journal's place of an applied row.
+fn mark(applied: &crate::index::schema::Applied) -> journal::Mark {
+    journal::Mark {
+        position: journal::Position { lsn: applied.lsn, local: applied.local },
+        chain: journal::Chain(applied.chain),
+    }
+}

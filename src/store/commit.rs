@@ -1,0 +1,206 @@
+//! The committer: the one thread that changes the state.
+//!
+//! It takes the requests that wait, decides each against the state that those before it leave, and makes the whole batch
+//! durable with one sync of the segments and one of the journal; then it changes the index and replies. The order is the
+//! promise: segment bytes → journal → index → reply. A failed sync poisons the store. Batch N+1 is not begun before N is
+//! done.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use crate::{
+    index::schema::{self, Applied, key},
+    journal::{
+        Journal, JournalError, RawRecord, RecordClass,
+        operation::{LocalRecord, Record},
+    },
+    segment::SealedSegment,
+    state::{
+        decide::Batch,
+        request::{Outcome, Refusal, Request},
+    },
+};
+
+use super::{Shared, StoreError, flush::Waker, open::now_ms};
+
+/// Called once with a request's result, on the committer's thread.
+pub type Reply = Box<dyn FnOnce(Result<Outcome, StoreError>) + Send>;
+
+/// Requests in one batch.
+const BATCH_REQUESTS_MAX: usize = 512;
+/// Bytes of records at which a batch takes no more requests. A single request's records stay far below the journal's
+/// bound, because manifests are bounded.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+struct Job {
+    request: Request,
+    reply: Reply,
+}
+
+/// The way to the committer's thread.
+pub(super) struct Committer {
+    /// `None` once the store closes.
+    queue: Mutex<Option<SyncSender<Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    pub(super) fn start(shared: Arc<Shared>, journal: Journal, applied: Applied, waker: Waker) -> Self {
+        let (sender, receiver) = sync_channel(shared.options.queue_max);
+        let work = Work { shared, journal, applied, sealed: Vec::new(), waker };
+        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || work.run(&receiver));
+        let thread = thread.inspect_err(|error| tracing::error!(%error, "cannot start the committer's thread")).ok();
+        Self { queue: Mutex::new(Some(sender)), thread }
+    }
+
+    pub(super) fn submit(&self, request: Request, reply: Reply) {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let job = Job { request, reply };
+        let closed =
+            || StoreError::Unavailable("the store is closed, or its committer has ended; restart orlop".into());
+        let (job, error) = match queue {
+            None => (job, closed()),
+            Some(queue) => match queue.try_send(job) {
+                Ok(()) => return,
+                Err(TrySendError::Full(job)) => (job, StoreError::Overloaded),
+                Err(TrySendError::Disconnected(job)) => (job, closed()),
+            },
+        };
+        (job.reply)(Err(error));
+    }
+
+    /// Lets the thread do what waits, and ends it.
+    pub(super) fn stop(&mut self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(_)) = self.thread.take().map(JoinHandle::join) {
+            tracing::error!("the committer's thread has panicked");
+        }
+    }
+}
+
+struct Work {
+    shared: Arc<Shared>,
+    journal: Journal,
+    applied: Applied,
+    /// Segments whose end is still to be journaled.
+    sealed: Vec<SealedSegment>,
+    waker: Waker,
+}
+
+impl Work {
+    fn run(mut self, queue: &Receiver<Job>) {
+        while let Ok(first) = queue.recv() {
+            self.serve(first, queue);
+        }
+    }
+
+    /// One batch: the first job and those that wait behind it.
+    fn serve(&mut self, first: Job, queue: &Receiver<Job>) {
+        let shared = Arc::clone(&self.shared);
+        self.sealed.extend(shared.segments.take_sealed());
+        let mut batch = Batch::new(&*shared.index, self.applied.clone(), now_ms());
+        let mut results: Vec<(Reply, Result<Outcome, StoreError>)> = Vec::new();
+        let mut failure = self.cannot_begin(&mut batch);
+        let mut next = Some(first);
+        let mut bytes = 0;
+        while let Some(job) = next {
+            bytes += size_of_request(&job.request);
+            let result = match &failure {
+                Some(failure) => Err(failure.clone()),
+                None => batch.decide(&job.request).map_err(StoreError::from),
+            };
+            if let Err(StoreError::Refused(Refusal::Schema(error))) = &result {
+                failure = Some(self.index_failed(error));
+            }
+            results.push((job.reply, result));
+            let more = results.len() < BATCH_REQUESTS_MAX && bytes < BATCH_BYTES_MAX;
+            next = if more { queue.try_recv().ok() } else { None };
+        }
+        let failure = failure.or_else(|| self.write(batch).err());
+        for (reply, result) in results {
+            reply(match &failure {
+                // A refusal stands; it was decided against a state that may not have come to be, but it changed nothing.
+                Some(failure) if result.is_ok() => Err(failure.clone()),
+                _ => result,
+            });
+        }
+    }
+
+    /// Why no batch can be written now; else the batch begins with what this machine has to note.
+    fn cannot_begin(&self, batch: &mut Batch<'_>) -> Option<StoreError> {
+        if let Some(poisoned) = self.shared.poisoned() {
+            return Some(poisoned);
+        }
+        if let Err(error) = self.shared.index.health() {
+            return Some(StoreError::Unavailable(error.to_string()));
+        }
+        let sealed = self
+            .sealed
+            .iter()
+            .try_for_each(|sealed| batch.local(LocalRecord::Sealed { segment: sealed.number, len: sealed.len }));
+        sealed.err().map(|error| self.index_failed(&error))
+    }
+
+    fn index_failed(&self, error: &schema::SchemaError) -> StoreError {
+        let reason = format!("the store takes no writes since its index failed: {error}; restart orlop");
+        self.shared.poison(reason.clone());
+        StoreError::Unavailable(reason)
+    }
+
+    /// Makes a batch durable and visible.
+    fn write(&mut self, mut batch: Batch<'_>) -> Result<(), StoreError> {
+        if batch.records.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.shared.segments.sync() {
+            self.shared.poison(error.to_string());
+            return Err(error.into());
+        }
+        let records: Vec<RawRecord> = batch.records.iter().map(raw).collect();
+        let appended = self.journal.append(batch.time_ms(), &records).map_err(|error| self.journal_failed(&error))?;
+        batch.applied.chain = appended.chain.0;
+        schema::put(&mut batch.overlay, key::applied(), &batch.applied);
+        // From here on the batch is durable. When it cannot be applied the state in memory is behind the journal: no
+        // more decisions until it is opened again.
+        let written = self.shared.index.write(&batch.overlay.into_changes());
+        written.map_err(|error| self.index_failed(&error.into()))?;
+        self.applied = batch.applied;
+        self.sealed.clear();
+        self.waker.grew(&self.shared, appended.bytes);
+        Ok(())
+    }
+
+    fn journal_failed(&self, error: &JournalError) -> StoreError {
+        match error {
+            JournalError::Full { .. } => StoreError::Full(error.to_string()),
+            JournalError::BatchTooLarge { .. } => StoreError::Failed(error.to_string()),
+            _ => {
+                self.shared.poison(error.to_string());
+                StoreError::Unavailable(error.to_string())
+            }
+        }
+    }
+}
+
+fn raw(record: &Record) -> RawRecord {
+    match record {
+        Record::Logical(operation) => RawRecord { class: RecordClass::Logical, payload: operation.encode() },
+        Record::Local(record) => RawRecord { class: RecordClass::Local, payload: record.encode() },
+    }
+}
+
+/// About how many bytes a request's records will have.
+fn size_of_request(request: &Request) -> usize {
+    const SMALL: usize = 512;
+    const REFERENCE: usize = 74;
+    match request {
+        Request::Push(push) => SMALL + push.manifest.references.len() * REFERENCE + push.tags.len() * 132,
+        Request::Delete { .. } => SMALL + crate::state::request::TAGS_PER_STEP * 132,
+        _ => SMALL,
+    }
+}

@@ -1,0 +1,1 @@
+//! The store over the disk and index that forget.

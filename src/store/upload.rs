@@ -1,0 +1,255 @@
+//! Bytes on their way in: hashed as they come, buffered while they are few, in a segment of their own once they are many.
+//!
+//! A buffered upload is appended to a shared segment once, when it ends, and only if nobody stored the same content
+//! before. Nothing of an upload is visible until the committer has journaled it.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use crate::{
+    digest::{Algorithm, Digest, Hasher},
+    index::schema::{self, BlobRow, key},
+    location::{RecordKind, SegmentNumber},
+    segment::{Appended, SingleWriter},
+    state::request::{Content, Outcome, Placement},
+};
+
+use super::{Shared, StoreError};
+
+/// An upload under way. Dropped, it leaves nothing that outlives the next start.
+pub struct Upload {
+    shared: Arc<Shared>,
+    hasher: Hasher,
+    bytes: Bytes,
+}
+
+enum Bytes {
+    Buffered(Buffer),
+    Single(SingleWriter),
+}
+
+/// Buffered bytes, counted against the bound of all buffers.
+struct Buffer {
+    shared: Arc<Shared>,
+    bytes: Vec<u8>,
+}
+
+impl Buffer {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, bytes: Vec::new() }
+    }
+
+    /// Takes more bytes if this upload and all together stay within their bounds.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        let options = &self.shared.options;
+        let count = bytes.len() as u64;
+        if self.bytes.len() as u64 + count > options.large_blob_bytes {
+            return false;
+        }
+        let before = self.shared.buffered.fetch_add(count, Ordering::Relaxed);
+        if before + count > options.buffered_bytes_max {
+            self.shared.buffered.fetch_sub(count, Ordering::Relaxed);
+            return false;
+        }
+        self.bytes.extend_from_slice(bytes);
+        true
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.shared.buffered.fetch_sub(self.bytes.len() as u64, Ordering::Relaxed);
+    }
+}
+
+impl Upload {
+    pub(super) fn new(shared: Arc<Shared>, algorithm: Algorithm) -> Self {
+        let buffer = Buffer::new(Arc::clone(&shared));
+        Self { shared, hasher: Hasher::new(algorithm), bytes: Bytes::Buffered(buffer) }
+    }
+
+    pub(super) fn resume(shared: Arc<Shared>, segment: SegmentNumber, bytes: u64) -> Result<Self, StoreError> {
+        let mut hasher = Hasher::new(Algorithm::Sha256);
+        let single = shared.segments.reopen_single(segment, bytes, &mut |block| hasher.update(block))?;
+        Ok(Self { shared, hasher, bytes: Bytes::Single(single) })
+    }
+
+    /// Bytes that it has.
+    #[expect(clippy::len_without_is_empty, reason = "an offset to go on from, not a collection")]
+    pub fn len(&self) -> u64 {
+        match &self.bytes {
+            Bytes::Buffered(buffer) => buffer.bytes.len() as u64,
+            Bytes::Single(single) => single.len(),
+        }
+    }
+
+    /// Appends bytes; not durable on return. After an error it is as before.
+    ///
+    /// # Errors
+    /// When the disk is full or fails, or the store takes no writes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        if let Some(poisoned) = self.shared.poisoned() {
+            return Err(poisoned);
+        }
+        match &mut self.bytes {
+            Bytes::Single(single) => single.write(bytes)?,
+            Bytes::Buffered(buffer) => {
+                if !buffer.take(bytes) {
+                    let mut single = self.shared.segments.create_single()?;
+                    let written = single.write(&buffer.bytes).and_then(|()| single.write(bytes));
+                    if let Err(error) = written {
+                        discard(single);
+                        return Err(error.into());
+                    }
+                    self.bytes = Bytes::Single(single);
+                }
+            }
+        }
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    /// Makes what it has durable, if it is of the kind that outlives a restart; then tells the segment.
+    ///
+    /// # Errors
+    /// When the sync fails: the store is poisoned then.
+    pub fn sync(&self) -> Result<Option<SegmentNumber>, StoreError> {
+        match &self.bytes {
+            Bytes::Buffered(_) => Ok(None),
+            Bytes::Single(single) => {
+                single.sync().inspect_err(|error| self.shared.poison(error.to_string()))?;
+                Ok(Some(single.number()))
+            }
+        }
+    }
+
+    /// The digest of what it has. Another algorithm than the one that it was begun with reads everything again.
+    ///
+    /// # Errors
+    /// When the bytes cannot be read.
+    pub fn digest(&self, algorithm: Algorithm) -> Result<Digest, StoreError> {
+        if self.hasher.algorithm() == algorithm {
+            return Ok(self.hasher.clone().finish());
+        }
+        let mut hasher = Hasher::new(algorithm);
+        match &self.bytes {
+            Bytes::Buffered(buffer) => hasher.update(&buffer.bytes),
+            Bytes::Single(single) => {
+                let mut block = vec![0; 1 << 20];
+                let mut at = 0;
+                while at < single.len() {
+                    let count = single.read_at(at, &mut block)?;
+                    hasher.update(&block[..count]);
+                    at += count as u64;
+                }
+            }
+        }
+        Ok(hasher.finish())
+    }
+
+    /// Throws it away.
+    pub fn discard(self) {
+        if let Bytes::Single(single) = self.bytes {
+            discard(single);
+        }
+    }
+
+    /// Writes the bytes where they stay and has them committed by `commit`, which is asked again with a placement when
+    /// the stored copy that the first try relied on is gone.
+    pub(super) fn finish(
+        self,
+        expected: Digest,
+        kind: RecordKind,
+        commit: impl Fn(Content) -> Result<Outcome, StoreError>,
+    ) -> Result<(), StoreError> {
+        let found = self.digest(expected.algorithm())?;
+        if found != expected {
+            self.discard();
+            return Err(StoreError::DigestMismatch { expected, found });
+        }
+        let len = self.len();
+        let Self { shared, bytes, .. } = self;
+        match bytes {
+            Bytes::Buffered(buffer) => commit_bytes(&shared, kind, expected, &buffer.bytes, commit),
+            Bytes::Single(single) => {
+                let number = single.number();
+                let appended = single.finish(kind, &expected).inspect_err(|error| poison_on(&shared, error))?;
+                let content = Content {
+                    digest: expected,
+                    len,
+                    placement: Some(placement(kind, true, appended)),
+                    replaces_damaged: shared.damaged().contains(&expected),
+                };
+                let result = commit(content);
+                settle_single(&shared, &content, number, &result);
+                result.map(drop)
+            }
+        }
+    }
+}
+
+/// Commits content that is in memory. It is written only when it is needed: not where the store has it, and not where
+/// the request is refused, which a manifest's can be.
+pub(super) fn commit_bytes(
+    shared: &Shared,
+    kind: RecordKind,
+    digest: Digest,
+    bytes: &[u8],
+    commit: impl Fn(Content) -> Result<Outcome, StoreError>,
+) -> Result<(), StoreError> {
+    let len = bytes.len() as u64;
+    let replaces_damaged = shared.damaged().contains(&digest);
+    let mut content = Content { digest, len, placement: None, replaces_damaged };
+    let stored = shared.index.get(&key::blob(&digest).bytes())?.is_some();
+    if (stored || kind == RecordKind::Manifest) && commit(content)? != Outcome::ContentNeeded {
+        return Ok(());
+    }
+    let appended = shared.segments.append(kind, &digest, bytes).inspect_err(|error| poison_on(shared, error))?;
+    content.placement = Some(placement(kind, false, appended));
+    commit(content)?;
+    if replaces_damaged {
+        shared.damaged().remove(&digest);
+    }
+    Ok(())
+}
+
+/// After a commit: the segment is the blob's, or nobody's. It is removed only when that is certain; after an error that
+/// leaves it open, the next start decides.
+fn settle_single(shared: &Shared, content: &Content, number: SegmentNumber, result: &Result<Outcome, StoreError>) {
+    let unused = match result {
+        Ok(_) => {
+            let row: Result<Option<BlobRow>, _> = schema::get(&*shared.index, key::blob(&content.digest));
+            shared.damaged().remove(&content.digest);
+            matches!(row, Ok(Some(row)) if row.location.segment != number)
+        }
+        Err(StoreError::Refused(_) | StoreError::Full(_) | StoreError::Overloaded) => true,
+        Err(_) => false,
+    };
+    if unused {
+        if let Err(error) = shared.segments.remove(number) {
+            tracing::warn!(%error, segment.id = number.0, "an unused segment stays until the next start");
+        }
+    }
+}
+
+fn poison_on(shared: &Shared, error: &crate::segment::SegmentError) {
+    if error.is_poisoned() {
+        shared.poison(error.to_string());
+    }
+}
+
+fn placement(kind: RecordKind, single: bool, appended: Appended) -> Placement {
+    Placement { kind, single, location: appended.location, record_len: appended.record_len }
+}
+
+fn discard(single: SingleWriter) {
+    let number = single.number();
+    if let Err(error) = single.discard() {
+        tracing::warn!(%error, segment.id = number.0, "an unused segment stays until the next start");
+    }
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Upload({} bytes)", self.len())
+    }
+}

@@ -1,0 +1,82 @@
+//! The same random calls against RocksDB and against the map: any difference is a bug in one of them.
+
+use orlop::index::{Changes, Index, View, memory::MemoryIndex, rocks::RocksIndex};
+
+use super::tiny;
+
+#[test]
+fn rocksdb_answers_as_the_map_in_memory() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let memory = MemoryIndex::new();
+    for _ in 0..8 {
+        let rocks = RocksIndex::open(&path, &tiny()).unwrap();
+        compare(&rocks, &memory, &mut random);
+        for _ in 0..20 {
+            round(&rocks, &memory, &mut random);
+        }
+        rocks.flush().unwrap();
+    }
+}
+
+/// Snapshots are taken first and compared last, behind the writes and the flush that must not show in them.
+fn round(rocks: &RocksIndex, memory: &MemoryIndex, random: &mut fastrand::Rng) {
+    let snapshots = (rocks.snapshot(), memory.snapshot());
+    for _ in 0..random.usize(..20) {
+        let changes = random_changes(random);
+        rocks.health().unwrap();
+        rocks.write(&changes).unwrap();
+        memory.write(&changes).unwrap();
+        compare(rocks, memory, random);
+    }
+    if random.u8(..5) == 0 {
+        rocks.flush().unwrap();
+    }
+    compare(rocks, memory, random);
+    compare(&*snapshots.0, &*snapshots.1, random);
+}
+
+fn compare(rocks: &dyn View, memory: &dyn View, random: &mut fastrand::Rng) {
+    for _ in 0..10 {
+        let key = random_key(random);
+        assert_eq!(rocks.get(&key).unwrap(), memory.get(&key).unwrap(), "get {key:?}");
+    }
+    for limit in [0, 1, 2, 100, usize::MAX] {
+        let (from, until) = (random_key(random), random_key(random));
+        assert_eq!(
+            rocks.scan(&from, &until, limit).unwrap(),
+            memory.scan(&from, &until, limit).unwrap(),
+            "scan {from:?}..{until:?} limit {limit}"
+        );
+    }
+    assert_eq!(rocks.scan(b"", b"\xff", 5).unwrap(), memory.scan(b"", b"\xff", 5).unwrap(), "the first five");
+}
+
+/// Up to 200 rows; now and then a run of neighbours is deleted, as the collector does.
+fn random_changes(random: &mut fastrand::Rng) -> Changes {
+    let mut changes = Changes::new();
+    for _ in 0..random.usize(..200) {
+        let value = (random.u8(..4) > 0).then(|| vec![random.u8(..); random.usize(..100)]);
+        changes.insert(random_key(random), value);
+    }
+    if random.u8(..4) == 0 {
+        let (table, first) = (random.u8(..3), random.u16(..3_000));
+        changes.extend((first..first + 300).map(|number| (key(table, number), None)));
+    }
+    changes
+}
+
+fn random_key(random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut key = key(random.u8(..3), random.u16(..3_000));
+    if random.u8(..10) == 0 {
+        key.truncate(random.usize(..=key.len()));
+    }
+    key
+}
+
+fn key(table: u8, number: u16) -> Vec<u8> {
+    [&[table][..], &number.to_be_bytes()].concat()
+}
