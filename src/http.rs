@@ -18,7 +18,7 @@ use axum::{
     response::Response,
 };
 
-use crate::registry::SharedRegistry;
+use crate::registry::Registry;
 use bridge::Bridge;
 use buffers::Buffers;
 use error::HttpError;
@@ -67,7 +67,7 @@ pub struct Limits {
 /// What the handlers share.
 #[derive(Debug)]
 pub struct App {
-    registry: SharedRegistry,
+    registry: Arc<Registry>,
     bridge: Bridge,
     buffers: Buffers,
     limits: Limits,
@@ -75,10 +75,20 @@ pub struct App {
 
 impl App {
     /// Handlers over a registry.
-    pub fn new(registry: SharedRegistry, limits: Limits) -> Self {
+    pub fn new(registry: Arc<Registry>, limits: Limits) -> Self {
         let bridge = Bridge::new(limits.blocking_threads, limits.blocking_queue);
         let buffers = Buffers::new(limits.body_memory_bytes);
         Self { registry, bridge, buffers, limits }
+    }
+
+    /// Ends uploads that nobody has written to for longer than `idle`; failures are logged. For the caller to schedule.
+    pub async fn expire_uploads(&self, idle: Duration) {
+        let registry = Arc::clone(&self.registry);
+        match self.bridge.go_on(move || registry.expire_uploads(idle)).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "idle uploads were ended"),
+            Err(error) => error.log(),
+        }
     }
 
     /// Refuses new calls into the registry and waits until those that run have ended. Only then may it be closed: a

@@ -21,7 +21,8 @@ use super::{
 use crate::{
     digest::Digest,
     name::RepositoryName,
-    registry::{Blob, RegistryError},
+    registry::RegistryError,
+    store::StoredContent,
 };
 
 /// Bytes that a fast download reads at a time.
@@ -31,7 +32,7 @@ const STEP_LEN: usize = 512 << 10;
 enum Found {
     NotModified,
     Unsatisfiable { len: u64 },
-    Content { blob: Blob, wanted: Wanted, range: Range<u64>, first: Bytes },
+    Content { blob: StoredContent, wanted: Wanted, range: Range<u64>, first: Bytes },
 }
 
 /// `GET /v2/<name>/blobs/<digest>`

@@ -131,6 +131,7 @@ impl HttpError {
     }
 
     /// The status.
+    #[cfg(test)]
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }

@@ -79,7 +79,7 @@ pub(super) async fn put(
     let bytes = body::whole(body, "manifest", bytes_max).await?;
     let (registry, name) = (app.registry.clone(), repository.clone());
     let pushed =
-        app.bridge.call(move || registry.put_manifest(&name, expected, &tags, media_type.as_deref(), bytes)).await?;
+        app.bridge.call(move || registry.put_manifest(&name, expected, &tags, media_type.as_deref(), &bytes)).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();

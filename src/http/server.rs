@@ -7,7 +7,7 @@
 //! When all places are taken, a connection waits a moment for one and is then told 503, so that a client learns what is
 //! going on; waiting connections are bounded too, and beyond them the kernel's backlog holds the rest.
 
-use std::{future::poll_fn, io, pin::Pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};

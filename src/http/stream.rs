@@ -14,12 +14,12 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use super::{bridge::Bridge, buffers::Step, error::HttpError};
-use crate::registry::{Blob, RegistryError};
+use crate::{registry::RegistryError, store::StoredContent};
 
 /// The next piece of `range`: up to `step` bytes, ending where a step of the blob ends, so that no stored block is
 /// read and checked twice.
-pub(super) fn read_piece(blob: &Blob, range: &Range<u64>, step: usize) -> Result<Bytes, RegistryError> {
-    blob.read(range.start, piece_len(range, step))
+pub(super) fn read_piece(blob: &StoredContent, range: &Range<u64>, step: usize) -> Result<Bytes, RegistryError> {
+    Ok(blob.read(range.start, piece_len(range, step))?)
 }
 
 fn piece_len(range: &Range<u64>, step: usize) -> usize {
@@ -31,7 +31,7 @@ fn piece_len(range: &Range<u64>, step: usize) -> usize {
 /// The body.
 #[derive(Debug)]
 pub(super) struct BlobBody {
-    blob: Blob,
+    blob: StoredContent,
     bridge: Bridge,
     step: Step,
     /// What has been read and not been taken yet.
@@ -44,7 +44,7 @@ pub(super) struct BlobBody {
 
 impl BlobBody {
     /// A body of `first`, which was read before, and then the range `left` of the blob.
-    pub(super) fn new(blob: Blob, bridge: Bridge, step: Step, first: Bytes, left: Range<u64>) -> Self {
+    pub(super) fn new(blob: StoredContent, bridge: Bridge, step: Step, first: Bytes, left: Range<u64>) -> Self {
         let unsent = first.len() as u64 + left.end.saturating_sub(left.start);
         Self { blob, bridge, step, ready: Some(first), left, reading: None, unsent }
     }

@@ -13,7 +13,7 @@ use crate::{
     digest::Digest,
     http::{App, DOCKER_UPLOAD_UUID, body::BodyReader, error::HttpError},
     name::RepositoryName,
-    registry::{RegistryError, SharedRegistry, UploadLease},
+    registry::{Registry, RegistryError, UploadLease},
 };
 
 /// Bytes that a fast upload receives and writes at a time.
@@ -22,7 +22,7 @@ const STEP_LEN: usize = 1 << 20;
 /// An upload being written to by one request. It moves into each call into the registry and comes back out.
 #[derive(Debug)]
 pub(super) struct Intake {
-    registry: SharedRegistry,
+    registry: Arc<Registry>,
     repository: RepositoryName,
     /// `None` for an upload of this request's own that is not started yet.
     id: Option<String>,
