@@ -1,1 +1,171 @@
-//! HTTP.
+//! HTTP: the OCI distribution routes over a [`Registry`](crate::registry::Registry).
+//!
+//! `server` owns connections, `path` says what a request is about, one file per resource answers it, and `error` has the
+//! only table of status codes. What may touch the disk crosses one `bridge`. Nothing here knows where bytes lie, and
+//! nothing below here knows of status codes.
+//!
+//! Invariants: every wait for a client has a bound (`pace`, `server`), every buffer comes out of a budget (`buffers`),
+//! and a request that cannot be served now is told so (429, 503) rather than queued without end.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, header},
+    middleware,
+    response::Response,
+};
+
+use crate::registry::Registry;
+use bridge::Bridge;
+use buffers::Buffers;
+use error::HttpError;
+use path::Route;
+
+mod blobs;
+mod body;
+mod bridge;
+mod buffers;
+mod error;
+mod exchange;
+mod listings;
+mod manifests;
+mod pace;
+mod path;
+mod query;
+mod range;
+pub mod server;
+mod stream;
+mod uploads;
+
+pub use pace::PaceLimits;
+
+const DOCKER_API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+
+/// Bounds of the handlers; those of connections are [`server::ServerLimits`].
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Longest path and query in bytes.
+    pub uri_bytes_max: usize,
+    /// Longest time until a request is answered, uploads excepted: those may be long, and are bound by their pace.
+    pub request_timeout: Duration,
+    /// Largest blob in bytes.
+    pub blob_bytes_max: u64,
+    /// Memory in bytes for the bodies on their way; beyond it they go on in small steps.
+    pub body_memory_bytes: u64,
+    /// Calls into the registry that run at once, each on a thread.
+    pub blocking_threads: usize,
+    /// Requests that may wait for such a thread; more are answered 503.
+    pub blocking_queue: usize,
+}
+
+/// What the handlers share.
+#[derive(Debug)]
+pub struct App {
+    registry: Arc<Registry>,
+    bridge: Bridge,
+    buffers: Buffers,
+    limits: Limits,
+}
+
+impl App {
+    /// Handlers over a registry.
+    pub fn new(registry: Arc<Registry>, limits: Limits) -> Self {
+        let bridge = Bridge::new(limits.blocking_threads, limits.blocking_queue);
+        let buffers = Buffers::new(limits.body_memory_bytes);
+        Self { registry, bridge, buffers, limits }
+    }
+
+    /// Ends uploads that nobody has written to for longer than `idle`; failures are logged. For the caller to schedule.
+    pub async fn expire_uploads(&self, idle: Duration) {
+        let registry = Arc::clone(&self.registry);
+        match self.bridge.go_on(move || registry.expire_uploads(idle)).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "idle uploads were ended"),
+            Err(error) => error.log(),
+        }
+    }
+
+    /// Refuses new calls into the registry and waits until those that run have ended. Only then may it be closed: a
+    /// connection that was cut leaves its last call running.
+    pub async fn close(&self) {
+        self.bridge.close().await;
+    }
+}
+
+/// All routes. Names contain slashes, so OCI paths are parsed by `path` and not by the router, which would decode `%2f`.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new().fallback(answer).layer(middleware::from_fn(exchange::log)).with_state(app)
+}
+
+async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
+    let mut response = match route(&app, request).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    };
+    response.headers_mut().insert(DOCKER_API_VERSION, HeaderValue::from_static("registry/2.0"));
+    response
+}
+
+async fn route(app: &Arc<App>, request: Request) -> Result<Response, HttpError> {
+    let uri = request.uri();
+    if uri.path().len() + uri.query().map_or(0, str::len) > app.limits.uri_bytes_max {
+        return Err(HttpError::uri_too_long(app.limits.uri_bytes_max));
+    }
+    let route = path::parse(uri.path())?;
+    if matches!(route, Route::Uploads { .. } | Route::Upload { .. }) {
+        return dispatch(app, route, request).await;
+    }
+    let limit = app.limits.request_timeout;
+    tokio::time::timeout(limit, dispatch(app, route, request))
+        .await
+        .unwrap_or_else(|_| Err(HttpError::timed_out(limit)))
+}
+
+/// Every route and method. The server drops the body of an answer to HEAD; where making one costs, handlers are told.
+async fn dispatch(app: &Arc<App>, route: Route, request: Request) -> Result<Response, HttpError> {
+    let allowed = route.methods();
+    match (route, request.method().as_str()) {
+        (Route::Base, "GET" | "HEAD") => Ok(json_response(&serde_json::json!({}))),
+        (Route::Catalog, "GET" | "HEAD") => listings::catalog(app, request.uri().query()).await,
+        (Route::Tags { repository }, "GET" | "HEAD") => listings::tags(app, repository, request.uri().query()).await,
+
+        (Route::Manifest { repository, reference }, "GET") => {
+            manifests::get(app, repository, &reference, request.headers()).await
+        }
+        (Route::Manifest { repository, reference }, "HEAD") => {
+            manifests::head(app, repository, &reference, request.headers()).await
+        }
+        (Route::Manifest { repository, reference }, "PUT") => {
+            manifests::put(app, repository, &reference, request).await
+        }
+        (Route::Manifest { repository, reference }, "DELETE") => manifests::delete(app, repository, &reference).await,
+
+        (Route::Blob { repository, digest }, "GET") => blobs::get(app, repository, digest, request.headers()).await,
+        (Route::Blob { repository, digest }, "HEAD") => blobs::head(app, repository, digest, request.headers()).await,
+        (Route::Blob { repository, digest }, "DELETE") => blobs::delete(app, repository, digest).await,
+
+        (Route::Uploads { repository }, "POST") => uploads::start(app, repository, request).await,
+        (Route::Upload { repository, id }, "GET" | "HEAD") => uploads::status(app, repository, id).await,
+        (Route::Upload { repository, id }, "PATCH") => uploads::append(app, repository, id, request).await,
+        (Route::Upload { repository, id }, "PUT") => uploads::finish(app, repository, id, request).await,
+        (Route::Upload { repository, id }, "DELETE") => uploads::cancel(app, repository, id).await,
+        _ => Err(HttpError::method(allowed)),
+    }
+}
+
+fn json_response(value: &serde_json::Value) -> Response {
+    let mut response = Response::new(Body::from(value.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A header value of text that a parser let through; an empty one where it holds what a header cannot.
+fn header_value(text: impl AsRef<str>) -> HeaderValue {
+    HeaderValue::from_str(text.as_ref()).unwrap_or(HeaderValue::from_static(""))
+}

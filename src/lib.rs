@@ -1,6 +1,7 @@
 //! orlop: a content-addressed registry storage engine on local disk, and the OCI registry built on it.
 
 pub mod codec;
+pub mod config;
 pub mod digest;
 pub mod disk;
 pub mod http;

@@ -1,2 +1,70 @@
-//! The command line.
-fn main() {}
+//! The command line. One file per subcommand; each returns what it found, and only here is it made an exit code:
+//! 0 done, 1 done with findings, 2 not done.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use orlop::config::{FILE_VARIABLE, Layers, Loaded};
+
+mod dump;
+mod engine;
+mod logging;
+mod serve;
+
+/// Why a subcommand was not done, for the operator.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A registry of OCI images and artifacts on the local disk.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves the registry until SIGTERM or SIGINT.
+    Serve(serve::Arguments),
+    /// Prints every logical fact of a store that is not being served, one line each.
+    Dump(dump::Arguments),
+}
+
+/// What every subcommand on a data directory takes. Flags win over the environment, which wins over the file.
+#[derive(Debug, Args)]
+struct ConfigArguments {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = FILE_VARIABLE)]
+    config: Option<PathBuf>,
+    /// Directory of everything that is stored.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl ConfigArguments {
+    /// Reads the configuration; `flags` are settings from the subcommand's own arguments.
+    fn load(&self, mut flags: Vec<(&'static str, String)>) -> Result<Loaded, Failure> {
+        if let Some(data) = &self.data {
+            let data = data.to_str().ok_or_else(|| format!("--data {}: the path is not UTF-8", data.display()))?;
+            flags.push(("data", data.to_owned()));
+        }
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Ok(Loaded::read(&Layers { file: self.config.as_deref(), environment, flags })?)
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Dump(arguments) => dump::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("orlop: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `orlop dump`: the state as text, for tests and for people.
+
+use std::io::{self, BufWriter, Write};
+
+use clap::Args;
+
+use crate::{ConfigArguments, Failure, engine};
+
+/// Arguments of `orlop dump`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+/// Prints the store. It must exist: a name with a typing error would otherwise become an empty store.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let loaded = arguments.config.load(Vec::new())?;
+    let data = &loaded.config.data;
+    if !data.join("FORMAT").is_file() {
+        return Err(format!("{} is no orlop data directory: it has no file FORMAT", data.display()).into());
+    }
+    let store = engine::open_store(&loaded.config)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut written = Ok(());
+    store.dump(&mut |line| {
+        if written.is_ok() {
+            written = writeln!(out, "{line}");
+        }
+    })?;
+    written.and_then(|()| out.flush()).map_err(|error| format!("the dump could not be written: {error}"))?;
+    engine::close_store(store)
+}

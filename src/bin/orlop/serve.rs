@@ -1,0 +1,135 @@
+//! `orlop serve`: the registry over HTTP, and the work in the background that the library leaves to its caller.
+
+use std::{io, sync::Arc, time::Duration};
+
+use clap::Args;
+use orlop::{
+    config::{Config, Loaded},
+    http::{self, App, server},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+use crate::{ConfigArguments, Failure, engine, logging};
+
+/// How often uploads are looked at that nobody writes to.
+const EXPIRY_PERIOD: Duration = Duration::from_secs(60);
+/// Threads of the runtime beside those of requests: name resolution, mostly.
+const SPARE_THREADS: usize = 4;
+/// Open files beside connections and segments: journal, index, logs.
+const SPARE_FILES: u64 = 512;
+
+/// Arguments of `orlop serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Host and port to listen on.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Prints the effective configuration, with the origin of each value, and ends.
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Serves until a signal comes, then drains and closes.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let flags = arguments.listen.iter().map(|listen| ("listen", listen.clone())).collect();
+    let loaded = arguments.config.load(flags)?;
+    if arguments.print_config {
+        print!("{}", loaded.describe());
+        return Ok(());
+    }
+    let Loaded { config, unknown_variables, .. } = loaded;
+    logging::start(&config);
+    for variable in unknown_variables {
+        tracing::warn!(variable, "the environment has a variable that is no setting");
+    }
+    raise_file_limit(&config);
+
+    let store = engine::open_store(&config)?;
+    let registry = engine::open_registry(&store, &config)?;
+    let app = Arc::new(App::new(registry, config.http.clone()));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(config.http.blocking_threads.saturating_add(SPARE_THREADS))
+        .thread_name("orlop")
+        .build()?;
+    let served = runtime.block_on(serve(app, &config));
+    // What still holds the store lives in tasks, which end with the runtime.
+    drop(runtime);
+    engine::close_store(store)?;
+    served?;
+    tracing::info!("closed");
+    Ok(())
+}
+
+async fn serve(app: Arc<App>, config: &Config) -> Result<(), Failure> {
+    let listener =
+        TcpListener::bind(&config.listen).await.map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let shutdown = until_signal()?;
+    tracing::info!(
+        listen = %listener.local_addr()?,
+        data = %config.data.display(),
+        version = env!("CARGO_PKG_VERSION"),
+        "serving",
+    );
+    let expiry = tokio::spawn(expire_uploads(Arc::clone(&app), config.upload_idle));
+    let drained = server::serve(listener, http::router(Arc::clone(&app)), config.server.clone(), shutdown).await;
+    if drained.cut > 0 {
+        tracing::warn!(connections = drained.cut, "connections were cut: they were not done within the grace");
+    }
+    expiry.abort();
+    app.close().await;
+    Ok(())
+}
+
+async fn expire_uploads(app: Arc<App>, idle: Duration) {
+    let mut ticks = tokio::time::interval(EXPIRY_PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        app.expire_uploads(idle).await;
+    }
+}
+
+/// Completes on the first SIGTERM or SIGINT. The second ends the process at once, which is safe at any time.
+fn until_signal() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (first, shutdown) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        next().await;
+        tracing::info!("shutting down; a second signal ends at once");
+        // Nobody listens any more when serving has ended by itself.
+        let _ = first.send(());
+        next().await;
+        tracing::warn!("ended by a second signal");
+        std::process::exit(2);
+    });
+    Ok(async move { drop(shutdown.await) })
+}
+
+/// Lifts the soft limit of open files to the hard one: many systems start processes with 1,024, fewer than the bounds on
+/// connections and segments add up to.
+fn raise_file_limit(config: &Config) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(reason = %error, "the limit of open files could not be raised");
+    }
+    let connections = config.server.connections_max.saturating_mul(2);
+    let wanted = (connections.saturating_add(config.store.open_files_max) as u64).saturating_add(SPARE_FILES);
+    if let Some(allowed) = getrlimit(Resource::Nofile).current.filter(|&allowed| allowed < wanted) {
+        tracing::warn!(allowed, wanted, "few open files are allowed; raise the limit or lower the bounds");
+    }
+}

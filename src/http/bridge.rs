@@ -1,0 +1,140 @@
+//! The one way from handlers, which must not block, into the registry, which may.
+//!
+//! A bounded number of calls run at once, each on a thread of the runtime's blocking pool; a bounded number wait; more are
+//! refused (503), so that overload shows at once instead of as timeouts. A call that has begun runs to its end, even
+//! when its request is gone: what it decides is then as true as if the answer had been sent.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::error::HttpError;
+
+/// The bridge. Clones share its bounds.
+#[derive(Debug, Clone)]
+pub(super) struct Bridge {
+    running: Arc<Semaphore>,
+    admitted: Arc<Semaphore>,
+    threads: u32,
+}
+
+impl Bridge {
+    /// At most `threads` calls run and `queue` more wait.
+    pub(super) fn new(threads: usize, queue: usize) -> Self {
+        let threads = u32::try_from(threads.max(1)).unwrap_or(u32::MAX);
+        let admitted = (threads as usize).saturating_add(queue).min(Semaphore::MAX_PERMITS);
+        Self {
+            running: Arc::new(Semaphore::new(threads as usize)),
+            admitted: Arc::new(Semaphore::new(admitted)),
+            threads,
+        }
+    }
+
+    /// Runs a call off the reactor.
+    ///
+    /// # Errors
+    /// What the call returns; 503 when the queue is full or the server closes; 500 when the call panicked.
+    pub(super) async fn call<T, E>(&self, call: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, HttpError>
+    where
+        T: Send + 'static,
+        E: Into<HttpError> + Send + 'static,
+    {
+        let _admitted = self.admitted.try_acquire().map_err(|_| HttpError::overloaded())?;
+        self.go_on(call).await
+    }
+
+    /// The same for the next step of a request that was admitted before: it waits its turn and is not refused, or a long
+    /// transfer would fail in its middle by bad luck. Such requests are bounded by the connections.
+    ///
+    /// # Errors
+    /// As of [`Self::call`], except for the full queue.
+    pub(super) async fn go_on<T, E>(&self, call: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, HttpError>
+    where
+        T: Send + 'static,
+        E: Into<HttpError> + Send + 'static,
+    {
+        let running = self.running.clone().acquire_owned().await.map_err(|_| HttpError::closing())?;
+        let call = tokio::task::spawn_blocking(move || {
+            let result = call();
+            drop(running);
+            result
+        });
+        match call.await {
+            Ok(result) => result.map_err(Into::into),
+            Err(panic) => Err(HttpError::bug(format!("a call into the registry did not end: {panic}"))),
+        }
+    }
+
+    /// Refuses new calls and waits for those that run.
+    pub(super) async fn close(&self) {
+        // An error says that another caller has closed it, so nothing runs any more.
+        if let Ok(_all) = self.running.acquire_many(self.threads).await {
+            self.running.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            atomic::{AtomicBool, Ordering},
+            mpsc,
+        },
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::registry::RegistryError;
+
+    #[tokio::test]
+    async fn beyond_the_queue_a_call_is_refused_with_retry_after() {
+        let bridge = Bridge::new(1, 1);
+        let (release, wait) = mpsc::channel::<()>();
+        let first = bridge.clone();
+        let first =
+            tokio::spawn(async move { first.call(move || wait.recv().map_err(|_| HttpError::overloaded())).await });
+        let second = bridge.clone();
+        let second = tokio::spawn(async move { second.call(|| Ok::<_, RegistryError>(2)).await });
+        while bridge.admitted.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let error = bridge.call(|| Ok::<_, RegistryError>(3)).await.unwrap_err();
+        assert_eq!(error.status().as_u16(), 503);
+        assert!(error.into_response().headers().contains_key("retry-after"));
+        release.send(()).unwrap();
+        assert!(first.await.unwrap().is_ok());
+        assert_eq!(second.await.unwrap().ok(), Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_and_gives_its_place_back() {
+        let bridge = Bridge::new(1, 0);
+        let error = bridge.call(|| -> Result<(), RegistryError> { panic!("a bug") }).await.unwrap_err();
+        assert_eq!(error.status().as_u16(), 500);
+        assert_eq!(bridge.call(|| Ok::<_, RegistryError>(1)).await.ok(), Some(1));
+    }
+
+    #[tokio::test]
+    async fn close_waits_for_what_runs_and_refuses_what_comes() {
+        let bridge = Bridge::new(2, 0);
+        let ended = Arc::new(AtomicBool::new(false));
+        let (flag, other) = (ended.clone(), bridge.clone());
+        let running = tokio::spawn(async move {
+            other
+                .call(move || {
+                    std::thread::sleep(Duration::from_millis(50));
+                    flag.store(true, Ordering::SeqCst);
+                    Ok::<_, RegistryError>(())
+                })
+                .await
+        });
+        while bridge.running.available_permits() == 2 {
+            tokio::task::yield_now().await;
+        }
+        bridge.close().await;
+        assert!(ended.load(Ordering::SeqCst));
+        assert!(running.await.unwrap().is_ok());
+        assert_eq!(bridge.call(|| Ok::<_, RegistryError>(())).await.unwrap_err().status().as_u16(), 503);
+    }
+}

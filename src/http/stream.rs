@@ -1,0 +1,137 @@
+//! A part of a blob as the body of an answer: checked chunks, read off the reactor, one ahead.
+//!
+//! A chunk that fails its check is never sent: the body ends in an error, which breaks the connection before the announced
+//! length is reached, so that no client takes what came for the whole.
+
+use std::{
+    ops::Range,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::task::JoinHandle;
+
+use super::{bridge::Bridge, buffers::Step, error::HttpError};
+use crate::{registry::RegistryError, store::StoredContent};
+
+/// The next piece of `range`: up to `step` bytes, ending where a step of the blob ends, so that no stored block is
+/// read and checked twice.
+pub(super) fn read_piece(blob: &StoredContent, range: &Range<u64>, step: usize) -> Result<Bytes, RegistryError> {
+    Ok(blob.read(range.start, piece_len(range, step))?)
+}
+
+fn piece_len(range: &Range<u64>, step: usize) -> usize {
+    let step = step.max(1) as u64;
+    let len = (step - range.start % step).min(range.end.saturating_sub(range.start));
+    usize::try_from(len).unwrap_or(usize::MAX)
+}
+
+/// The body.
+#[derive(Debug)]
+pub(super) struct BlobBody {
+    blob: StoredContent,
+    bridge: Bridge,
+    step: Step,
+    /// What has been read and not been taken yet.
+    ready: Option<Bytes>,
+    /// What has not been read yet, the read under way included.
+    left: Range<u64>,
+    reading: Option<JoinHandle<Result<Bytes, HttpError>>>,
+    unsent: u64,
+}
+
+impl BlobBody {
+    /// A body of `first`, which was read before, and then the range `left` of the blob.
+    pub(super) fn new(blob: StoredContent, bridge: Bridge, step: Step, first: Bytes, left: Range<u64>) -> Self {
+        let unsent = first.len() as u64 + left.end.saturating_sub(left.start);
+        Self { blob, bridge, step, ready: Some(first), left, reading: None, unsent }
+    }
+
+    /// A task of its own: a future here would be polled only when the client takes more, and hold its thread till then.
+    fn read_ahead(&mut self) {
+        if self.reading.is_none() && !self.left.is_empty() {
+            let (blob, bridge, left, step) = (self.blob.clone(), self.bridge.clone(), self.left.clone(), self.step.len);
+            self.reading =
+                Some(tokio::spawn(async move { bridge.go_on(move || read_piece(&blob, &left, step)).await }));
+        }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, HttpError>>> {
+        if let Some(first) = self.ready.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        self.read_ahead();
+        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
+        let read = ready!(Pin::new(reading).poll(cx));
+        self.reading = None;
+        let read = read.unwrap_or_else(|panic| Err(HttpError::bug(format!("a read did not end: {panic}"))));
+        Poll::Ready(Some(read.and_then(|bytes| {
+            if bytes.is_empty() {
+                return Err(HttpError::bug(format!(
+                    "blob {} gave no bytes at {}",
+                    self.blob.digest(),
+                    self.left.start
+                )));
+            }
+            self.left.start = self.left.start.saturating_add(bytes.len() as u64).min(self.left.end);
+            Ok(bytes)
+        })))
+    }
+}
+
+impl Drop for BlobBody {
+    fn drop(&mut self) {
+        if let Some(reading) = &self.reading {
+            reading.abort();
+        }
+    }
+}
+
+impl Body for BlobBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let piece = ready!(self.poll_piece(cx));
+        Poll::Ready(piece.map(|piece| match piece {
+            Ok(bytes) => {
+                self.unsent = self.unsent.saturating_sub(bytes.len() as u64);
+                self.read_ahead();
+                Ok(Frame::data(bytes))
+            }
+            Err(error) => {
+                tracing::error!(
+                    blob.digest = %self.blob.digest(),
+                    offset = self.left.start,
+                    "a blob could not be sent whole; its connection is broken off"
+                );
+                error.log();
+                self.left.end = self.left.start;
+                Err(std::io::Error::other("the blob could not be read"))
+            }
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.unsent == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.unsent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_end_where_steps_of_the_blob_end() {
+        for (range, expected) in [(0..100, 10), (3..100, 7), (10..12, 2), (99..100, 1), (95..105, 5), (7..7, 0)] {
+            assert_eq!(piece_len(&range, 10), expected, "{range:?}");
+        }
+        assert_eq!(piece_len(&(0..u64::MAX), 10), 10);
+    }
+}

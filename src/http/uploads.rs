@@ -1,0 +1,155 @@
+//! Uploads: POST, PATCH, PUT, their status and their end; mounts, which are uploads that need no bytes.
+//!
+//! The routes and their headers are here, the bytes go through `intake`.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use http_body::Body as _;
+
+use super::{
+    App, DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, body::BodyReader, error::HttpError, header_value, query::Query,
+    range,
+};
+use crate::{digest::Digest, name::RepositoryName};
+use intake::Intake;
+
+mod intake;
+
+/// `POST /v2/<name>/blobs/uploads/`: starts an upload, or mounts (`?mount=&from=`), or takes all of it (`?digest=`).
+pub(super) async fn start(app: &Arc<App>, repository: RepositoryName, request: Request) -> Result<Response, HttpError> {
+    let query = Query::parse(request.uri().query())?;
+    if let Some(digest) = query.get("mount") {
+        let digest: Digest = digest.parse()?;
+        let from: Option<RepositoryName> =
+            query.get("from").filter(|from| !from.is_empty()).map(str::parse).transpose()?;
+        let (registry, name) = (app.registry.clone(), repository.clone());
+        if app.bridge.call(move || registry.mount(&name, &digest, from.as_ref())).await? {
+            return Ok(created(&repository, &digest));
+        }
+    } else if let Some(digest) = query.get("digest") {
+        let digest: Digest = digest.parse()?;
+        let body = reader(app, request, None)?;
+        let intake = Intake::new(app, repository.clone(), None, None, Some(digest));
+        intake::take(app, intake, body).await?;
+        return Ok(created(&repository, &digest));
+    }
+    let (registry, name) = (app.registry.clone(), repository.clone());
+    let id = app.bridge.call(move || registry.start_upload(&name)).await?;
+    Ok(standing(StatusCode::ACCEPTED, &repository, &id, 0))
+}
+
+/// `GET /v2/<name>/blobs/uploads/<id>`
+pub(super) async fn status(app: &Arc<App>, repository: RepositoryName, id: String) -> Result<Response, HttpError> {
+    let offset = offset(app, &repository, &id).await?;
+    Ok(standing(StatusCode::NO_CONTENT, &repository, &id, offset))
+}
+
+/// `PATCH /v2/<name>/blobs/uploads/<id>`: a stream, or a chunk with `Content-Range`.
+pub(super) async fn append(
+    app: &Arc<App>,
+    repository: RepositoryName,
+    id: String,
+    request: Request,
+) -> Result<Response, HttpError> {
+    let chunk = chunk(request.headers())?;
+    let body = reader(app, request, chunk)?;
+    let begins = chunk.map(|chunk| chunk.begins);
+    let intake = Intake::new(app, repository.clone(), Some(id.clone()), begins, None);
+    let offset = intake::take(app, intake, body).await?;
+    Ok(standing(StatusCode::ACCEPTED, &repository, &id, offset))
+}
+
+/// `PUT /v2/<name>/blobs/uploads/<id>?digest=<digest>`, with or without a last chunk.
+pub(super) async fn finish(
+    app: &Arc<App>,
+    repository: RepositoryName,
+    id: String,
+    request: Request,
+) -> Result<Response, HttpError> {
+    let query = Query::parse(request.uri().query())?;
+    let digest: Digest = query.get("digest").ok_or_else(HttpError::digest_missing)?.parse()?;
+    // Some clients announce an empty last chunk; there is no range of no bytes, so nothing can be checked.
+    let has_body = request.body().size_hint().exact() != Some(0);
+    let chunk = if has_body { chunk(request.headers())? } else { None };
+    let body = reader(app, request, chunk)?;
+    let begins = chunk.map(|chunk| chunk.begins);
+    let intake = Intake::new(app, repository.clone(), Some(id), begins, Some(digest));
+    intake::take(app, intake, body).await?;
+    Ok(created(&repository, &digest))
+}
+
+/// `DELETE /v2/<name>/blobs/uploads/<id>`
+pub(super) async fn cancel(app: &Arc<App>, repository: RepositoryName, id: String) -> Result<Response, HttpError> {
+    let registry = app.registry.clone();
+    app.bridge.call(move || registry.cancel_upload(&repository, &id)).await?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    Ok(response)
+}
+
+async fn offset(app: &Arc<App>, repository: &RepositoryName, id: &str) -> Result<u64, HttpError> {
+    let (registry, name, id) = (app.registry.clone(), repository.clone(), id.to_owned());
+    app.bridge.call(move || registry.upload_offset(&name, &id)).await
+}
+
+/// The announced place of a chunk.
+fn chunk(headers: &HeaderMap) -> Result<Option<range::Chunk>, HttpError> {
+    let Some(value) = headers.get(header::CONTENT_RANGE) else { return Ok(None) };
+    match value.to_str().ok().and_then(range::chunk) {
+        Some(chunk) => Ok(Some(chunk)),
+        None => Err(HttpError::size(format!("Content-Range {value:?} is not <first byte>-<last byte>"))),
+    }
+}
+
+/// The body of a chunk. When its length is announced twice, both must agree.
+fn reader(app: &Arc<App>, request: Request, chunk: Option<range::Chunk>) -> Result<BodyReader, HttpError> {
+    let body = request.into_body();
+    let (hint, announced) = (body.size_hint(), chunk.map(|chunk| chunk.len));
+    if let (Some(length), Some(announced)) = (hint.exact(), announced)
+        && length != announced
+    {
+        return Err(HttpError::size(format!("Content-Length is {length}, Content-Range has {announced} bytes")));
+    }
+    if hint.lower() > app.limits.blob_bytes_max {
+        return Err(HttpError::too_large("blob", app.limits.blob_bytes_max));
+    }
+    Ok(BodyReader::new(body, announced))
+}
+
+fn location(repository: &RepositoryName, id: &str) -> String {
+    format!("/v2/{repository}/blobs/uploads/{id}")
+}
+
+/// The range of the bytes that an upload has. Of none it cannot tell; `0-0` is what clients expect.
+fn received(offset: u64) -> String {
+    format!("0-{}", offset.saturating_sub(1))
+}
+
+fn standing(status: StatusCode, repository: &RepositoryName, id: &str, offset: u64) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, header_value(location(repository, id)));
+    headers.insert(header::RANGE, header_value(received(offset)));
+    headers.insert(DOCKER_UPLOAD_UUID, header_value(id));
+    if status != StatusCode::NO_CONTENT {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    }
+    response
+}
+
+fn created(repository: &RepositoryName, digest: &Digest) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, header_value(format!("/v2/{repository}/blobs/{digest}")));
+    headers.insert(DOCKER_CONTENT_DIGEST, header_value(digest.to_string()));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
+    response
+}
