@@ -10,7 +10,7 @@ use crate::{
     digest::{Algorithm, Digest, DigestError},
     index::{
         View, prefix_end,
-        schema::{self, Key, LinkRow, ManifestRow, RepositoryRow, RowValue, TagRow, key},
+        schema::{self, BlobRow, Key, LinkRow, ManifestRow, RepositoryRow, RowValue, TagRow, key},
     },
     journal::operation::RepositoryId,
     name::{NameError, RepositoryName, Tag},
@@ -215,11 +215,20 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::BlobUnknown`] when the repository has no link to it, whoever else has.
     pub fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<StoredContent, RegistryError> {
+        self.blob_len(repository, digest)?;
+        self.store.content(digest)?.ok_or_else(|| missing(digest))
+    }
+
+    /// The length of a blob of a repository in bytes; reads none of them.
+    ///
+    /// # Errors
+    /// As [`Registry::blob`].
+    pub fn blob_len(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, RegistryError> {
         let unknown = || RegistryError::BlobUnknown { repository: repository.clone(), digest: *digest };
         let view = self.store.snapshot();
         let id = repository_id(&*view, repository)?.ok_or_else(unknown)?;
         row::<LinkRow>(&*view, key::link(id, digest))?.ok_or_else(unknown)?;
-        self.store.content(digest)?.ok_or_else(|| missing(digest))
+        Ok(row::<BlobRow>(&*view, key::blob(digest))?.ok_or_else(|| missing(digest))?.size)
     }
 
     /// Ends the repository's right to serve a blob.
