@@ -169,3 +169,6 @@ fn json_response(value: &serde_json::Value) -> Response {
 fn header_value(text: impl AsRef<str>) -> HeaderValue {
     HeaderValue::from_str(text.as_ref()).unwrap_or(HeaderValue::from_static(""))
 }
+
+#[cfg(test)]
+mod tests;
