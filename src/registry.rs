@@ -136,7 +136,10 @@ pub enum RegistryError {
     /// The disk is full, or only its reserve is left.
     #[error("the registry's disk is full: {0}")]
     Full(String),
-    /// Writes are refused: the store is poisoned, closing or overloaded.
+    /// Too many requests wait; nothing was changed.
+    #[error("{0}")]
+    Overloaded(String),
+    /// Writes are refused: the store is poisoned or closing.
     #[error("the registry does not take writes now: {0}")]
     Unavailable(String),
     /// Stored bytes are not what was pushed. Never "not found".
@@ -460,7 +463,8 @@ impl From<StoreError> for RegistryError {
         let text = error.to_string();
         match error {
             StoreError::Full(_) => Self::Full(text),
-            StoreError::Unavailable(_) | StoreError::Overloaded => Self::Unavailable(text),
+            StoreError::Overloaded => Self::Overloaded(text),
+            StoreError::Unavailable(_) => Self::Unavailable(text),
             StoreError::DigestMismatch { expected, found } => Self::DigestMismatch { expected, found },
             StoreError::Corrupt(_) => Self::Corrupt(text),
             StoreError::Refused(_) | StoreError::Failed(_) => Self::Failed(text),

@@ -216,6 +216,9 @@ impl From<RegistryError> for HttpError {
             RegistryError::Full(_) => {
                 Self::new(S::INSUFFICIENT_STORAGE, "UNKNOWN", "the registry's disk is full").logged(text)
             }
+            RegistryError::Overloaded(_) => {
+                Self::new(S::SERVICE_UNAVAILABLE, "UNKNOWN", text).with(header::RETRY_AFTER, RETRY_SOON)
+            }
             RegistryError::Unavailable(_) => {
                 Self::new(S::SERVICE_UNAVAILABLE, "UNKNOWN", "the registry does not take writes now")
                     .logged(text)
