@@ -54,12 +54,12 @@ impl PushImages {
         let log = self.server.open_log()?;
         let pushed = AtomicU64::new(0);
         let until = Instant::now() + Duration::from_secs(self.seconds);
-        clients::run(
+        let figures = clients::run(
             self.clients,
             self.clients as u64,
             || (),
             |(), number| {
-                let mut pusher = Pusher {
+                let pusher = Pusher {
                     client: Client::new(&self.server.address),
                     server: &self.server,
                     log: &log,
@@ -67,17 +67,10 @@ impl PushImages {
                     seed: self.seed.wrapping_mul(1009).wrapping_add(number),
                     next: 0,
                 };
-                let mut image = 0;
-                while Instant::now() < until && image < self.images {
-                    match pusher.push_image(image) {
-                        Err(LoadError::Call(error)) if !error.is_answer() => return Ok(()),
-                        done => done?,
-                    }
-                    image += 1;
-                }
-                Ok(())
+                pusher.push_until(until, self.images, &pushed)
             },
-        )
+        )?;
+        Ok(json!({ "images": pushed.into_inner(), "seconds": figures.elapsed.as_secs_f64() }))
     }
 }
 
@@ -93,6 +86,20 @@ struct Pusher<'a> {
 }
 
 impl Pusher<'_> {
+    fn push_until(mut self, until: Instant, images_max: u64, pushed: &AtomicU64) -> Result<(), LoadError> {
+        for image in 0..images_max {
+            if Instant::now() >= until {
+                break;
+            }
+            match self.push_image(image) {
+                Err(LoadError::Call(error)) if !error.is_answer() => break,
+                done => done?,
+            }
+            pushed.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     fn push_image(&mut self, image: u64) -> Result<(), LoadError> {
         let mut random = fastrand::Rng::with_seed(self.seed ^ (image << 20));
         let config = self.push_blob(random.u64(1..=2048), &mut random)?;
