@@ -8,16 +8,18 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/orlop-e2e.XXXXXX")
-server_pid= server_data= server_log= address= start_ms=
 failures=0 starts=0
+# What start_server sets for the scripts.
+# shellcheck disable=SC2034
+server_pid='' server_data='' server_log='' address='' start_ms='' launched_ms=''
 
 # Ends what this script left running, and removes what it made.
 cleanup() {
-    local mount pid
+    local pid
     trap - EXIT
     for pid in $(jobs -p); do kill -9 "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
-    for mount in $(awk -v work="$work/" 'index($2, work) == 1 { print $2 }' /proc/mounts | sort -r); do
+    awk -v work="$work/" 'index($2, work) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mount; do
         umount "$mount" || umount -l "$mount" || true
     done
     rm -rf "$work"
@@ -31,6 +33,7 @@ need_binaries() {
         prepare test
         build --workspace --bins >&2
     fi
+    # shellcheck disable=SC2034 # for the scripts
     orlop=${ORLOP:-$CARGO_TARGET_DIR/release/orlop} load=${ORLOP_LOAD:-$CARGO_TARGET_DIR/release/orlop-load}
 }
 
@@ -60,8 +63,8 @@ check() {
     local name=$1 status
     shift
     set +e
-    # Not in a condition: bash would switch `set -e` off inside.
-    (set -e; "$@") >"$work/check.log" 2>&1
+    # Not in a condition: bash would switch `set -e` off inside. Traced, so that the log ends with what failed.
+    (set -ex; "$@") >"$work/check.log" 2>&1
     status=$?
     set -e
     if ((status == 0)); then ok "$name"; else fail "$name (status $status)" "$work/check.log"; fi
@@ -103,6 +106,7 @@ await_server() {
         kill -0 "$server_pid" 2>/dev/null && (($(now_ms) < deadline)) || return 1
         sleep 0.01
     done
+    # shellcheck disable=SC2034 # for the scripts
     start_ms=$(($(now_ms) - launched_ms))
 }
 
@@ -121,13 +125,11 @@ stop_server() { signal_server TERM; }
 kill_server() { signal_server KILL || true; }
 
 signal_server() {
-    local status=0 watchdog
+    local status=0 deadline=$(($(now_ms) + 60000))
     kill "-$1" "$server_pid"
-    (sleep 60; kill -9 "$server_pid") >/dev/null 2>&1 &
-    watchdog=$!
+    while kill -0 "$server_pid" 2>/dev/null && (($(now_ms) < deadline)); do sleep 0.01; done
+    kill -9 "$server_pid" 2>/dev/null || true
     wait "$server_pid" 2>/dev/null || status=$?
-    kill "$watchdog" 2>/dev/null && wait "$watchdog" 2>/dev/null || true
-    server_pid=
     # Docker's registry knows no clean end.
     [[ ${E2E_SERVER:-orlop} == orlop ]] || status=0
     return "$status"
