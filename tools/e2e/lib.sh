@@ -120,19 +120,21 @@ EOF
 }
 
 # stop_server: SIGTERM, and waits at most 60 s; returns the server's exit code.
-stop_server() { signal_server TERM; }
-
-kill_server() { signal_server KILL || true; }
-
-signal_server() {
+stop_server() {
     local status=0 deadline=$(($(now_ms) + 60000))
-    kill "-$1" "$server_pid"
+    kill -TERM "$server_pid"
     while kill -0 "$server_pid" 2>/dev/null && (($(now_ms) < deadline)); do sleep 0.01; done
-    kill -9 "$server_pid" 2>/dev/null || true
-    wait "$server_pid" 2>/dev/null || status=$?
+    kill -KILL "$server_pid" 2>/dev/null || true
+    wait "$server_pid" || status=$?
     # Docker's registry knows no clean end.
     [[ ${E2E_SERVER:-orlop} == orlop ]] || status=0
     return "$status"
+}
+
+# kill_server: as a power cut would end the process; bash is kept from reporting the death of a job.
+kill_server() {
+    kill -KILL "$server_pid"
+    wait "$server_pid" 2>/dev/null || true
 }
 
 # dump DATA FILE: the logical state of a store that nobody serves.
