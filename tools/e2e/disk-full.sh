@@ -15,6 +15,8 @@ PATH=$PATH:/usr/sbin:/sbin mkfs.ext4 -q "$work/disk"
 mkdir "$work/mnt"
 mount -o loop "$work/disk" "$work/mnt"
 mkdir "$work/blobs"
+# What uploads leave free; the default is meant for larger disks.
+export ORLOP_STORE_RESERVE_BYTES=32MiB
 
 start_server "$work/mnt/data"
 

@@ -8,7 +8,7 @@ data=$work/data
 
 # load_images SEED: some images and small blobs into the server that runs.
 load_images() {
-    "$load" push-images --address "$address" --seed "$1" --seconds 60 --images 8 --acks "$work/acks"
+    "$load" push-images --address "$address" --seed "$1" --seconds 60 --images 8 --acks "$server_data.acks"
     "$load" push-blobs --address "$address" --seed "$1" --count 300
 }
 
@@ -68,6 +68,6 @@ data=$work/killed
 same_after "a kill, by replay and by rebuild"
 
 start_server "$data"
-check "all that was acknowledged is served" "$load" check --address "$address" --acks "$work/acks"
+check "all that was acknowledged is served" "$load" check --address "$address" --acks "$work/data.acks"
 end_server
 finish

@@ -29,12 +29,12 @@ trap 'exit 143' TERM INT HUP
 
 # Builds what the scripts run, unless tools/test has done it and says where it is.
 need_binaries() {
-    if [[ -z ${ORLOP:-} || -z ${ORLOP_LOAD:-} ]]; then
+    if [[ -z ${E2E_ORLOP:-} || -z ${E2E_LOAD:-} ]]; then
         prepare test
         build --workspace --bins >&2
     fi
     # shellcheck disable=SC2034 # for the scripts
-    orlop=${ORLOP:-$CARGO_TARGET_DIR/release/orlop} load=${ORLOP_LOAD:-$CARGO_TARGET_DIR/release/orlop-load}
+    orlop=${E2E_ORLOP:-$CARGO_TARGET_DIR/release/orlop} load=${E2E_LOAD:-$CARGO_TARGET_DIR/release/orlop-load}
 }
 
 now_ms() { date +%s%3N; }

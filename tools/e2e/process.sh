@@ -8,7 +8,7 @@ need_binaries
 head -c 3000000 /dev/urandom >"$work/large"
 head -c 3000 /dev/urandom >"$work/small"
 
-start_server "$work/data"
+ORLOP_HTTP_SHUTDOWN_GRACE=2s start_server "$work/data"
 check "blobs are accepted" eval '[[ $(put_blob a/b "$work/large") == 201 && $(put_blob a/b "$work/small") == 201 ]]'
 
 # second: its exit code goes to a file, as it ends in a subshell.
