@@ -276,11 +276,7 @@ impl Registry {
         todo!()
     }
     /// A manifest's digest, type and length, without its bytes.
-    pub fn manifest_head(
-        &self,
-        _repository: &RepositoryName,
-        _reference: &Reference,
-    ) -> Result<Manifest, RegistryError> {
+    pub fn manifest_head(&self, _repository: &RepositoryName, _reference: &Reference) -> Result<Manifest, RegistryError> {
         todo!()
     }
     /// Deletes a tag, or a manifest with all tags that point to it.
@@ -288,12 +284,7 @@ impl Registry {
         todo!()
     }
     /// The first `limit` tags after `after`, in byte order.
-    pub fn tags(
-        &self,
-        _repository: &RepositoryName,
-        _after: Option<&str>,
-        _limit: usize,
-    ) -> Result<Page, RegistryError> {
+    pub fn tags(&self, _repository: &RepositoryName, _after: Option<&str>, _limit: usize) -> Result<Page, RegistryError> {
         todo!()
     }
     /// The first `limit` repositories after `after`, in byte order.
