@@ -87,8 +87,8 @@ missing_packages() {
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
 }
 
-# install PACKAGE…: root never asks; others are asked before sudo, and told the command where nobody can answer.
-install() {
+# install_packages PACKAGE…: root never asks; others are asked before sudo, and told the command where nobody can answer.
+install_packages() {
     local as_root=() answer
     command -v apt-get >/dev/null || die "not a Debian: install by hand what Debian calls: $*"
     local command="apt-get install -y --no-install-recommends $*"
@@ -121,7 +121,7 @@ prepare() {
         [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null || apt-get -qq update >&2 || say "apt-get update failed; going on"
         # shellcheck disable=SC2207 # a list of words
         find_rust || packages+=($(rust_packages))
-        ((${#packages[@]} == 0)) || install "${packages[@]}"
+        ((${#packages[@]} == 0)) || install_packages "${packages[@]}"
         find_rust || install_toolchain
     fi
     if command -v ccache >/dev/null; then

@@ -17,8 +17,11 @@ server_pid='' server_data='' server_log='' address='' start_ms='' launched_ms=''
 cleanup() {
     local pid
     trap - EXIT
-    for pid in $(jobs -p); do kill -9 "$pid" 2>/dev/null || true; done
-    wait 2>/dev/null || true
+    # Quiet, as bash tells of every job that is killed.
+    {
+        for pid in $(jobs -p); do kill -KILL "$pid" || true; done
+        wait || true
+    } 2>/dev/null
     awk -v work="$work/" 'index($2, work) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mount; do
         umount "$mount" || umount -l "$mount" || true
     done
