@@ -152,7 +152,11 @@ impl Orlop {
         while let Some(directory) = directories.pop() {
             for entry in fs::read_dir(directory).into_iter().flatten() {
                 let path = entry.unwrap().path();
-                if path.is_dir() { directories.push(path) } else { drop(files.insert(path)) }
+                if path.is_dir() {
+                    directories.push(path);
+                } else {
+                    files.insert(path);
+                }
             }
         }
         files

@@ -79,7 +79,9 @@ fn documents_that_are_no_manifests_are_refused() {
             let by_digest = format!("{}?tag=bad", sha512(&text));
             server.put_manifest("team/app", &by_digest, media_type, &text).refused(400, "MANIFEST_INVALID", named);
             server.get("/v2/team/app/manifests/bad").is(404);
-            server.get(&format!("/v2/team/app/manifests/{}", sha256(&text))).is(404);
+            if text != good {
+                server.get(&format!("/v2/team/app/manifests/{}", sha256(&text))).is(404);
+            }
         }
     });
 }

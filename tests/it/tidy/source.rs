@@ -73,6 +73,7 @@ impl Source {
     /// Reads a path, or a tree of them in braces, and gives the place behind it.
     fn tree(&self, mut at: usize, prefix: &[String], found: &mut Vec<Vec<String>>) -> usize {
         let mut parts = prefix.to_vec();
+        let begins = at;
         if self.tokens.get(at) == Some(&Token::Separator) {
             at += 1;
         }
@@ -83,12 +84,16 @@ impl Source {
                         parts.push(word.clone());
                     }
                     at += 1;
+                    if !prefix.is_empty() && self.tokens.get(at).is_some_and(|token| token.is("as")) {
+                        at += 2;
+                    }
                 }
+                Some(Token::Other('*')) => at += 1,
                 Some(Token::Other('{')) => {
                     at += 1;
                     while self.tokens.get(at).is_some_and(|token| !token.is("}")) {
                         let end = self.tree(at, &parts, found);
-                        // Commas, stars, and whatever a macro may have there.
+                        // Commas, and whatever a macro may have there.
                         at = end.max(at + 1);
                     }
                     return at + 1;
@@ -100,7 +105,7 @@ impl Source {
             }
             at += 1;
         }
-        if parts.len() > prefix.len() || !prefix.is_empty() {
+        if at > begins && !parts.is_empty() {
             found.push(parts);
         }
         at
