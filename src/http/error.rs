@@ -65,6 +65,12 @@ impl HttpError {
         Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message)
     }
 
+    /// A text that is no digest, where one must be.
+    pub(super) fn digest_invalid(text: &str, error: &DigestError) -> Self {
+        let shown: String = text.chars().take(200).collect();
+        Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", format!("\"{shown}\" is not a digest: {error}"))
+    }
+
     /// Length and announced range of a body disagree.
     pub(super) fn size(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", message)
@@ -169,12 +175,6 @@ impl HttpError {
 
 impl From<NameError> for HttpError {
     fn from(error: NameError) -> Self {
-        RegistryError::from(error).into()
-    }
-}
-
-impl From<DigestError> for HttpError {
-    fn from(error: DigestError) -> Self {
         RegistryError::from(error).into()
     }
 }

@@ -13,9 +13,8 @@ use axum::{
 };
 use http_body::Body as _;
 
-use super::{App, DOCKER_CONTENT_DIGEST, OCI_SUBJECT, blobs, body, error::HttpError, header_value, query::Query};
+use super::{App, DOCKER_CONTENT_DIGEST, OCI_SUBJECT, blobs, body, error::HttpError, header_value, path, query::Query};
 use crate::{
-    digest::Digest,
     name::{RepositoryName, Tag},
     registry::{Manifest, Reference, RegistryError},
 };
@@ -114,7 +113,7 @@ fn described(manifest: &Manifest, body: Body) -> Response {
 /// A reference: no tag has a colon and every digest has one.
 fn parse(reference: &str) -> Result<Reference, HttpError> {
     if reference.contains(':') {
-        Ok(Reference::Digest(reference.parse::<Digest>()?))
+        Ok(Reference::Digest(path::digest(reference)?))
     } else {
         Ok(Reference::Tag(reference.parse::<Tag>()?))
     }

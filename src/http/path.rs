@@ -61,13 +61,21 @@ pub(super) fn parse(path: &str) -> Result<Route, HttpError> {
         }
         [name @ .., "blobs", "uploads", id] => Ok(Route::Upload { repository: repository(name)?, id: decode(id) }),
         [name @ .., "blobs", digest] => {
-            Ok(Route::Blob { repository: repository(name)?, digest: decode(digest).parse()? })
+            Ok(Route::Blob { repository: repository(name)?, digest: self::digest(&decode(digest))? })
         }
         [name @ .., "manifests", reference] => {
             Ok(Route::Manifest { repository: repository(name)?, reference: decode(reference) })
         }
         _ => Err(HttpError::no_route(path)),
     }
+}
+
+/// A digest in a path or query.
+///
+/// # Errors
+/// DIGEST_INVALID, naming what stands there.
+pub(super) fn digest(text: &str) -> Result<Digest, HttpError> {
+    text.parse().map_err(|error| HttpError::digest_invalid(text, &error))
 }
 
 fn repository(parts: &[&str]) -> Result<RepositoryName, HttpError> {

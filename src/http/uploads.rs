@@ -13,8 +13,8 @@ use axum::{
 use http_body::Body as _;
 
 use super::{
-    App, DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, body::BodyReader, error::HttpError, header_value, query::Query,
-    range,
+    App, DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, body::BodyReader, error::HttpError, header_value, path,
+    query::Query, range,
 };
 use crate::{digest::Digest, name::RepositoryName};
 use intake::Intake;
@@ -25,7 +25,7 @@ mod intake;
 pub(super) async fn start(app: &Arc<App>, repository: RepositoryName, request: Request) -> Result<Response, HttpError> {
     let query = Query::parse(request.uri().query())?;
     if let Some(digest) = query.get("mount") {
-        let digest: Digest = digest.parse()?;
+        let digest = path::digest(digest)?;
         let from: Option<RepositoryName> =
             query.get("from").filter(|from| !from.is_empty()).map(str::parse).transpose()?;
         let (registry, name) = (app.registry.clone(), repository.clone());
@@ -33,7 +33,7 @@ pub(super) async fn start(app: &Arc<App>, repository: RepositoryName, request: R
             return Ok(created(&repository, &digest));
         }
     } else if let Some(digest) = query.get("digest") {
-        let digest: Digest = digest.parse()?;
+        let digest = path::digest(digest)?;
         let body = reader(app, request, None)?;
         let intake = Intake::new(app, repository.clone(), None, None, Some(digest));
         intake::take(app, intake, body).await?;
@@ -73,7 +73,7 @@ pub(super) async fn finish(
     request: Request,
 ) -> Result<Response, HttpError> {
     let query = Query::parse(request.uri().query())?;
-    let digest: Digest = query.get("digest").ok_or_else(HttpError::digest_missing)?.parse()?;
+    let digest = path::digest(query.get("digest").ok_or_else(HttpError::digest_missing)?)?;
     // Some clients announce an empty last chunk; there is no range of no bytes, so nothing can be checked.
     let has_body = request.body().size_hint().exact() != Some(0);
     let chunk = if has_body { chunk(request.headers())? } else { None };

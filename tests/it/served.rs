@@ -1,0 +1,12 @@
+//! Good input, by every way in.
+
+/// Blobs, manifests: exact bytes and headers; deletion.
+mod content;
+/// Tags and repositories in pages.
+mod lists;
+/// Mounts between repositories.
+mod mounts;
+/// Kills, restarts and orderly ends.
+mod restart;
+/// Every way to upload.
+mod uploads;
