@@ -113,6 +113,9 @@ await_server() {
     start_ms=$(($(now_ms) - launched_ms))
 }
 
+# What the server's log says about its start: what was replayed, cut, and how long that took.
+replayed() { sed -n 's/.*\(replayed_records=.*\)/\1/p' "$server_log" | head -n 1; }
+
 docker_registry_config() {
     cat <<EOF
 version: 0.1
