@@ -17,11 +17,10 @@ server_pid='' server_data='' server_log='' address='' start_ms='' launched_ms=''
 cleanup() {
     local pid
     trap - EXIT
-    # Quiet, as bash tells of every job that is killed.
-    {
-        for pid in $(jobs -p); do kill -KILL "$pid" || true; done
-        wait || true
-    } 2>/dev/null
+    # Bash tells of every job that is killed, and when it does is not known.
+    exec 2>/dev/null
+    for pid in $(jobs -p); do kill -KILL "$pid" || true; done
+    wait || true
     awk -v work="$work/" 'index($2, work) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mount; do
         umount "$mount" || umount -l "$mount" || true
     done
@@ -112,6 +111,9 @@ await_server() {
     # shellcheck disable=SC2034 # for the scripts
     start_ms=$(($(now_ms) - launched_ms))
 }
+
+# What the server's log says about its start: what was replayed, cut, and how long that took.
+replayed() { sed -n 's/.*\(replayed_records=.*\)/\1/p' "$server_log" | head -n 1; }
 
 docker_registry_config() {
     cat <<EOF
