@@ -190,8 +190,7 @@ impl Loaded {
     /// # Errors
     /// [`ConfigError`]; the first one found.
     pub fn read(layers: &Layers<'_>) -> Result<Self, ConfigError> {
-        let mut loaded =
-            Self { config: Config::default(), unknown_variables: Vec::new(), origins: BTreeMap::new() };
+        let mut loaded = Self { config: Config::default(), unknown_variables: Vec::new(), origins: BTreeMap::new() };
         if let Some(file) = layers.file {
             loaded.read_file(file)?;
         }

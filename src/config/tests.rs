@@ -33,7 +33,9 @@ fn later_layers_win_setting_by_setting() {
     assert_eq!(config.http.body_memory_bytes, 64 << 20);
     assert_eq!(config.data, Path::new("a"));
     let text = loaded.describe();
-    for line in ["(flag)\nlisten = \"3.3.3.3:3\"", "(environment)\nconnections_max = 8", "(file)\nbody_memory = \"64MiB\""] {
+    for line in
+        ["(flag)\nlisten = \"3.3.3.3:3\"", "(environment)\nconnections_max = 8", "(file)\nbody_memory = \"64MiB\""]
+    {
         assert!(text.contains(line), "{line} in {text}");
     }
     assert!(text.contains("(default)\nheader_timeout = \"30s\""), "{text}");
@@ -56,13 +58,19 @@ fn what_is_not_accepted_is_named_with_what_is() {
         ("[listen]\na = 1", "there is no setting \"listen.a\"|listen = "),
         ("listen = 5000", "listen = \"5000\" (file) is not accepted: host and port"),
         ("listen = true", "listen = \"true\" (file)"),
-        ("[http]\nconnections_max = 0", "http.connections_max = \"0\" (file) is not accepted: a whole number from 1 to"),
+        (
+            "[http]\nconnections_max = 0",
+            "http.connections_max = \"0\" (file) is not accepted: a whole number from 1 to",
+        ),
         ("[http]\nconnections_max = -1", "http.connections_max = \"-1\""),
         ("[http]\nheader_timeout = 30", "a duration from 100ms to 1h, such as"),
         ("[http]\nheader_bytes_max = '1KiB'", "a size from 8KiB to 1MiB"),
         ("[log]\nlevel = 'loud'", "error, warn, info, debug or trace"),
         ("[log]\nlevel = ['info']", "log.level = "),
-        ("[store]\nlarge_blob_bytes = '512MiB'", "store.large_blob_bytes = 536870912 is not accepted: it must be at most"),
+        (
+            "[store]\nlarge_blob_bytes = '512MiB'",
+            "store.large_blob_bytes = 536870912 is not accepted: it must be at most",
+        ),
         ("data = 'a'\ndata = 'b'", "duplicate key"),
         ("data = ", "orlop.toml: "),
     ];

@@ -18,12 +18,7 @@ use super::{
     range::{self, Wanted},
     stream::{self, BlobBody},
 };
-use crate::{
-    digest::Digest,
-    name::RepositoryName,
-    registry::RegistryError,
-    store::StoredContent,
-};
+use crate::{digest::Digest, name::RepositoryName, registry::RegistryError, store::StoredContent};
 
 /// Bytes that a fast download reads at a time.
 const STEP_LEN: usize = 512 << 10;

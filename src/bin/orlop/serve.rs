@@ -69,8 +69,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn serve(app: Arc<App>, config: &Config) -> Result<(), Failure> {
-    let listener =
-        TcpListener::bind(&config.listen).await.map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let listener = TcpListener::bind(&config.listen)
+        .await
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let shutdown = until_signal()?;
     tracing::info!(
         listen = %listener.local_addr()?,
