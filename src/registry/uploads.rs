@@ -25,8 +25,8 @@ use crate::{
 
 use super::RegistryError;
 
-/// Bytes after which a long upload is marked again.
-const MARK_BYTES: u64 = 64 << 20;
+/// Bytes after which a long upload is marked again. Tests have shorter uploads.
+pub(super) const MARK_BYTES: u64 = if cfg!(test) { 50_000 } else { 64 << 20 };
 
 /// All open sessions.
 #[derive(Debug)]

@@ -284,6 +284,7 @@ fn a_child_that_comes_after_its_index_is_reached_by_it() {
     for record in &records {
         apply::record(&mut overlay, &mut state.applied, record).unwrap();
     }
+    schema::put(&mut overlay, key::applied(), &state.applied);
     state.index.write(&overlay.into_changes()).unwrap();
     state.check();
     let push = state.push(&repository, 101, manifest(101, Vec::new()), &[]);

@@ -1,0 +1,1 @@
+//! Upload sessions over failures and restarts.
