@@ -24,6 +24,8 @@ use crate::{
 
 mod json;
 pub mod manifest;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 pub use uploads::UploadLease;

@@ -360,10 +360,11 @@ impl Store {
         Ok(digest)
     }
 
-    /// Ends an upload: its bytes become a blob of the repository, durably.
+    /// Ends an upload: its bytes become a blob of the repository, durably. `session` names it where it was marked.
     ///
     /// # Errors
-    /// [`StoreError::DigestMismatch`], and whatever keeps it from being stored; the upload is gone then.
+    /// [`StoreError::DigestMismatch`], and whatever keeps it from being stored; the upload is gone then. Where the journal
+    /// takes no writes, a marked one is there again after a restart.
     pub fn finish_upload(
         &self,
         upload: Upload,
@@ -372,9 +373,14 @@ impl Store {
         session: Option<SessionId>,
     ) -> Result<(), StoreError> {
         let grace_ms = self.shared.options.grace_ms;
-        upload.finish(digest, RecordKind::Blob, |content| {
-            self.commit(Request::Upload { repository: repository.clone(), content, session, grace_ms })
-        })
+        let commit =
+            |content| self.commit(Request::Upload { repository: repository.clone(), content, session, grace_ms });
+        let end = || {
+            let Some(session) = session else { return true };
+            let ended = self.commit(Request::EndUpload { session });
+            ended.inspect_err(|error| tracing::warn!(%error, "a failed upload stays in the journal")).is_ok()
+        };
+        upload.finish(digest, RecordKind::Blob, commit, end)
     }
 
     /// Stores bytes of a manifest and does the change that names them; durable on return. `request` makes the change from
