@@ -11,7 +11,7 @@ use axum::http::header;
 use super::{location, received};
 use crate::{
     digest::Digest,
-    http::{App, DOCKER_UPLOAD_UUID, body::BodyReader, error::HttpError},
+    http::{App, DOCKER_UPLOAD_UUID, body::BodyReader, bridge::Bridge, error::HttpError},
     name::RepositoryName,
     registry::{Registry, RegistryError, UploadLease},
 };
@@ -23,6 +23,7 @@ const STEP_LEN: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Intake {
     registry: Arc<Registry>,
+    bridge: Bridge,
     repository: RepositoryName,
     /// `None` for an upload of this request's own that is not started yet.
     id: Option<String>,
@@ -46,7 +47,8 @@ impl Intake {
     ) -> Self {
         let own = id.is_none();
         let blob_bytes_max = app.limits.blob_bytes_max;
-        Self { registry: app.registry.clone(), repository, id, own, begins, finish, blob_bytes_max, lease: None }
+        let (registry, bridge) = (app.registry.clone(), app.bridge.clone());
+        Self { registry, bridge, repository, id, own, begins, finish, blob_bytes_max, lease: None }
     }
 
     /// Writes a chunk that is not the last.
@@ -107,6 +109,7 @@ impl Intake {
             Some(digest) => {
                 let offset = lease.offset();
                 lease.finish(digest)?;
+                self.own = false;
                 Ok(offset)
             }
             None => Ok(lease.keep()?),
@@ -116,12 +119,38 @@ impl Intake {
     /// Gives the upload back, or ends it if nobody could go on with it.
     fn give_up(&mut self) {
         self.lease = None;
-        if let Some(id) = self.id.as_ref().filter(|_| self.own)
-            && let Err(error) = self.registry.cancel_upload(&self.repository, id)
-        {
-            // It may be gone already; if not, it expires.
-            tracing::debug!(upload = id, reason = %error, "an upload given up could not be cancelled");
+        if let Some(id) = self.id.as_ref().filter(|_| self.own) {
+            cancel(&self.registry, &self.repository, id);
+            self.own = false;
         }
+    }
+}
+
+impl Drop for Intake {
+    /// A handler whose client is gone is dropped between any two steps. Its own upload would stay open until it expires,
+    /// and cancelling it may touch the disk.
+    fn drop(&mut self) {
+        self.lease = None;
+        let Some(id) = self.id.take().filter(|_| self.own) else { return };
+        // Without a runtime the process ends, and sessions end with it.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (registry, bridge, repository) = (self.registry.clone(), self.bridge.clone(), self.repository.clone());
+        runtime.spawn(async move {
+            let cancelled = bridge.go_on(move || {
+                cancel(&registry, &repository, &id);
+                Ok::<_, HttpError>(())
+            });
+            if let Err(error) = cancelled.await {
+                error.log();
+            }
+        });
+    }
+}
+
+fn cancel(registry: &Registry, repository: &RepositoryName, id: &str) {
+    if let Err(error) = registry.cancel_upload(repository, id) {
+        // It may be gone already; if not, it expires.
+        tracing::debug!(upload = id, reason = %error, "an upload given up could not be cancelled");
     }
 }
 

@@ -198,6 +198,30 @@ fn an_aborted_single_request_leaves_nothing() {
     });
 }
 
+/// The handler of a request whose client is gone is dropped wherever it stands. It used to forget its session, which
+/// counted as open for a day.
+#[test]
+fn clients_that_go_away_leave_no_session_behind() {
+    let server = Orlop::start_with(&[("registry.uploads_max", "1")]);
+    let bytes = noise(15, 3 << 20);
+    let path = format!("/v2/team/app/blobs/uploads/?digest={}", sha256("other bytes"));
+    let whole = [bytes.len(); 100];
+    for came in whole.into_iter().chain([bytes.len() - 1, 2 << 20, 1]) {
+        let len = bytes.len().to_string();
+        server.connect().say_head("POST", &path, &[("Content-Length", &len)]).say(&bytes[..came]);
+        let begun = Instant::now();
+        loop {
+            let answer = server.post("/v2/team/app/blobs/uploads/");
+            if answer.status == 202 {
+                server.delete(&answer.location()).is(204);
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the session of a client that went away is still open: {answer:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 #[test]
 fn a_body_longer_or_shorter_than_its_range_is_refused_and_keeps_what_was_announced() {
     let server = Orlop::start();
