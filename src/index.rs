@@ -118,6 +118,11 @@ impl<'a> Overlay<'a> {
     pub fn into_changes(self) -> Changes {
         self.changes
     }
+
+    /// The changes so far, to be written now; the overlay goes on without them.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
 }
 
 impl View for Overlay<'_> {

@@ -83,7 +83,7 @@ impl Default for StoreOptions {
             shared_segment_bytes_max: 256 << 20,
             open_files_max: 1_024,
             reserve_bytes: 256 << 20,
-            flush_bytes: 32 << 20,
+            flush_bytes: 8 << 20,
             journal_file_bytes_max: 64 << 20,
             queue_max: 4_096,
             index_cache_bytes: 64 << 20,

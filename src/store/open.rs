@@ -203,32 +203,58 @@ fn replay(
     disk: &dyn Disk,
     options: &JournalOptions,
     index: &dyn Index,
-    mut applied: Applied,
+    applied: Applied,
     recovery: &mut Recovery,
 ) -> Result<(Applied, ReadJournal), ReplayError> {
     let from = mark(&applied);
+    let mut replay = Replay { index, overlay: Overlay::new(index), applied, unwritten_bytes: 0 };
     let read = journal::read(disk, options, from, |batch: Batch| {
+        let bytes = batch.records.iter().map(|record| record.payload.len() as u64).sum::<u64>();
         recovery.replayed_records += batch.records.len() as u64;
-        recovery.replayed_bytes += batch.records.iter().map(|record| record.payload.len() as u64).sum::<u64>();
-        replay_batch(index, &mut applied, &batch)
+        recovery.replayed_bytes += bytes;
+        replay.batch(&batch, bytes)
     })?;
-    Ok((applied, read))
+    replay.write()?;
+    Ok((replay.applied, read))
 }
 
-fn replay_batch(index: &dyn Index, applied: &mut Applied, batch: &Batch) -> Result<(), ReplayError> {
-    let mut overlay = Overlay::new(index);
-    applied.time_ms = batch.time_ms;
-    applied.chain = batch.chain.0;
-    for raw in &batch.records {
-        let record = match raw.class {
-            RecordClass::Logical => Operation::decode(&raw.payload).map(Record::Logical),
-            RecordClass::Local => LocalRecord::decode(&raw.payload).map(Record::Local),
-        };
-        let record = record.map_err(ReplayError::Record)?;
-        apply::record(&mut overlay, applied, &record).map_err(ReplayError::Schema)?;
+/// A replay under way. Many batches of the journal become one of the index: rows that each of them changes (usage,
+/// segments) are then read and written once. The mark of the last one goes with them, so every write is a point of the
+/// history.
+struct Replay<'a> {
+    index: &'a dyn Index,
+    overlay: Overlay<'a>,
+    applied: Applied,
+    unwritten_bytes: u64,
+}
+
+impl Replay<'_> {
+    /// Bytes of records whose changes are held in memory.
+    const UNWRITTEN_BYTES_MAX: u64 = 1 << 20;
+
+    fn batch(&mut self, batch: &Batch, bytes: u64) -> Result<(), ReplayError> {
+        self.applied.time_ms = batch.time_ms;
+        self.applied.chain = batch.chain.0;
+        for raw in &batch.records {
+            let record = match raw.class {
+                RecordClass::Logical => Operation::decode(&raw.payload).map(Record::Logical),
+                RecordClass::Local => LocalRecord::decode(&raw.payload).map(Record::Local),
+            };
+            let record = record.map_err(ReplayError::Record)?;
+            apply::record(&mut self.overlay, &mut self.applied, &record).map_err(ReplayError::Schema)?;
+        }
+        self.unwritten_bytes += bytes;
+        if self.unwritten_bytes >= Self::UNWRITTEN_BYTES_MAX { self.write() } else { Ok(()) }
     }
-    schema::put(&mut overlay, key::applied(), applied);
-    index.write(&overlay.into_changes()).map_err(|error| ReplayError::Schema(error.into()))
+
+    fn write(&mut self) -> Result<(), ReplayError> {
+        if self.unwritten_bytes == 0 {
+            return Ok(());
+        }
+        self.unwritten_bytes = 0;
+        schema::put(&mut self.overlay, key::applied(), &self.applied);
+        self.index.write(&self.overlay.take_changes()).map_err(|error| ReplayError::Schema(error.into()))
+    }
 }
 
 fn has_segments(disk: &dyn Disk) -> Result<bool, OpenError> {

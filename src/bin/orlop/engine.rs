@@ -6,19 +6,34 @@ use orlop::{config::Config, registry::Registry, store::Store};
 
 use crate::Failure;
 
-/// Opens the store; it logs what that had to do.
-#[cfg(feature = "rocksdb")]
+/// Opens the store, and logs what that had to do.
 pub(crate) fn open_store(config: &Config) -> Result<Arc<Store>, Failure> {
-    Ok(Arc::new(Store::open(&config.data, config.store.clone())?))
+    let store = open(config)?;
+    let recovery = store.recovery();
+    tracing::info!(
+        data = %config.data.display(),
+        created = recovery.created,
+        rebuilt = recovery.rebuilt.as_deref(),
+        replayed_records = recovery.replayed_records,
+        replayed_bytes = recovery.replayed_bytes,
+        journal_cut_bytes = recovery.journal_cut_bytes,
+        duration_ms = u64::try_from(recovery.duration.as_millis()).unwrap_or(u64::MAX),
+        "store opened",
+    );
+    Ok(Arc::new(store))
+}
+
+#[cfg(feature = "rocksdb")]
+fn open(config: &Config) -> Result<Store, Failure> {
+    Ok(Store::open(&config.data, config.store.clone())?)
 }
 
 /// Built without RocksDB, the index lies in memory and is built from the journal at every start. For development.
 #[cfg(not(feature = "rocksdb"))]
-pub(crate) fn open_store(config: &Config) -> Result<Arc<Store>, Failure> {
+fn open(config: &Config) -> Result<Store, Failure> {
     use orlop::{disk::RealDisk, index::memory::MemoryIndex};
     let disk = RealDisk::new(&config.data).map_err(|error| format!("{}: {error}", config.data.display()))?;
-    let store = Store::open_on(Arc::new(disk), config.store.clone(), &|_| Ok(Box::new(MemoryIndex::new())))?;
-    Ok(Arc::new(store))
+    Ok(Store::open_on(Arc::new(disk), config.store.clone(), &|_| Ok(Box::new(MemoryIndex::new())))?)
 }
 
 /// Opens the registry over a store.

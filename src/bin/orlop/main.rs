@@ -26,7 +26,7 @@ struct Cli {
 enum Command {
     /// Serves the registry until SIGTERM or SIGINT.
     Serve(serve::Arguments),
-    /// Prints every logical fact of a store that is not being served, one line each.
+    /// Prints the state of a store that is not being served: every row of its index, one line each.
     Dump(dump::Arguments),
 }
 
