@@ -1,4 +1,4 @@
-//! HTTP: the OCI distribution routes over a [`Registry`](crate::registry::Registry).
+//! HTTP: the OCI distribution routes over a [`Registry`].
 //!
 //! `server` owns connections, `path` says what a request is about, one file per resource answers it, and `error` has the
 //! only table of status codes. What may touch the disk crosses one `bridge`. Nothing here knows where bytes lie, and
@@ -169,3 +169,6 @@ fn json_response(value: &serde_json::Value) -> Response {
 fn header_value(text: impl AsRef<str>) -> HeaderValue {
     HeaderValue::from_str(text.as_ref()).unwrap_or(HeaderValue::from_static(""))
 }
+
+#[cfg(test)]
+mod tests;

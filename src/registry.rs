@@ -10,7 +10,7 @@ use crate::{
     digest::{Algorithm, Digest, DigestError},
     index::{
         View, prefix_end,
-        schema::{self, Key, LinkRow, ManifestRow, RepositoryRow, RowValue, TagRow, key},
+        schema::{self, BlobRow, Key, LinkRow, ManifestRow, RepositoryRow, RowValue, TagRow, key},
     },
     journal::operation::RepositoryId,
     name::{NameError, RepositoryName, Tag},
@@ -24,6 +24,8 @@ use crate::{
 
 mod json;
 pub mod manifest;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 pub use uploads::UploadLease;
@@ -136,7 +138,10 @@ pub enum RegistryError {
     /// The disk is full, or only its reserve is left.
     #[error("the registry's disk is full: {0}")]
     Full(String),
-    /// Writes are refused: the store is poisoned, closing or overloaded.
+    /// Too many requests wait; nothing was changed.
+    #[error("{0}")]
+    Overloaded(String),
+    /// Writes are refused: the store is poisoned or closing.
     #[error("the registry does not take writes now: {0}")]
     Unavailable(String),
     /// Stored bytes are not what was pushed. Never "not found".
@@ -215,11 +220,20 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::BlobUnknown`] when the repository has no link to it, whoever else has.
     pub fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<StoredContent, RegistryError> {
+        self.blob_len(repository, digest)?;
+        self.store.content(digest)?.ok_or_else(|| missing(digest))
+    }
+
+    /// The length of a blob of a repository in bytes; reads none of them.
+    ///
+    /// # Errors
+    /// As [`Registry::blob`].
+    pub fn blob_len(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, RegistryError> {
         let unknown = || RegistryError::BlobUnknown { repository: repository.clone(), digest: *digest };
         let view = self.store.snapshot();
         let id = repository_id(&*view, repository)?.ok_or_else(unknown)?;
         row::<LinkRow>(&*view, key::link(id, digest))?.ok_or_else(unknown)?;
-        self.store.content(digest)?.ok_or_else(|| missing(digest))
+        Ok(row::<BlobRow>(&*view, key::blob(digest))?.ok_or_else(|| missing(digest))?.size)
     }
 
     /// Ends the repository's right to serve a blob.
@@ -451,7 +465,8 @@ impl From<StoreError> for RegistryError {
         let text = error.to_string();
         match error {
             StoreError::Full(_) => Self::Full(text),
-            StoreError::Unavailable(_) | StoreError::Overloaded => Self::Unavailable(text),
+            StoreError::Overloaded => Self::Overloaded(text),
+            StoreError::Unavailable(_) => Self::Unavailable(text),
             StoreError::DigestMismatch { expected, found } => Self::DigestMismatch { expected, found },
             StoreError::Corrupt(_) => Self::Corrupt(text),
             StoreError::Refused(_) | StoreError::Failed(_) => Self::Failed(text),

@@ -8,11 +8,13 @@
 //! - `apply`: an operation's or a local record's changes.
 //! - `counts`: named counts and used bytes, kept by `apply`.
 //! - `dump`: every row as text.
+//! - `recount`: the derived rows, counted again from the primary ones.
 
 pub mod apply;
 mod counts;
 pub mod decide;
 pub mod dump;
+pub mod recount;
 pub mod request;
 
 #[cfg(test)]

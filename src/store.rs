@@ -196,7 +196,33 @@ impl From<IndexError> for StoreError {
     }
 }
 
-/// A store that is open. Cheap to share behind an [`Arc`]; closing it, or dropping it, stops its threads.
+/// A store that is open. Share it behind an [`Arc`]: all calls may be made by many threads at once. Closing it, or dropping
+/// it, stops its threads; its directory is locked until the last [`Upload`] and [`StoredContent`] of it is dropped, too.
+///
+/// ```
+/// # #[cfg(feature = "rocksdb")]
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// use orlop::{Algorithm, Digest, Store, StoreOptions};
+///
+/// let store = Store::open(directory.path(), StoreOptions::default())?;
+/// let repository = "ci/outputs".parse()?;
+///
+/// // Durable when `put` returns.
+/// let digest = store.put(&repository, Algorithm::Sha256, b"an object file")?;
+/// let content = store.content(&digest)?.ok_or("it was just put")?;
+/// assert_eq!(content.read_all()?, b"an object file"[..]);
+///
+/// // What is not there is `None`; what is there and damaged is an error.
+/// let other = Digest::of(Algorithm::Sha256, b"another one");
+/// assert!(store.content(&other)?.is_none());
+///
+/// store.close()?;
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "rocksdb"))]
+/// # fn main() {}
+/// ```
 pub struct Store {
     shared: Arc<Shared>,
     committer: commit::Committer,
@@ -279,10 +305,10 @@ impl Store {
         })
     }
 
-    /// Opens the store on any disk, with any index.
+    /// Opens the store on any disk, with any index; creates it when the disk is empty.
     ///
     /// # Errors
-    /// As [`Store::open`].
+    /// When another process has it, when it is no store or one of an unknown version, and when its journal is damaged.
     pub fn open_on(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<'_>) -> Result<Self, OpenError> {
         let opened = open::open(disk, options, index)?;
         let shared = Arc::new(opened.shared);
@@ -360,10 +386,11 @@ impl Store {
         Ok(digest)
     }
 
-    /// Ends an upload: its bytes become a blob of the repository, durably.
+    /// Ends an upload: its bytes become a blob of the repository, durably. `session` names it where it was marked.
     ///
     /// # Errors
-    /// [`StoreError::DigestMismatch`], and whatever keeps it from being stored; the upload is gone then.
+    /// [`StoreError::DigestMismatch`], and whatever keeps it from being stored; the upload is gone then. Where the journal
+    /// takes no writes, a marked one is there again after a restart.
     pub fn finish_upload(
         &self,
         upload: Upload,
@@ -372,9 +399,14 @@ impl Store {
         session: Option<SessionId>,
     ) -> Result<(), StoreError> {
         let grace_ms = self.shared.options.grace_ms;
-        upload.finish(digest, RecordKind::Blob, |content| {
-            self.commit(Request::Upload { repository: repository.clone(), content, session, grace_ms })
-        })
+        let commit =
+            |content| self.commit(Request::Upload { repository: repository.clone(), content, session, grace_ms });
+        let end = || {
+            let Some(session) = session else { return true };
+            let ended = self.commit(Request::EndUpload { session });
+            ended.inspect_err(|error| tracing::warn!(%error, "a failed upload stays in the journal")).is_ok()
+        };
+        upload.finish(digest, RecordKind::Blob, commit, end)
     }
 
     /// Stores bytes of a manifest and does the change that names them; durable on return. `request` makes the change from

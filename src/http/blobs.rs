@@ -85,7 +85,7 @@ pub(super) async fn head(
     headers: &HeaderMap,
 ) -> Result<Response, HttpError> {
     let registry = app.registry.clone();
-    let len = app.bridge.call(move || registry.blob(&repository, &digest).map(|blob| blob.len())).await?;
+    let len = app.bridge.call(move || registry.blob_len(&repository, &digest)).await?;
     if is_known(headers, &digest) {
         return Ok(not_modified(&digest));
     }

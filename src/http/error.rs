@@ -195,10 +195,8 @@ impl From<RegistryError> for HttpError {
             RegistryError::BlobUnknown { digest, .. } => {
                 Self::new(S::NOT_FOUND, "BLOB_UNKNOWN", text).detailed(json!({ "digest": digest.to_string() }))
             }
-            // OCI has no code for a delete that must wait for another.
-            RegistryError::BlobNamed { manifest, .. } => {
-                Self::new(S::CONFLICT, "DENIED", text).detailed(json!({ "manifest": manifest.to_string() }))
-            }
+            RegistryError::BlobNamed { manifest, .. } => Self::new(S::METHOD_NOT_ALLOWED, "UNSUPPORTED", text)
+                .detailed(json!({ "manifest": manifest.to_string() })),
             RegistryError::ManifestUnknown { reference, .. } => {
                 Self::new(S::NOT_FOUND, "MANIFEST_UNKNOWN", text).detailed(json!({ "reference": reference }))
             }
@@ -217,6 +215,9 @@ impl From<RegistryError> for HttpError {
             }
             RegistryError::Full(_) => {
                 Self::new(S::INSUFFICIENT_STORAGE, "UNKNOWN", "the registry's disk is full").logged(text)
+            }
+            RegistryError::Overloaded(_) => {
+                Self::new(S::SERVICE_UNAVAILABLE, "UNKNOWN", text).with(header::RETRY_AFTER, RETRY_SOON)
             }
             RegistryError::Unavailable(_) => {
                 Self::new(S::SERVICE_UNAVAILABLE, "UNKNOWN", "the registry does not take writes now")
@@ -251,7 +252,7 @@ mod tests {
             (DigestError::Shape.into(), 400, "DIGEST_INVALID"),
             (RegistryError::DigestMismatch { expected: digest(), found: digest() }, 400, "DIGEST_INVALID"),
             (RegistryError::BlobUnknown { repository: name.clone(), digest: digest() }, 404, "BLOB_UNKNOWN"),
-            (RegistryError::BlobNamed { digest: digest(), manifest: digest() }, 409, "DENIED"),
+            (RegistryError::BlobNamed { digest: digest(), manifest: digest() }, 405, "UNSUPPORTED"),
             (
                 RegistryError::ManifestUnknown { repository: name.clone(), reference: "x".to_owned() },
                 404,

@@ -40,7 +40,7 @@ impl Paging {
                 Some(n) => usize::try_from(n).unwrap_or(PAGE_MAX).min(PAGE_MAX),
                 None => {
                     let text: String = text.chars().take(40).collect();
-                    let message = format!("n=\"{text}\" is not accepted: use a whole number, at most {PAGE_MAX} count");
+                    let message = format!("n=\"{text}\" is not accepted: use a whole number");
                     return Err(HttpError::bad_request(message));
                 }
             },

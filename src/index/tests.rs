@@ -93,8 +93,15 @@ fn random_key(random: &mut fastrand::Rng) -> Vec<u8> {
 
 #[test]
 fn a_prefix_ends_before_the_first_key_that_does_not_begin_with_it() {
-    let cases: [(&[u8], &[u8]); 6] =
-        [(b"a", b"b"), (b"ab", b"ac"), (b"a\xff", b"b"), (b"a\xff\xff", b"b"), (b"\x00", b"\x01"), (b"", b"\xff")];
+    let cases: [(&[u8], &[u8]); 7] = [
+        (b"a", b"b"),
+        (b"ab", b"ac"),
+        (b"a\xfe", b"a\xff"),
+        (b"a\xff", b"b"),
+        (b"a\xff\xff", b"b"),
+        (b"\x00", b"\x01"),
+        (b"", b"\xff"),
+    ];
     for (prefix, end) in cases {
         assert_eq!(prefix_end(prefix), end, "{prefix:?}");
     }

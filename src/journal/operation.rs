@@ -477,9 +477,15 @@ mod tests {
         let records: Vec<u8> = local_records().iter().flat_map(LocalRecord::encode).collect();
         let link = Operation::Unlink { repository: 2, digest: digest("layer") }.encode();
         assert_eq!(&link[..7], [UNLINK, VERSION, 2, 0, 0, 0, 1]);
-        assert_eq!((operations.len(), records.len()), (0, 0));
-        assert_eq!(Digest::of(Algorithm::Sha256, &operations).to_string(), "");
-        assert_eq!(Digest::of(Algorithm::Sha256, &records).to_string(), "");
+        assert_eq!((operations.len(), records.len()), (488, 151));
+        assert_eq!(
+            Digest::of(Algorithm::Sha256, &operations).to_string(),
+            "sha256:45c3f09b15c5e1bccf139d3c32ff7bb4aa251ec19a6372bccf0426750e46d09f"
+        );
+        assert_eq!(
+            Digest::of(Algorithm::Sha256, &records).to_string(),
+            "sha256:53be1a94c98e7a7b0efae1b1a1b83ebb36ed90f7b4ea76034714173fe78fb6c5"
+        );
     }
 
     #[test]

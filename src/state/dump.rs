@@ -33,7 +33,8 @@ pub fn dump(view: &dyn View, line: &mut dyn FnMut(&str)) -> Result<(), SchemaErr
     })
 }
 
-fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, SchemaError> {
+/// One row as a line.
+pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, SchemaError> {
     let mut text = table.name().to_owned();
     show_key(table, &key[1..], &mut text).map_err(|source| SchemaError::Row { table: table.name(), source })?;
     let row = match table {

@@ -1,1 +1,299 @@
-//! Counts and rows against a recount, over the index in memory.
+//! Decide and apply against a recount, over the index in memory, without files.
+
+use super::{
+    apply,
+    decide::Batch,
+    dump,
+    recount::recount,
+    request::{Content, Outcome, Placement, PushRequest, Refusal, Request, TAGS_PER_STEP},
+};
+use crate::{
+    digest::{Algorithm, Digest},
+    index::{
+        Index, Overlay, View,
+        memory::MemoryIndex,
+        schema::{self, Applied, INDEX_VERSION, Key, ManifestRow, REFERENCES_PER_ROW, Table, UsageRow, key},
+    },
+    journal::operation::{ManifestContent, NamedReference, Operation, Record, Role},
+    location::{Location, RecordKind, SegmentNumber},
+    name::RepositoryName,
+};
+
+/// An index, how far it is, and the next free place in a segment that nobody writes.
+struct State {
+    index: MemoryIndex,
+    applied: Applied,
+    end: u64,
+}
+
+impl State {
+    fn new() -> Self {
+        let applied = Applied {
+            version: INDEX_VERSION,
+            store: [0; 16],
+            lsn: 0,
+            local: 0,
+            chain: [0; 16],
+            time_ms: 0,
+            organisations: 0,
+            repositories: 0,
+            manifests: 0,
+            next_segment: 1,
+        };
+        Self { index: MemoryIndex::new(), applied, end: 0 }
+    }
+
+    /// Decides and applies requests as one batch.
+    fn batch(&mut self, now_ms: u64, requests: &[Request]) -> Vec<Result<Outcome, String>> {
+        let mut batch = Batch::new(&self.index, self.applied.clone(), now_ms);
+        let results = requests.iter().map(|request| batch.decide(request).map_err(|refusal| refusal.to_string()));
+        let results = results.collect();
+        schema::put(&mut batch.overlay, key::applied(), &batch.applied);
+        self.applied = batch.applied;
+        self.index.write(&batch.overlay.into_changes()).unwrap();
+        results
+    }
+
+    fn done(&mut self, request: Request) {
+        while self.batch(0, std::slice::from_ref(&request)).remove(0).unwrap() == Outcome::More {}
+    }
+
+    fn content(&mut self, kind: RecordKind, digest: Digest, len: u64) -> Content {
+        let location = Location { segment: SegmentNumber(1 + self.end / 5_000), offset: self.end };
+        let record_len = len + 128;
+        self.end += record_len;
+        let placement = Some(Placement { kind, single: false, location, record_len });
+        Content { digest, len, placement, replaces_damaged: false }
+    }
+
+    fn upload(&mut self, repository: &RepositoryName, number: usize) -> Request {
+        let content = self.content(RecordKind::Blob, digest(number), size(number));
+        Request::Upload { repository: repository.clone(), content, session: None, grace_ms: 1_000 }
+    }
+
+    fn push(
+        &mut self,
+        repository: &RepositoryName,
+        number: usize,
+        manifest: ManifestContent,
+        tags: &[&str],
+    ) -> Request {
+        let content = self.content(RecordKind::Manifest, digest(number), manifest.size);
+        let tags = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+        Request::Push(Box::new(PushRequest {
+            repository: repository.clone(),
+            content,
+            manifest,
+            tags,
+            window_ms: 5_000,
+        }))
+    }
+
+    fn check(&self) {
+        recount(&self.index, &mut |difference| panic!("{difference}")).unwrap();
+    }
+
+    fn dump(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        dump::dump(&self.index, &mut |line| lines.push(line.to_owned())).unwrap();
+        lines
+    }
+}
+
+fn digest(number: usize) -> Digest {
+    Digest::of(Algorithm::Sha256, number.to_string().as_bytes())
+}
+
+fn size(number: usize) -> u64 {
+    100 + number as u64
+}
+
+fn manifest(number: usize, references: Vec<NamedReference>) -> ManifestContent {
+    let media_type = "application/vnd.oci.image.manifest.v1+json".to_owned();
+    ManifestContent { size: size(number), media_type, artifact_type: None, subject: None, references }
+}
+
+fn reference(role: Role, number: usize) -> NamedReference {
+    NamedReference { role, digest: digest(number), size: size(number) }
+}
+
+fn name(text: &str) -> RepositoryName {
+    text.parse().unwrap()
+}
+
+const BLOBS: std::ops::Range<usize> = 0..8;
+const MANIFESTS: std::ops::Range<usize> = 100..112;
+
+/// What a manifest names is fixed by its number, as content is by its digest: blobs, also one in two roles or one that
+/// may be absent; for some a child, for some a subject that may be there or not.
+fn manifest_of(number: usize) -> ManifestContent {
+    let roles = [Role::Config, Role::Layer, Role::ForeignLayer, Role::IndexedBlob];
+    let mut references: Vec<NamedReference> =
+        (0..number % 4).map(|at| reference(roles[(number / 3 + at) % 4], (number * 7 + at / 2) % BLOBS.end)).collect();
+    if number % 3 == 0 && number > MANIFESTS.start {
+        references.push(reference(Role::Child, number - 1));
+    }
+    let subject = (number % 5 == 0).then(|| digest(number + 1));
+    ManifestContent { subject, ..manifest(number, references) }
+}
+
+fn random_request(state: &mut State, random: &mut fastrand::Rng) -> Request {
+    let names = ["a/x", "a/y", "b/x", "plain"];
+    let repository = name(names[random.usize(..names.len())]);
+    let from = name(names[random.usize(..names.len())]);
+    let (blob, number) = (random.usize(BLOBS), random.usize(MANIFESTS));
+    let tags = ["t1", "t2", "t3"];
+    let tag = tags[random.usize(..tags.len())];
+    let push = |state: &mut State, tags: &[&str]| state.push(&repository, number, manifest_of(number), tags);
+    match random.u8(..12) {
+        0..3 => state.upload(&repository, blob),
+        3 => Request::Mount { repository, digest: digest(blob), from, grace_ms: 500 },
+        4 => Request::Unlink { repository, digest: digest(blob) },
+        5..7 => push(state, &[]),
+        7 => push(state, &[tag]),
+        8 => push(state, &tags),
+        9 => Request::Untag { repository, tag: tag.parse().unwrap(), window_ms: 5_000 },
+        _ => Request::Delete { repository, digest: digest(number), window_ms: 5_000 },
+    }
+}
+
+/// The operations of one batch see each other exactly as if each had been a batch of its own.
+#[test]
+fn batches_of_any_length_add_up_to_the_same_rows_and_to_the_recount() {
+    for seed in 0..100 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut single, mut many) = (State::new(), State::new());
+        let mut done = 0;
+        for round in 0..40 {
+            let end = single.end;
+            let requests: Vec<Request> =
+                (0..random.usize(1..10)).map(|_| random_request(&mut single, &mut random)).collect();
+            assert_eq!(many.end, end);
+            many.end = single.end;
+            let results = many.batch(round, &requests);
+            for (request, expected) in requests.iter().zip(&results) {
+                let result = single.batch(round, std::slice::from_ref(request)).remove(0);
+                assert_eq!(&result, expected, "seed {seed}: {request:?}");
+            }
+            done += results.iter().filter(|result| result.is_ok()).count();
+            assert_eq!(single.dump(), many.dump(), "seed {seed}");
+            recount(&many.index, &mut |difference| panic!("seed {seed}: {difference}")).unwrap();
+        }
+        assert!(done > 50, "seed {seed}: only {done} requests were done");
+    }
+}
+
+/// Every single row of the counted tables that is changed, removed or invented is told.
+#[test]
+fn a_recount_tells_every_wrong_row() {
+    let mut state = State::new();
+    let repository = name("a/x");
+    for request in [state.upload(&repository, 0), state.upload(&repository, 1)] {
+        state.done(request);
+    }
+    let parsed = ManifestContent { subject: Some(digest(9)), ..manifest(100, vec![reference(Role::Layer, 0)]) };
+    let push = state.push(&repository, 100, parsed, &["latest"]);
+    state.done(push);
+    let push = state.push(&repository, 101, manifest(101, vec![reference(Role::Child, 100)]), &[]);
+    state.done(push);
+    state.check();
+    let differences = |change: &dyn Fn(&mut Overlay<'_>)| {
+        let mut overlay = Overlay::new(&state.index);
+        change(&mut overlay);
+        let mut count = 0;
+        recount(&overlay, &mut |_| count += 1).map(|()| count)
+    };
+    assert_eq!(differences(&|_| ()).unwrap(), 0);
+    let mut tables = std::collections::BTreeSet::new();
+    for (key, value) in state.index.scan(&[], &[u8::MAX], 1_000).unwrap() {
+        let table = Table::of(&key).unwrap();
+        let told = |change: &dyn Fn(&mut Overlay<'_>)| differences(change).is_ok_and(|count| count == 0);
+        let primary = matches!(table, Table::Meta | Table::History | Table::Uploads);
+        assert_eq!(told(&|overlay| overlay.delete(key.clone())), primary, "{} removed", table.name());
+        tables.insert(table.name());
+        let counted = matches!(table, Table::Counts | Table::Usage | Table::ManifestCounts);
+        for at in (0..value.len()).filter(|_| counted) {
+            let mut value = value.clone();
+            value[at] ^= 1;
+            assert!(!told(&|overlay| overlay.put(key.clone(), value.clone())), "{} changed at {at}", table.name());
+        }
+    }
+    assert_eq!(tables.len(), Table::ALL.len() - 2, "all but uploads and drops: {tables:?}");
+    let invented = key::due(77, 1, &digest(0));
+    assert_eq!(differences(&|overlay| overlay.put(invented.clone().bytes(), Vec::new())).unwrap(), 1);
+}
+
+#[test]
+fn a_manifest_with_very_many_tags_loses_them_in_steps() {
+    let mut state = State::new();
+    let repository = name("a/x");
+    let tags: Vec<String> = (0..2 * TAGS_PER_STEP + 1).map(|number| format!("t{number}")).collect();
+    let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+    let push = state.push(&repository, 100, manifest(100, Vec::new()), &tags);
+    state.done(push);
+    let delete = Request::Delete { repository: repository.clone(), digest: digest(100), window_ms: 0 };
+    let steps: Vec<_> = (0..4).map(|_| state.batch(0, std::slice::from_ref(&delete)).remove(0)).collect();
+    let unknown = Err(Refusal::ManifestUnknown(digest(100)).to_string());
+    assert_eq!(steps, [Ok(Outcome::More), Ok(Outcome::More), Ok(Outcome::Done), unknown]);
+    state.check();
+    let prefix = Key::of(Table::Tags).bytes();
+    assert!(state.index.scan(&prefix, &[prefix[0] + 1], 1).unwrap().is_empty());
+}
+
+#[test]
+fn references_over_several_rows_count_each_digest_once() {
+    let mut state = State::new();
+    let repository = name("a/x");
+    let count = REFERENCES_PER_ROW + 2;
+    for number in 0..count {
+        let upload = state.upload(&repository, number);
+        state.done(upload);
+    }
+    let references = (0..count).map(|number| reference(Role::Layer, number));
+    // The first layer is the config, too, far behind it and in another row.
+    let references = references.chain([reference(Role::Config, 0)]).collect();
+    let push = state.push(&repository, 100_000, manifest(100_000, references), &["latest"]);
+    state.done(push);
+    state.check();
+    let usage: UsageRow = schema::get(&state.index, key::usage(schema::Scope::Registry)).unwrap().unwrap();
+    let bytes = (0..count).map(size).sum();
+    assert_eq!((usage.blobs, usage.used_bytes), (count as u64, bytes));
+}
+
+/// No request can do this yet; a setting will, and journals may say it.
+#[test]
+fn a_child_that_comes_after_its_index_is_reached_by_it() {
+    let mut state = State::new();
+    let repository = name("a/x");
+    let push = state.push(&repository, 100, manifest(100, Vec::new()), &[]);
+    state.done(push);
+    let content = Some(Box::new(manifest(102, vec![reference(Role::Child, 101)])));
+    let place = state.content(RecordKind::Manifest, digest(102), size(102)).placement.unwrap();
+    let records = [
+        Record::Local(place.record(digest(102), size(102))),
+        Record::Logical(Operation::Push {
+            repository: 1,
+            manifest: 2,
+            digest: digest(102),
+            content,
+            tags: Vec::new(),
+            held_until_ms: 0,
+        }),
+    ];
+    let mut overlay = Overlay::new(&state.index);
+    for record in &records {
+        apply::record(&mut overlay, &mut state.applied, record).unwrap();
+    }
+    schema::put(&mut overlay, key::applied(), &state.applied);
+    state.index.write(&overlay.into_changes()).unwrap();
+    state.check();
+    let push = state.push(&repository, 101, manifest(101, Vec::new()), &[]);
+    state.done(push);
+    state.check();
+    let row =
+        |number| -> ManifestRow { schema::get(&state.index, key::manifest(1, &digest(number))).unwrap().unwrap() };
+    assert_eq!(
+        [100, 101, 102].map(|number| (row(number).root, row(number).parents)),
+        [(true, 0), (false, 1), (true, 0)]
+    );
+}

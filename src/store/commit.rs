@@ -123,11 +123,8 @@ impl Work {
         }
         let failure = failure.or_else(|| self.write(batch).err());
         for (reply, result) in results {
-            reply(match &failure {
-                // A refusal stands; it was decided against a state that may not have come to be, but it changed nothing.
-                Some(failure) if result.is_ok() => Err(failure.clone()),
-                _ => result,
-            });
+            // Refusals too: they were decided against changes that did not come to be.
+            reply(failure.as_ref().map_or(result, |failure| Err(failure.clone())));
         }
     }
 

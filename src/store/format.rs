@@ -1,7 +1,7 @@
 //! The file `FORMAT`: what the directory is, of which version, and which store.
 //!
-//! Four lines of text: `orlop <version>`, `store <32 hex digits>`, `created <RFC 3339>`, and `crc32 <8 hex digits>` over the
-//! lines before. It is written once, before anything is acknowledged.
+//! Text, told in FORMAT.md (*FORMAT*). It is written once, before anything is acknowledged, and never changed; a directory
+//! that has other files and not this one is refused.
 
 use data_encoding::HEXLOWER;
 

@@ -95,7 +95,6 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
     let journal = Journal::start(Arc::clone(&disk), read)?;
     let segments = open_segments(&disk, &options, format.store, &*index, &applied)?;
     recovery.duration = began.elapsed();
-    log(&recovery, &applied);
     let shared = Shared {
         disk,
         index,
@@ -108,18 +107,6 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
         _lock: lock,
     };
     Ok(Opened { shared, journal, applied, recovery })
-}
-
-fn log(recovery: &Recovery, applied: &Applied) {
-    tracing::info!(
-        lsn = applied.lsn,
-        replayed_records = recovery.replayed_records,
-        replayed_bytes = recovery.replayed_bytes,
-        journal_cut_bytes = recovery.journal_cut_bytes,
-        rebuilt = recovery.rebuilt.as_deref(),
-        duration_ms = recovery.duration.as_millis() as u64,
-        "store opened"
-    );
 }
 
 /// Brings the index to the journal's end: from where it stands if that is in the journal, else from the beginning.

@@ -22,6 +22,9 @@ use crate::{
 
 use super::{Shared, StoreError};
 
+/// Damaged digests that are remembered. A store with more has other problems than which upload heals what first.
+const DAMAGED_MAX: usize = 65_536;
+
 /// Content that can be read, whole or in parts, by many threads.
 #[derive(Clone)]
 pub struct StoredContent {
@@ -60,7 +63,10 @@ fn failed(shared: &Shared, digest: &Digest, error: SegmentError) -> StoreError {
     let error = StoreError::from(error);
     if matches!(error, StoreError::Corrupt(_)) {
         tracing::error!(blob.digest = %digest, %error, "stored content is damaged; pushing it again heals it");
-        shared.damaged().insert(*digest);
+        let mut damaged = shared.damaged();
+        if damaged.len() < DAMAGED_MAX {
+            damaged.insert(*digest);
+        }
     }
     error
 }

@@ -14,6 +14,8 @@ use crate::{
 
 use super::{IndexStart, OpenError, Store, StoreError, StoreOptions};
 
+mod fixture;
+
 /// A disk, the index on it, and the store that was last opened there.
 struct Machine {
     disk: SimDisk,

@@ -155,17 +155,24 @@ impl Upload {
     }
 
     /// Writes the bytes where they stay and has them committed by `commit`, which is asked again with a placement when
-    /// the stored copy that the first try relied on is gone.
+    /// the stored copy that the first try relied on is gone. When they cannot be stored, `end` makes the journal forget
+    /// the upload's session and says whether it has; only then does its segment go, because a segment that the journal
+    /// names must not be missing after a crash.
     pub(super) fn finish(
         self,
         expected: Digest,
         kind: RecordKind,
         commit: impl Fn(Content) -> Result<Outcome, StoreError>,
+        end: impl FnOnce() -> bool,
     ) -> Result<(), StoreError> {
-        let found = self.digest(expected.algorithm())?;
-        if found != expected {
-            self.discard();
-            return Err(StoreError::DigestMismatch { expected, found });
+        let checked = self.digest(expected.algorithm()).and_then(|found| {
+            if found == expected { Ok(()) } else { Err(StoreError::DigestMismatch { expected, found }) }
+        });
+        if let Err(error) = checked {
+            if end() {
+                self.discard();
+            }
+            return Err(error);
         }
         let len = self.len();
         let Self { shared, bytes, .. } = self;
@@ -173,15 +180,16 @@ impl Upload {
             Bytes::Buffered(buffer) => commit_bytes(&shared, kind, expected, &buffer.bytes, commit),
             Bytes::Single(single) => {
                 let number = single.number();
-                let appended = single.finish(kind, &expected).map_err(|error| shared.segment_failed(error))?;
-                let content = Content {
-                    digest: expected,
-                    len,
-                    placement: Some(placement(kind, true, appended)),
-                    replaces_damaged: shared.damaged().contains(&expected),
-                };
-                let result = commit(content);
-                settle_single(&shared, &content, number, &result);
+                let result = single.finish(kind, &expected).map_err(|error| shared.segment_failed(error));
+                let result = result.and_then(|appended| {
+                    commit(Content {
+                        digest: expected,
+                        len,
+                        placement: Some(placement(kind, true, appended)),
+                        replaces_damaged: shared.damaged().contains(&expected),
+                    })
+                });
+                settle_single(&shared, &expected, number, &result, end);
                 result.map(drop)
             }
         }
@@ -213,17 +221,23 @@ pub(super) fn commit_bytes(
     Ok(())
 }
 
-/// After a commit: the segment is the blob's, or nobody's. It is removed only when that is certain; after an error that
-/// leaves it open, the next start decides.
-fn settle_single(shared: &Shared, content: &Content, number: SegmentNumber, result: &Result<Outcome, StoreError>) {
+/// After a try to commit: the segment is the blob's, or nobody's. It is removed only when that is certain; after an error
+/// that leaves it open, the next start decides.
+fn settle_single(
+    shared: &Shared,
+    digest: &Digest,
+    number: SegmentNumber,
+    result: &Result<Outcome, StoreError>,
+    end: impl FnOnce() -> bool,
+) {
     let unused = match result {
         Ok(_) => {
-            let row: Result<Option<BlobRow>, _> = schema::get(&*shared.index, key::blob(&content.digest));
-            shared.damaged().remove(&content.digest);
+            let row: Result<Option<BlobRow>, _> = schema::get(&*shared.index, key::blob(digest));
+            shared.damaged().remove(digest);
             matches!(row, Ok(Some(row)) if row.location.segment != number)
         }
-        Err(StoreError::Refused(_) | StoreError::Full(_) | StoreError::Overloaded) => true,
-        Err(_) => false,
+        Err(StoreError::Unavailable(_)) => false,
+        Err(_) => end(),
     };
     if unused {
         shared.remove_unlisted(number);

@@ -2,45 +2,23 @@
 
 use std::sync::Arc;
 
-use orlop::{
-    config::Config,
-    registry::Registry,
-    store::{Recovery, Store},
-};
+use orlop::{config::Config, registry::Registry, store::Store};
 
 use crate::Failure;
 
-/// Opens the store, and logs what opening had to do.
-pub(crate) fn open_store(config: &Config) -> Result<Arc<Store>, Failure> {
-    let store = open(config)?;
-    let Recovery { created, rebuilt, replayed_records, replayed_bytes, journal_cut_bytes, duration, .. } =
-        store.recovery();
-    if let Some(reason) = rebuilt {
-        tracing::warn!(reason, "the index was rebuilt from the journal");
-    }
-    tracing::info!(
-        data = %config.data.display(),
-        created,
-        replayed_records,
-        replayed_bytes,
-        journal_cut_bytes,
-        duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-        "store open",
-    );
-    Ok(Arc::new(store))
-}
-
+/// Opens the store; it logs what that had to do.
 #[cfg(feature = "rocksdb")]
-fn open(config: &Config) -> Result<Store, Failure> {
-    Ok(Store::open(&config.data, config.store.clone())?)
+pub(crate) fn open_store(config: &Config) -> Result<Arc<Store>, Failure> {
+    Ok(Arc::new(Store::open(&config.data, config.store.clone())?))
 }
 
 /// Built without RocksDB, the index lies in memory and is built from the journal at every start. For development.
 #[cfg(not(feature = "rocksdb"))]
-fn open(config: &Config) -> Result<Store, Failure> {
+pub(crate) fn open_store(config: &Config) -> Result<Arc<Store>, Failure> {
     use orlop::{disk::RealDisk, index::memory::MemoryIndex};
     let disk = RealDisk::new(&config.data).map_err(|error| format!("{}: {error}", config.data.display()))?;
-    Ok(Store::open_on(Arc::new(disk), config.store.clone(), &|_| Ok(Box::new(MemoryIndex::new())))?)
+    let store = Store::open_on(Arc::new(disk), config.store.clone(), &|_| Ok(Box::new(MemoryIndex::new())))?;
+    Ok(Arc::new(store))
 }
 
 /// Opens the registry over a store.

@@ -1,0 +1,17 @@
+//! The registry over a disk and an index that forget what was not synced.
+//!
+//! - `machine`: a registry that can be killed, cut off from power and opened again.
+//! - `items`: the blobs and manifests that are pushed.
+//! - `model`: what every call should answer, and what should then be there.
+//! - `random`: random calls, faults and restarts, held against the model.
+//! - `threads`: the same by several threads at once, so that batches hold many requests.
+//! - `usage`: used bytes of known images.
+//! - `uploads`: sessions over failures and restarts.
+
+mod items;
+mod machine;
+mod model;
+mod random;
+mod threads;
+mod uploads;
+mod usage;

@@ -1,0 +1,97 @@
+//! Upload sessions over failures and restarts.
+
+use crate::{
+    digest::{Algorithm, Digest},
+    disk::{
+        Disk,
+        sim::{Call, Failure},
+    },
+    registry::RegistryError,
+};
+
+use super::{
+    machine::{End, IndexAfter, Machine},
+    model::parse,
+};
+
+const LARGE: usize = 20_000;
+
+/// An upload that is large enough to be marked, and was.
+fn kept_upload(machine: &Machine, content: &[u8]) -> String {
+    let repository = parse("a/x");
+    let id = machine.registry().start_upload(&repository).unwrap();
+    let mut lease = machine.registry().lease_upload(&repository, &id).unwrap();
+    lease.write(content).unwrap();
+    assert_eq!(lease.keep().unwrap(), content.len() as u64);
+    id
+}
+
+fn finish(machine: &Machine, id: &str, content: &[u8]) -> Result<(), RegistryError> {
+    let lease = machine.registry().lease_upload(&parse("a/x"), id)?;
+    lease.finish(Digest::of(Algorithm::Sha256, content))
+}
+
+fn segment_files(machine: &Machine) -> usize {
+    let directories = machine.disk.list("segments").unwrap_or_default();
+    let files = |name: &str| machine.disk.list(&format!("segments/{name}")).unwrap().len();
+    directories.iter().map(|directory| files(&directory.name)).sum()
+}
+
+/// The segment went before the journal forgot the upload: when the journal then failed, the upload was known after the
+/// restart, but nobody could go on with it.
+#[test]
+fn an_upload_that_could_not_be_ended_can_be_gone_on_with_after_a_restart() {
+    let content = [7; LARGE];
+    for wrong in [true, false] {
+        let mut machine = Machine::new();
+        let id = kept_upload(&machine, &content);
+        // With the right digest the record's tail and header are written before the journal.
+        machine.disk.fail(Call::Write, if wrong { 1 } else { 3 }, Failure::Io);
+        finish(&machine, &id, if wrong { b"other" } else { &content }).unwrap_err();
+        machine.end(End::Kill(IndexAfter::Flushed));
+        machine.open().unwrap();
+        finish(&machine, &id, &content).unwrap();
+        let stored = machine.registry().blob(&parse("a/x"), &Digest::of(Algorithm::Sha256, &content)).unwrap();
+        assert_eq!(stored.read_all().unwrap(), &content[..]);
+        machine.check();
+    }
+}
+
+/// The segment of a large upload that did not fit at its very end stayed until the next start, and kept the disk full.
+#[test]
+fn an_upload_that_did_not_fit_gives_its_room_back_at_once() {
+    let content = [7; LARGE];
+    let mut machine = Machine::new();
+    let before = segment_files(&machine);
+    let id = kept_upload(&machine, &content);
+    assert_eq!(segment_files(&machine), before + 1);
+    machine.disk.set_capacity(Some(0));
+    assert!(matches!(finish(&machine, &id, &content), Err(RegistryError::Full(_))));
+    assert_eq!(segment_files(&machine), before);
+    machine.disk.set_capacity(None);
+    machine.end(End::PowerCut(1, IndexAfter::Flushed));
+    machine.open().unwrap();
+    let offset = machine.registry().upload_offset(&parse("a/x"), &id);
+    assert!(matches!(offset, Err(RegistryError::UploadUnknown(_))), "{offset:?}");
+}
+
+#[test]
+fn a_kept_upload_outlives_every_end_and_a_buffered_one_none() {
+    let content = [7; LARGE];
+    let ends = [End::Close, End::Drop, End::Kill(IndexAfter::Lost), End::PowerCut(3, IndexAfter::Flushed)];
+    for end in ends {
+        let mut machine = Machine::new();
+        let large = kept_upload(&machine, &content[..LARGE / 2]);
+        let small = kept_upload(&machine, b"small");
+        let dropped = machine.registry().start_upload(&parse("a/x")).unwrap();
+        machine.registry().lease_upload(&parse("a/x"), &dropped).unwrap().write(&content).unwrap();
+        assert_eq!(machine.registry().upload_offset(&parse("a/x"), &dropped).unwrap(), LARGE as u64);
+        machine.end(end);
+        machine.open().unwrap();
+        let offsets = [&large, &small, &dropped].map(|id| machine.registry().upload_offset(&parse("a/x"), id).ok());
+        assert_eq!(offsets, [Some(LARGE as u64 / 2), None, None], "{end:?}");
+        machine.registry().lease_upload(&parse("a/x"), &large).unwrap().write(&content[LARGE / 2..]).unwrap();
+        finish(&machine, &large, &content).unwrap();
+        assert_eq!(segment_files(&machine), 1, "{end:?}: nothing is left of the others");
+    }
+}

@@ -1,0 +1,200 @@
+//! Workload: images from a few clients until the time is over or the server is gone, every answer written down.
+//!
+//! Each client has a repository of its own. An image is a config and one to four layers, most small, some of megabytes sent in
+//! chunks; a tag of its own; and a tag that moves from image to image. Now and then an upload is left open half-way, so
+//! that there is always something to resume.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    Server,
+    acks::{AckLog, Fact, Tagged, Upload},
+    clients,
+    content::{Content, digest_of},
+    error::LoadError,
+    registry::{Client, MANIFEST_TYPE},
+};
+
+const SMALL_BYTES_MAX: u64 = 32 * 1024;
+const LARGE_BYTES: std::ops::Range<u64> = 1024 * 1024..5 * 1024 * 1024;
+
+/// How long, by whom.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct PushImages {
+    #[command(flatten)]
+    server: Server,
+    /// The repositories are this and a client's number
+    #[arg(long, default_value = "load/images")]
+    repository: String,
+    /// How many clients push at once
+    #[arg(long, default_value_t = 4)]
+    clients: usize,
+    /// Names content and shapes: other seeds, other images
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// When to stop
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Most images of each client
+    #[arg(long, default_value_t = u64::MAX)]
+    images: u64,
+}
+
+impl PushImages {
+    /// Pushes until the end; returns the figures as data. A server that goes away is one; an answer that is not the right one is an error.
+    ///
+    /// # Errors
+    /// The first wrong answer, or what the log's file has.
+    pub(crate) fn run(&self) -> Result<Value, LoadError> {
+        let log = self.server.open_log()?;
+        let pushed = AtomicU64::new(0);
+        let until = Instant::now() + Duration::from_secs(self.seconds);
+        let figures = clients::run(
+            self.clients,
+            self.clients as u64,
+            || (),
+            |(), number| {
+                let pusher = Pusher {
+                    client: Client::new(&self.server.address),
+                    server: &self.server,
+                    log: &log,
+                    repository: format!("{}-{number}", self.repository),
+                    seed: self.seed.wrapping_mul(1009).wrapping_add(number),
+                    next: 0,
+                };
+                pusher.push_until(until, self.images, &pushed)
+            },
+        )?;
+        Ok(json!({ "images": pushed.into_inner(), "seconds": figures.elapsed.as_secs_f64() }))
+    }
+}
+
+/// One client at work.
+struct Pusher<'a> {
+    client: Client,
+    server: &'a Server,
+    log: &'a AckLog,
+    repository: String,
+    seed: u64,
+    /// Number of the next blob.
+    next: u64,
+}
+
+impl Pusher<'_> {
+    fn push_until(mut self, until: Instant, images_max: u64, pushed: &AtomicU64) -> Result<(), LoadError> {
+        for image in 0..images_max {
+            if Instant::now() >= until {
+                break;
+            }
+            match self.push_image(image) {
+                Err(LoadError::Call(error)) if !error.is_answer() => break,
+                done => done?,
+            }
+            pushed.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn push_image(&mut self, image: u64) -> Result<(), LoadError> {
+        let mut random = fastrand::Rng::with_seed(self.seed ^ (image << 20));
+        let config = self.push_blob(random.u64(1..=2048), &mut random)?;
+        let mut layers = Vec::new();
+        for _ in 0..random.usize(1..=4) {
+            let large = random.u8(0..8) == 0;
+            let len = if large { random.u64(LARGE_BYTES) } else { random.u64(1..=SMALL_BYTES_MAX) };
+            layers.push(self.push_blob(len, &mut random)?);
+        }
+        if random.u8(0..10) == 0 {
+            self.leave_upload(random.u64(LARGE_BYTES))?;
+        }
+        let descriptor = |media_type: &str, blob: &(String, u64)| json!({ "mediaType": media_type, "digest": blob.0, "size": blob.1 });
+        let layer = |blob| descriptor("application/vnd.oci.image.layer.v1.tar", blob);
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+            "layers": layers.iter().map(layer).collect::<Vec<_>>(),
+        });
+        let bytes = manifest.to_string().into_bytes();
+        let own = format!("s{}-{image}", self.seed);
+        for tag in [own.as_str(), "latest"] {
+            self.tag(tag, &bytes)?;
+        }
+        Ok(())
+    }
+
+    fn tag(&mut self, tag: &str, bytes: &[u8]) -> Result<(), LoadError> {
+        let digest = digest_of(bytes);
+        let tagged = Tagged { repository: self.repository.clone(), tag: tag.to_owned(), digest: digest.clone() };
+        self.write(&Fact::TryTag(tagged.clone()))?;
+        self.client.put_manifest(&self.repository, tag, bytes)?;
+        self.write(&Fact::Tag(tagged))?;
+        self.write(&Fact::Manifest { repository: self.repository.clone(), digest })
+    }
+
+    fn push_blob(&mut self, len: u64, random: &mut fastrand::Rng) -> Result<(String, u64), LoadError> {
+        let (content, mut location) = self.start(len)?;
+        let digest = content.digest();
+        let mut rest = content;
+        if len > SMALL_BYTES_MAX {
+            // Real clients send one PATCH or several, with and without a range; all forms have to survive.
+            let chunk = random.u64(200_000..2_000_000);
+            let ranged = random.bool();
+            while rest.remaining() > 0 {
+                let begin = rest.len() - rest.remaining();
+                let end = begin.saturating_add(chunk).min(rest.len());
+                let range = ranged.then(|| format!("{begin}-{}", end - 1));
+                location = self.patch(location, rest.until(end), &rest, range.as_deref())?;
+                rest = rest.from(end);
+            }
+        }
+        self.client.finish_upload(&location, rest, &digest)?;
+        self.write(&Fact::Blob { repository: self.repository.clone(), digest: digest.clone() })?;
+        self.write(&Fact::Ended { location })?;
+        Ok((digest, len))
+    }
+
+    /// Opens an upload, sends half of it, and forgets it.
+    fn leave_upload(&mut self, len: u64) -> Result<(), LoadError> {
+        let (content, location) = self.start(len)?;
+        self.patch(location, content.until(len / 2), &content, None).map(drop)
+    }
+
+    fn start(&mut self, len: u64) -> Result<(Content, String), LoadError> {
+        let content = Content::new(self.seed, self.next, len);
+        self.next += 1;
+        let location = self.client.start_upload(&self.repository)?;
+        self.write(&self.upload(&location, &content))?;
+        Ok((content, location))
+    }
+
+    fn patch(
+        &mut self,
+        location: String,
+        part: Content,
+        whole: &Content,
+        range: Option<&str>,
+    ) -> Result<String, LoadError> {
+        let moved = self.client.patch(&location, part, range)?;
+        if moved != location {
+            self.write(&self.upload(&moved, whole))?;
+            self.write(&Fact::Ended { location })?;
+        }
+        Ok(moved)
+    }
+
+    fn upload(&self, location: &str, content: &Content) -> Fact {
+        let index = self.next - 1;
+        let upload = Upload { repository: self.repository.clone(), seed: self.seed, index, len: content.len() };
+        Fact::Upload { location: location.to_owned(), upload }
+    }
+
+    fn write(&self, fact: &Fact) -> Result<(), LoadError> {
+        self.server.log(self.log, fact)
+    }
+}
