@@ -130,10 +130,10 @@ fn manifest_of(number: usize) -> ManifestContent {
     let roles = [Role::Config, Role::Layer, Role::ForeignLayer, Role::IndexedBlob];
     let mut references: Vec<NamedReference> =
         (0..number % 4).map(|at| reference(roles[(number / 3 + at) % 4], (number * 7 + at / 2) % BLOBS.end)).collect();
-    if number % 3 == 0 && number > MANIFESTS.start {
+    if number.is_multiple_of(3) && number > MANIFESTS.start {
         references.push(reference(Role::Child, number - 1));
     }
-    let subject = (number % 5 == 0).then(|| digest(number + 1));
+    let subject = number.is_multiple_of(5).then(|| digest(number + 1));
     ManifestContent { subject, ..manifest(number, references) }
 }
 
