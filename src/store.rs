@@ -389,8 +389,8 @@ impl Store {
     /// Ends an upload: its bytes become a blob of the repository, durably. `session` names it where it was marked.
     ///
     /// # Errors
-    /// [`StoreError::DigestMismatch`], and whatever keeps it from being stored; the upload is gone then. Where the journal
-    /// takes no writes, a marked one is there again after a restart.
+    /// [`StoreError::DigestMismatch`], and whatever keeps it from being stored; the upload is gone then. Where not
+    /// even that could be journaled, a marked one is there as it was marked.
     pub fn finish_upload(
         &self,
         upload: Upload,

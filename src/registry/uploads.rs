@@ -15,12 +15,12 @@ use data_encoding::HEXLOWER;
 
 use crate::{
     digest::Digest,
-    index::schema::{self, RowValue, Table, UploadRow},
+    index::schema::{self, RowValue, Table, UploadRow, key},
     journal::operation::SessionId,
     location::SegmentNumber,
     name::RepositoryName,
     state::request::Request,
-    store::{Store, Upload},
+    store::{Store, StoreError, Upload},
 };
 
 use super::RegistryError;
@@ -73,7 +73,7 @@ impl Uploads {
             slots.insert(session, slot);
             Ok(ControlFlow::Continue(()))
         })
-        .map_err(|error| RegistryError::from(crate::store::StoreError::from(error)))?;
+        .map_err(|error| RegistryError::from(StoreError::from(error)))?;
         Ok(Self { store, uploads_max, slots: Mutex::new(slots) })
     }
 
@@ -127,39 +127,53 @@ impl Uploads {
             State::Leased => return Err(RegistryError::UploadBusy(id.to_owned())),
         };
         let uploads = Arc::clone(self);
-        Ok(UploadLease { uploads, session, repository: repository.clone(), upload: Some(upload), marked })
+        let (repository, upload) = (repository.clone(), Some(upload));
+        Ok(UploadLease { uploads, session, repository, upload, marked, resting: None })
     }
 
     pub(super) fn cancel(self: &Arc<Self>, repository: &RepositoryName, id: &str) -> Result<(), RegistryError> {
         let session = parse(id)?;
-        let slot = {
-            let mut slots = self.slots();
-            if matches!(find(&slots, repository, id, &session)?.state, State::Leased) {
-                return Err(RegistryError::UploadBusy(id.to_owned()));
-            }
-            slots.remove(&session)
-        };
-        slot.map_or(Ok(()), |slot| self.throw_away(session, slot))
+        find(&self.slots(), repository, id, &session)?;
+        self.end(session)
     }
 
     /// Ends sessions that nobody has written to for longer than `idle`; how many.
     pub(super) fn expire(&self, idle: Duration) -> Result<usize, RegistryError> {
-        let expired: Vec<_> = {
-            let mut slots = self.slots();
-            let is_idle = |slot: &Slot| !matches!(slot.state, State::Leased) && slot.touched.elapsed() > idle;
-            slots.extract_if(|_, slot| is_idle(slot)).collect()
-        };
-        let count = expired.len();
-        expired.into_iter().try_for_each(|(session, slot)| self.throw_away(session, slot))?;
+        let is_idle = |slot: &Slot| !matches!(slot.state, State::Leased) && slot.touched.elapsed() > idle;
+        let expired: Vec<SessionId> =
+            self.slots().iter().filter(|(_, slot)| is_idle(slot)).map(|(session, _)| *session).collect();
+        let mut count = 0;
+        for session in expired {
+            match self.end(session) {
+                Ok(()) => count += 1,
+                // Somebody came back to it, or ended it, in between.
+                Err(RegistryError::UploadBusy(_) | RegistryError::UploadUnknown(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(count)
     }
 
-    /// The journal first: a segment that it names must not be missing.
-    fn throw_away(&self, session: SessionId, slot: Slot) -> Result<(), RegistryError> {
-        if slot.marked.is_some() {
-            self.store.commit(Request::EndUpload { session })?;
+    /// The journal first: a segment that it names must not be missing. A session that it could not forget stays, so
+    /// that it can be ended later.
+    fn end(&self, session: SessionId) -> Result<(), RegistryError> {
+        let id = || HEXLOWER.encode(&session);
+        let (state, marked) = {
+            let mut slots = self.slots();
+            let slot = slots.get_mut(&session).ok_or_else(|| RegistryError::UploadUnknown(id()))?;
+            if matches!(slot.state, State::Leased) {
+                return Err(RegistryError::UploadBusy(id()));
+            }
+            (std::mem::replace(&mut slot.state, State::Leased), slot.marked)
+        };
+        if marked.is_some()
+            && let Err(error) = self.store.commit(Request::EndUpload { session })
+        {
+            self.give_back(session, None, marked, state);
+            return Err(error.into());
         }
-        match slot.state {
+        self.slots().remove(&session);
+        match state {
             State::Idle(upload) => upload.discard(),
             State::Resting(segment) => self.store.remove_unlisted(segment),
             State::Leased => {}
@@ -206,6 +220,8 @@ pub struct UploadLease {
     /// `None` once it was finished.
     upload: Option<Upload>,
     marked: Option<u64>,
+    /// Where it rests after a finish that failed, if the journal still knows it.
+    resting: Option<SegmentNumber>,
 }
 
 impl UploadLease {
@@ -241,11 +257,19 @@ impl UploadLease {
     ///
     /// # Errors
     /// [`RegistryError::DigestMismatch`] and whatever keeps it from being stored. The upload is gone then: the client
-    /// has to start again.
+    /// has to start again. Only where the journal has no room to forget it, it is as it was last kept.
     pub fn finish(mut self, digest: Digest) -> Result<(), RegistryError> {
         let Some(upload) = self.upload.take() else { return Ok(()) };
         let session = self.marked.map(|_| self.session);
-        Ok(self.uploads.store.finish_upload(upload, &self.repository, digest, session)?)
+        let store = &self.uploads.store;
+        let result = store.finish_upload(upload, &self.repository, digest, session);
+        // After `Unavailable` the journal may name the segment as the blob's: nobody may write to it any more.
+        if !matches!(result, Ok(()) | Err(StoreError::Unavailable(_))) {
+            let row: Option<UploadRow> =
+                schema::get(&*store.snapshot(), key::upload(&self.session)).map_err(StoreError::from)?;
+            self.resting = row.map(|row| row.segment);
+        }
+        Ok(result?)
     }
 
     fn mark(&mut self) -> Result<(), RegistryError> {
@@ -260,12 +284,15 @@ impl UploadLease {
 
 impl Drop for UploadLease {
     fn drop(&mut self) {
-        match self.upload.take() {
-            Some(upload) => {
+        match (self.upload.take(), self.resting) {
+            (Some(upload), _) => {
                 let offset = Some(upload.len());
                 self.uploads.give_back(self.session, offset, self.marked, State::Idle(Box::new(upload)));
             }
-            None => drop(self.uploads.slots().remove(&self.session)),
+            (None, Some(segment)) => {
+                self.uploads.give_back(self.session, self.marked, self.marked, State::Resting(segment));
+            }
+            (None, None) => drop(self.uploads.slots().remove(&self.session)),
         }
     }
 }

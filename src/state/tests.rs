@@ -133,7 +133,7 @@ fn manifest_of(number: usize) -> ManifestContent {
     if number.is_multiple_of(3) && number > MANIFESTS.start {
         references.push(reference(Role::Child, number - 1));
     }
-    let subject = (number.is_multiple_of(5)).then(|| digest(number + 1));
+    let subject = number.is_multiple_of(5).then(|| digest(number + 1));
     ManifestContent { subject, ..manifest(number, references) }
 }
 

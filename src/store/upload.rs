@@ -68,6 +68,10 @@ impl Upload {
     }
 
     pub(super) fn resume(shared: Arc<Shared>, segment: SegmentNumber, bytes: u64) -> Result<Self, StoreError> {
+        // What the journal says of the segment may be newer than what the index knows then.
+        if let Some(poisoned) = shared.poisoned() {
+            return Err(poisoned);
+        }
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let single = shared.segments.reopen_single(segment, bytes, &mut |block| hasher.update(block))?;
         Ok(Self { shared, hasher, bytes: Bytes::Single(single) })

@@ -320,8 +320,15 @@ impl Run {
 fn half_done(items: &[Item], model: &Model, step: &Step) -> Vec<Model> {
     let mut half = model.clone();
     match step {
-        // The session ends even when its content could not be stored.
-        Step::Finish { session } => drop(half.end_session(session)),
+        // The session ends even when its content could not be stored, if there is room to say so.
+        Step::Finish { session } => {
+            let mut kept = half.clone();
+            let ended = half.end_session(session);
+            if let Some(written) = ended.kept {
+                kept.sessions.insert(session.clone(), Session { written, ..ended });
+                return vec![half, kept];
+            }
+        }
         // The bytes came, and only keeping them failed.
         Step::Write { session, len, .. } => {
             if let Some(session) = half.sessions.get_mut(session) {

@@ -7,6 +7,7 @@ use crate::{
         sim::{Call, Failure},
     },
     registry::RegistryError,
+    state::request::Request,
 };
 
 use super::{
@@ -93,5 +94,31 @@ fn a_kept_upload_outlives_every_end_and_a_buffered_one_none() {
         machine.registry().lease_upload(&parse("a/x"), &large).unwrap().write(&content[LARGE / 2..]).unwrap();
         finish(&machine, &large, &content).unwrap();
         assert_eq!(segment_files(&machine), 1, "{end:?}: nothing is left of the others");
+    }
+}
+
+/// A session that the journal had no room to forget was gone until the restart, and its segment with it for good.
+#[test]
+fn an_upload_that_the_journal_cannot_forget_stays_until_it_can() {
+    let content = [7; LARGE];
+    for cancelled in [true, false] {
+        let machine = Machine::new();
+        let id = kept_upload(&machine, &content);
+        let end = || match cancelled {
+            true => machine.registry().cancel_upload(&parse("a/x"), &id),
+            false => finish(&machine, &id, b"other"),
+        };
+        machine.disk.set_capacity(Some(0));
+        // Until the journal's file has no more room for just such a record.
+        let forget = Request::EndUpload { session: [9; 16] };
+        while machine.registry().store().commit(forget.clone()).is_ok() {}
+        let error = end().unwrap_err();
+        let expected = if cancelled { "Full" } else { "DigestMismatch" };
+        assert!(format!("{error:?}").starts_with(expected), "{error:?}");
+        machine.disk.set_capacity(None);
+        assert_eq!(machine.registry().upload_offset(&parse("a/x"), &id).unwrap(), LARGE as u64);
+        assert_eq!(machine.registry().expire_uploads(std::time::Duration::ZERO).unwrap(), 1);
+        assert_eq!(segment_files(&machine), 0);
+        machine.check();
     }
 }
