@@ -14,7 +14,6 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
-    config::Config,
     digest::{Algorithm, Digest},
     disk::sim::SimDisk,
     index::memory::MemoryIndex,
@@ -60,10 +59,22 @@ fn client() -> Client {
     let disk = SimDisk::new();
     let options = StoreOptions { large_blob_bytes: 200_000, reserve_bytes: 0, ..StoreOptions::default() };
     let store = Store::open_on(Arc::new(disk.clone()), options, &|_| Ok(Box::new(MemoryIndex::new()))).unwrap();
-    let Config { registry, http, .. } = Config::default();
-    let registry = RegistryOptions { uploads_max: 3, manifest_bytes_max: 4096, ..registry };
+    let registry = RegistryOptions {
+        manifest_bytes_max: 4096,
+        references_max: 100,
+        json_depth_max: 16,
+        uploads_max: 3,
+        retention_window: Duration::from_secs(60),
+    };
     let registry = Registry::new(Arc::new(store), registry).unwrap();
-    let limits = Limits { uri_bytes_max: 600, blob_bytes_max: 3_000_000, ..http };
+    let limits = Limits {
+        uri_bytes_max: 600,
+        request_timeout: Duration::from_secs(60),
+        blob_bytes_max: 3_000_000,
+        body_memory_bytes: 16 << 20,
+        blocking_threads: 8,
+        blocking_queue: 64,
+    };
     Client { router: router(Arc::new(App::new(Arc::new(registry), limits))), disk }
 }
 

@@ -96,7 +96,7 @@ pub(super) fn closed_doors(source: &Source) -> Vec<String> {
 /// Nothing is unfinished, and the library does not print. Its tests print their seeds.
 pub(super) fn forbidden_macros(source: &Source) -> Vec<String> {
     let is_test = source.path.split('/').any(|part| part == "tests" || part == "tests.rs");
-    let prints = is_test || source.path.starts_with("src/bin/") || source.path.starts_with("benches/");
+    let prints = is_test || !source.path.starts_with("src/") || source.path.starts_with("src/bin/");
     let is_forbidden = |name: &str| match name {
         "todo" | "unimplemented" | "dbg" => true,
         "print" | "println" | "eprint" | "eprintln" => !prints,
@@ -175,7 +175,7 @@ pub(super) fn dead_files(sources: &[Source]) -> Vec<String> {
     let is_root = |path: &str| {
         path == "src/lib.rs"
             || path.ends_with("/main.rs")
-            || (path.starts_with("benches/") && path.matches('/').count() == 1)
+            || (["benches/", "examples/"].iter().any(|root| path.starts_with(root)) && path.matches('/').count() == 1)
     };
     let mut open: Vec<&Source> = sources.iter().filter(|source| is_root(&source.path)).collect();
     let mut reached: BTreeSet<&str> = open.iter().map(|source| source.path.as_str()).collect();

@@ -115,7 +115,7 @@ impl Source {
     pub(super) fn declared_modules(&self) -> Vec<String> {
         let (directory, file) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
         let stem = file.trim_end_matches(".rs");
-        let is_root = matches!(stem, "lib" | "main") || directory == "benches";
+        let is_root = matches!(stem, "lib" | "main") || matches!(directory, "benches" | "examples");
         let own = if is_root { directory.to_owned() } else { format!("{directory}/{stem}") };
         let (mut declared, mut braces) = (Vec::new(), Vec::new());
         for (at, token) in self.tokens.iter().enumerate() {
