@@ -84,7 +84,7 @@ impl Default for StoreOptions {
             open_files_max: 1_024,
             reserve_bytes: 256 << 20,
             flush_bytes: 8 << 20,
-            journal_file_bytes_max: 64 << 20,
+            journal_file_bytes_max: 16 << 20,
             queue_max: 4_096,
             index_cache_bytes: 64 << 20,
             index_memtable_bytes: 96 << 20,
@@ -119,8 +119,13 @@ pub enum OpenError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// The journal has a record that cannot be decoded.
-    #[error("the journal has a record that this version of orlop cannot read: {0}")]
-    Record(#[from] crate::codec::DecodeError),
+    #[error("the journal has a record after {after} that this version of orlop cannot read: {source}")]
+    Record {
+        /// The last record before it.
+        after: journal::Position,
+        /// What is wrong with it.
+        source: crate::codec::DecodeError,
+    },
     /// The index could not be opened, nor built anew.
     #[error(transparent)]
     Schema(#[from] SchemaError),

@@ -19,7 +19,7 @@ use crate::{
         schema::{self, Applied, INDEX_VERSION, RowValue, SchemaError, SegmentRow, Table, UploadRow, key},
     },
     journal::{
-        self, Batch, Journal, JournalError, JournalOptions, ReadJournal, RecordClass,
+        self, Batch, Journal, JournalError, JournalOptions, Position, ReadJournal, RecordClass,
         operation::{LocalRecord, Operation, Record},
     },
     location::SegmentNumber,
@@ -30,8 +30,10 @@ use crate::{
 use super::{OpenError, Shared, StoreOptions, format, mark};
 
 /// The directory of RocksDB, below the disk's root.
-#[cfg(feature = "rocksdb")]
 pub(super) const INDEX_DIRECTORY: &str = "index";
+
+/// Where goes what is named by nothing and could not be proven worthless.
+const LOST_DIRECTORY: &str = "lost";
 
 /// How an index is to be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,9 @@ pub struct Recovery {
     pub replayed_records: u64,
     /// Bytes of those records.
     pub replayed_bytes: u64,
+    /// Records that the index had and the journal has not: acknowledged history that is lost. The index went to `lost/`, and so
+    /// did segments that nothing names any more.
+    pub lost_records: u64,
     /// Bytes of a torn batch at the journal's end, never acknowledged, that were cut.
     pub journal_cut_bytes: u64,
     /// How long it all took.
@@ -71,6 +76,8 @@ pub(super) struct Opened {
 
 pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<'_>) -> Result<Opened, OpenError> {
     let began = Instant::now();
+    // Before the lock, which would leave a file in a directory that is somebody else's.
+    format::read(&*disk)?;
     let lock = disk.lock("lock").map_err(|error| OpenError::io("lock the data directory".to_owned(), error))?;
     let lock = lock.ok_or_else(|| OpenError::InUse(disk.root().display().to_string()))?;
     let mut recovery = Recovery::default();
@@ -83,17 +90,19 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
     };
     let journal_options =
         JournalOptions { file_bytes_max: options.journal_file_bytes_max, ..JournalOptions::new(format.store) };
-    let (index, applied, read) = match_journal(&*disk, &journal_options, index, &mut recovery)?;
-    if read.is_new() && has_segments(&*disk)? {
+    // Before the index is touched: without a journal it may be all that is left to know what the segments hold.
+    if is_empty(&*disk, journal::DIRECTORY)? && !is_empty(&*disk, "segments")? {
         return Err(OpenError::Format {
             directory: disk.root().display().to_string(),
             problem: "it has segments but no journal, which alone knows what they hold; put the journal directory back"
                 .to_owned(),
         });
     }
+    let (index, applied, read) = match_journal(&*disk, &journal_options, index, &mut recovery)?;
     recovery.journal_cut_bytes = read.cut_bytes();
     let journal = Journal::start(Arc::clone(&disk), read)?;
-    let segments = open_segments(&disk, &options, format.store, &*index, &applied)?;
+    let unlisted = if recovery.lost_records > 0 { UnlistedFiles::MoveToLost } else { UnlistedFiles::Remove };
+    let segments = open_segments(&disk, &options, format.store, &*index, &applied, unlisted)?;
     recovery.duration = began.elapsed();
     let shared = Shared {
         disk,
@@ -117,43 +126,95 @@ fn match_journal(
     recovery: &mut Recovery,
 ) -> Result<(Box<dyn Index>, Applied, ReadJournal), OpenError> {
     let empty = Applied { store: journal_options.store_id, ..nothing_applied() };
-    let reason = match stand(open_index, &empty) {
-        Ok((index, applied)) => match replay(disk, journal_options, &*index, applied, recovery) {
-            Ok((applied, read)) => return Ok((index, applied, read)),
-            Err(ReplayError::Journal(JournalError::NotInHistory { .. })) => {
-                "its place is not in the journal".to_owned()
+    let reason = match stand(open_index, &empty)? {
+        Stand::Of(index, applied) => {
+            let stood = mark(&applied).position;
+            match replay(disk, journal_options, &*index, applied, recovery) {
+                Ok((applied, read)) => return Ok((index, applied, read)),
+                Err(ReplayError::Journal(JournalError::NotInHistory { .. })) => {
+                    drop(index);
+                    recovery.lost_records = keep_if_ahead(disk, journal_options, stood)?;
+                    "its place is not in the journal".to_owned()
+                }
+                Err(ReplayError::Schema(error)) if is_damage(&error) => error.to_string(),
+                Err(error) => return Err(error.into()),
             }
-            Err(ReplayError::Schema(error)) if is_damage(&error) => error.to_string(),
-            Err(error) => return Err(error.into()),
-        },
-        Err(reason) => reason,
+        }
+        Stand::Nowhere(reason) => reason,
     };
     tracing::warn!(reason, "building the index anew from the journal");
-    *recovery = Recovery { rebuilt: Some(reason), created: recovery.created, ..Recovery::default() };
+    let (created, lost_records) = (recovery.created, recovery.lost_records);
+    *recovery = Recovery { rebuilt: Some(reason), created, lost_records, ..Recovery::default() };
     let index = open_index(IndexStart::Empty)?;
     let (applied, read) = replay(disk, journal_options, &*index, empty, recovery)?;
     Ok((index, applied, read))
 }
 
-/// Opens the index and finds where it stands; an empty one stands at the beginning. `Err` says why it is of no use.
-fn stand(open_index: OpenIndex<'_>, empty: &Applied) -> Result<(Box<dyn Index>, Applied), String> {
-    let index = open_index(IndexStart::AsItIs).map_err(|error| error.to_string())?;
-    let applied: Option<Applied> = schema::get(&*index, key::applied()).map_err(|error| error.to_string())?;
-    let Some(applied) = applied else {
-        let rows = index.scan(&[], &[u8::MAX], 1).map_err(|error| error.to_string())?;
-        return if rows.is_empty() {
-            Ok((index, empty.clone()))
-        } else {
-            Err("it has no mark of its place".to_owned())
+/// An index that stands where the journal has not come to proves that acknowledged history is lost: a damaged last batch,
+/// which by itself looks torn, or an older copy of the journal. What it knows is kept for whoever repairs that; how many
+/// records are lost at least.
+fn keep_if_ahead(disk: &dyn Disk, options: &JournalOptions, stood: Position) -> Result<u64, OpenError> {
+    let read = journal::read(disk, options, journal::Mark::ORIGIN, |_| Ok::<_, JournalError>(()))?;
+    let end = read.end().position;
+    let lost = stood.lsn.saturating_sub(end.lsn) + stood.local.saturating_sub(end.local);
+    if lost == 0 {
+        return Ok(0);
+    }
+    tracing::error!(
+        index = %stood,
+        journal = %end,
+        "the journal ends before what was acknowledged: its end is damaged, an older copy was put back, or the \
+         power was cut during an earlier start; what the index knew beyond it goes to lost/"
+    );
+    if !is_empty(disk, INDEX_DIRECTORY)? {
+        let keep = || {
+            disk.create_dir(LOST_DIRECTORY)?;
+            disk.rename(INDEX_DIRECTORY, &format!("{LOST_DIRECTORY}/index-{}-{}", stood.lsn, stood.local))?;
+            disk.sync_dir(LOST_DIRECTORY)?;
+            disk.sync_dir("")
         };
+        keep().map_err(|error| OpenError::io("move the index to lost/".to_owned(), error))?;
+    }
+    Ok(lost)
+}
+
+/// Where an index stands.
+enum Stand {
+    Of(Box<dyn Index>, Applied),
+    /// It is of no use, and why.
+    Nowhere(String),
+}
+
+/// Opens the index and finds where it stands; an empty one stands at the beginning. One that cannot be opened now (no
+/// file descriptors, an I/O error) is not damaged: that is an error, and nothing is destroyed.
+fn stand(open_index: OpenIndex<'_>, empty: &Applied) -> Result<Stand, OpenError> {
+    match try_stand(open_index, empty) {
+        Ok(stand) => Ok(stand),
+        Err(error) if is_damage(&error) => Ok(Stand::Nowhere(error.to_string())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn try_stand(open_index: OpenIndex<'_>, empty: &Applied) -> Result<Stand, SchemaError> {
+    let index = open_index(IndexStart::AsItIs)?;
+    let applied: Option<Applied> = schema::get(&*index, key::applied())?;
+    let Some(applied) = applied else {
+        let rows = index.scan(&[], &[u8::MAX], 1)?;
+        let is_new = rows.is_empty();
+        return Ok(if is_new {
+            Stand::Of(index, empty.clone())
+        } else {
+            Stand::Nowhere("it has no mark of its place".into())
+        });
     };
     if applied.version != INDEX_VERSION {
-        return Err(format!("it has index version {}, this orlop writes {INDEX_VERSION}", applied.version));
+        let reason = format!("it has index version {}, this orlop writes {INDEX_VERSION}", applied.version);
+        return Ok(Stand::Nowhere(reason));
     }
     if applied.store != empty.store {
-        return Err("it belongs to another store".to_owned());
+        return Ok(Stand::Nowhere("it belongs to another store".to_owned()));
     }
-    Ok((index, applied))
+    Ok(Stand::Of(index, applied))
 }
 
 fn nothing_applied() -> Applied {
@@ -174,7 +235,7 @@ fn nothing_applied() -> Applied {
 
 enum ReplayError {
     Journal(JournalError),
-    Record(DecodeError),
+    Record(Position, DecodeError),
     Schema(SchemaError),
 }
 
@@ -188,7 +249,7 @@ impl From<ReplayError> for OpenError {
     fn from(error: ReplayError) -> Self {
         match error {
             ReplayError::Journal(error) => error.into(),
-            ReplayError::Record(error) => error.into(),
+            ReplayError::Record(after, source) => Self::Record { after, source },
             ReplayError::Schema(error) => error.into(),
         }
     }
@@ -240,7 +301,8 @@ impl Replay<'_> {
                 RecordClass::Logical => Operation::decode(&raw.payload).map(Record::Logical),
                 RecordClass::Local => LocalRecord::decode(&raw.payload).map(Record::Local),
             };
-            let record = record.map_err(ReplayError::Record)?;
+            let after = mark(&self.applied).position;
+            let record = record.map_err(|error| ReplayError::Record(after, error))?;
             apply::record(&mut self.overlay, &mut self.applied, &record).map_err(ReplayError::Schema)?;
         }
         self.unwritten_bytes += bytes;
@@ -257,11 +319,11 @@ impl Replay<'_> {
     }
 }
 
-fn has_segments(disk: &dyn Disk) -> Result<bool, OpenError> {
-    match disk.list("segments") {
-        Ok(entries) => Ok(!entries.is_empty()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(OpenError::io("list the segments".to_owned(), error)),
+fn is_empty(disk: &dyn Disk, directory: &str) -> Result<bool, OpenError> {
+    match disk.list(directory) {
+        Ok(entries) => Ok(entries.is_empty()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(OpenError::io(format!("list {directory}"), error)),
     }
 }
 
@@ -271,6 +333,7 @@ fn open_segments(
     store_id: [u8; 16],
     index: &dyn Index,
     applied: &Applied,
+    unlisted: UnlistedFiles,
 ) -> Result<Segments, OpenError> {
     let mut listed = Vec::new();
     schema::each_row(index, &[Table::Segments as u8], |key, value| {
@@ -294,8 +357,7 @@ fn open_segments(
         ..SegmentOptions::new(store_id)
     };
     let disk = Arc::clone(disk);
-    let (segments, report) =
-        Segments::open(disk, segment_options, applied.next_segment, listed, UnlistedFiles::Remove)?;
+    let (segments, report) = Segments::open(disk, segment_options, applied.next_segment, listed, unlisted)?;
     tracing::debug!(?report, "segments opened");
     Ok(segments)
 }

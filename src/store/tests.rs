@@ -8,8 +8,9 @@ use crate::{
         Disk,
         sim::{Call, Failure, SimDisk},
     },
-    index::{Index, memory::MemoryIndex},
+    index::{Index, IndexError, memory::MemoryIndex},
     name::RepositoryName,
+    state::dump,
 };
 
 use super::{IndexStart, OpenError, Store, StoreError, StoreOptions};
@@ -237,18 +238,59 @@ fn a_second_opener_and_a_foreign_directory_are_refused_by_name() {
     let other = Machine::new();
     other.disk.create("photo.jpg").unwrap();
     let error = other.open().unwrap_err().to_string();
+    assert_eq!(other.disk.list("").unwrap().len(), 1, "nothing is left in a foreign directory");
     assert!(error.contains("photo.jpg") && error.contains("not an orlop data directory"), "{error}");
 }
 
+/// The index was destroyed before the open was refused, and with it the last copy of what the segments hold.
 #[test]
 fn a_journal_that_was_taken_away_is_not_taken_for_a_new_store() {
     let machine = Machine::new();
     let store = machine.open().unwrap();
     put(&store, b"content").unwrap();
+    let rows = dump(&store);
     store.close().unwrap();
     machine.disk.remove_dir_all("journal").unwrap();
-    machine.lose_index();
     let error = machine.open().unwrap_err().to_string();
     assert!(error.contains("no journal"), "{error}");
-    machine.index.lock().unwrap().flush().unwrap();
+    let mut lines = Vec::new();
+    dump::dump(&*machine.index.lock().unwrap().snapshot(), &mut |line| lines.push(line.to_owned())).unwrap();
+    assert_eq!(lines, rows, "the index is as it was");
+}
+
+/// The last batch was cut as torn, the index that knew better was destroyed, and the segments that only it named were
+/// removed: one flipped bit took acknowledged bytes from the disk.
+#[test]
+fn what_only_the_index_still_knows_is_kept() {
+    let machine = Machine::new();
+    let store = machine.open().unwrap();
+    put(&store, b"first").unwrap();
+    let large = bytes(1, 50_000);
+    put(&store, &large).unwrap();
+    store.close().unwrap();
+    let name = &machine.disk.list("journal").unwrap()[0].name;
+    let file = machine.disk.open(&format!("journal/{name}")).unwrap();
+    let end = file.len().unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, end - 20).unwrap();
+    file.write_all_at(&[!byte[0]], end - 20).unwrap();
+
+    let store = machine.open().unwrap();
+    assert!(store.recovery().lost_records > 0, "{:?}", store.recovery());
+    check(&store, b"first");
+    assert!(store.content(&Digest::of(Algorithm::Sha256, &large)).unwrap().is_none());
+    assert_eq!(machine.disk.list("lost").unwrap().len(), 1, "the segment of the lost upload");
+}
+
+/// Any error was taken for damage, so that a lack of file descriptors destroyed a good index.
+#[test]
+fn an_index_that_fails_is_not_destroyed() {
+    let machine = Machine::new();
+    put(&machine.open().unwrap(), b"content").unwrap();
+    let disk = Arc::new(machine.disk.clone());
+    let opened = Store::open_on(disk, Machine::options(), &|start| {
+        assert_eq!(start, IndexStart::AsItIs);
+        Err(IndexError::Failed("too many open files".to_owned()))
+    });
+    assert!(opened.unwrap_err().to_string().contains("too many open files"));
 }

@@ -34,7 +34,8 @@ fill "$data" 1
 cp -r "$data/index" "$work/stale"
 fill "$data" 2
 dump "$data" "$work/before"
-check "the dump has a line of JSON for every fact" jq -es 'length > 100' "$work/before"
+check "the dump has a line for every row, and each ends in JSON" \
+    jq -es 'length > 100' <(sed -E 's/^[^{]*//' "$work/before")
 
 same_after "a plain restart"
 

@@ -16,6 +16,7 @@ pub(crate) fn open_store(config: &Config) -> Result<Arc<Store>, Failure> {
         rebuilt = recovery.rebuilt.as_deref(),
         replayed_records = recovery.replayed_records,
         replayed_bytes = recovery.replayed_bytes,
+        lost_records = recovery.lost_records,
         journal_cut_bytes = recovery.journal_cut_bytes,
         duration_ms = u64::try_from(recovery.duration.as_millis()).unwrap_or(u64::MAX),
         "store opened",
