@@ -138,7 +138,8 @@ stop_server() {
 
 # kill_server: as a power cut would end the process; bash is kept from reporting the death of a job.
 kill_server() {
-    kill -KILL "$server_pid"
+    # It may be gone already, with a tracer that was its parent.
+    kill -KILL "$server_pid" 2>/dev/null || true
     wait "$server_pid" 2>/dev/null || true
 }
 
