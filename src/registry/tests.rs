@@ -2,16 +2,20 @@
 //!
 //! - `machine`: a registry that can be killed, cut off from power and opened again.
 //! - `items`: the blobs and manifests that are pushed.
-//! - `model`: what every call should answer, and what should then be there.
+//! - `model`: what every call should answer, and what it leaves.
+//! - `compare`: the registry against the model.
+//! - `steps`: random steps, and doing them in the registry.
 //! - `random`: random calls, faults and restarts, held against the model.
 //! - `threads`: the same by several threads at once, so that batches hold many requests.
 //! - `usage`: used bytes of known images.
 //! - `uploads`: sessions over failures and restarts.
 
+mod compare;
 mod items;
 mod machine;
 mod model;
 mod random;
+mod steps;
 mod threads;
 mod uploads;
 mod usage;

@@ -3,23 +3,18 @@
 //! A call without a fault answers exactly what the model says. A call that a fault hit may have happened or not; which of
 //! both is found out after the restart, and nothing else may be different.
 
-use crate::{
-    disk::sim::{Call, Failure},
-    name::Tag,
-    registry::{
-        Reference,
-        manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST},
-    },
-};
+use std::collections::BTreeSet;
+
+use crate::disk::sim::{Call, Failure};
 
 use super::{
     items::{self, Item},
     machine::{End, IndexAfter, Machine},
-    model::{Answer, Model, Session, Step, error_name, next_bytes, parse},
+    model::{Answer, Model, Session, Step, next_bytes, parse},
+    steps::act,
 };
 
-const NAMES: [&str; 6] = ["a/x", "a/y", "b/x", "b/x/z", "c/only", "plain"];
-const TAGS: [&str; 4] = ["1.0", "latest", "a", "Z"];
+pub(super) const NAMES: [&str; 6] = ["a/x", "a/y", "b/x", "b/x/z", "c/only", "plain"];
 const STEPS: usize = 250;
 
 /// Rounds of random tests: from the environment, for longer runs.
@@ -42,17 +37,53 @@ impl Drop for Seed {
 
 #[test]
 fn any_calls_faults_and_restarts_leave_what_was_acknowledged() {
-    for seed in rounds(40) {
+    let mut seen = BTreeSet::new();
+    let rounds = rounds(40);
+    for seed in rounds.clone() {
         let _seed = Seed(seed);
         let mut random = fastrand::Rng::with_seed(seed);
         let items = items::random(&mut random);
-        let mut run = Run { random, items, machine: Machine::new(), model: Model::default(), trace: Vec::new() };
+        let (machine, model) = (Machine::new(), Model::default());
+        let mut run = Run { random, items, machine, model, seen: std::mem::take(&mut seen), trace: Vec::new() };
         for _ in 0..STEPS {
             run.step();
         }
         run.restart();
+        seen = std::mem::take(&mut run.seen);
+    }
+    if rounds.count() >= 40 {
+        let rare: Vec<_> = EXPECTED.iter().filter(|kind| !seen.contains(**kind)).collect();
+        assert!(rare.is_empty(), "the rounds say nothing about {rare:?}; they had {seen:?}");
     }
 }
+
+/// What a test that means something has met.
+const EXPECTED: [&str; 24] = [
+    "Cancel Ok",
+    "Delete ManifestUnknown",
+    "Delete NameUnknown",
+    "Delete Ok",
+    "DeleteBlob BlobNamed",
+    "DeleteBlob BlobUnknown",
+    "DeleteBlob NameUnknown",
+    "DeleteBlob Ok",
+    "Finish DigestMismatch",
+    "Finish Full",
+    "Finish Ok",
+    "Mount Ok false",
+    "Mount Ok true",
+    "Push DigestMismatch",
+    "Push Full",
+    "Push ManifestBlobUnknown",
+    "Push ManifestInvalid",
+    "Push Ok",
+    "Put Full",
+    "Put Ok",
+    "Write Full",
+    "Write Ok",
+    "failed, and was done",
+    "failed, and was not done",
+];
 
 /// What is done to the disk during a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,11 +94,13 @@ enum Fault {
     Fails(Call, u64),
 }
 
-struct Run {
-    random: fastrand::Rng,
-    items: Vec<Item>,
-    machine: Machine,
-    model: Model,
+pub(super) struct Run {
+    pub(super) random: fastrand::Rng,
+    pub(super) items: Vec<Item>,
+    pub(super) machine: Machine,
+    pub(super) model: Model,
+    /// Kinds of steps and answers that came.
+    seen: BTreeSet<String>,
     trace: Vec<String>,
 }
 
@@ -95,9 +128,20 @@ impl Run {
                 let step = self.random_step();
                 self.trace.push(format!("{step:?}"));
                 let answer = act(&self.machine, &self.items, &self.model, &step);
+                self.saw(&step, &answer);
                 assert_eq!(answer, self.model.step(&self.items, &step), "{step:?}");
             }
         }
+    }
+
+    fn saw(&mut self, step: &Step, answer: &Answer) {
+        let step = format!("{step:?}");
+        let step = step.split(' ').next().unwrap_or_default();
+        self.seen.insert(match answer {
+            Ok(found) if step == "Mount" => format!("Mount Ok {found}"),
+            Ok(_) => format!("{step} Ok"),
+            Err(error) => format!("{step} {}", error.split(' ').next().unwrap_or_default()),
+        });
     }
 
     fn start_upload(&mut self) {
@@ -181,19 +225,23 @@ impl Run {
         self.machine.end(end);
         self.reopen();
         possible.iter_mut().for_each(Model::restart);
-        self.choose(possible);
+        let refused = answer.is_err() && answer == expected;
+        let chosen = self.choose(possible);
+        if answer.is_err() && !refused {
+            self.seen.insert(["failed, and was done", "failed, and was not done"][chosen.min(1)].to_owned());
+        }
         self.machine.check();
         self.resume_some();
     }
 
-    /// The one of the possible models that the registry is like.
-    fn choose(&mut self, possible: Vec<Model>) {
+    /// Takes the first of the possible models that the registry is like.
+    fn choose(&mut self, possible: Vec<Model>) -> usize {
         let mut reasons = Vec::new();
-        for model in possible {
+        for (at, model) in possible.into_iter().enumerate() {
             match model.difference(&self.items, &NAMES, self.machine.registry()) {
                 Ok(()) => {
                     self.model = model;
-                    return;
+                    return at;
                 }
                 Err(reason) => reasons.push(reason),
             }
@@ -210,6 +258,7 @@ impl Run {
         let answer = act(&self.machine, &self.items, &self.model, &step);
         self.machine.disk.set_capacity(None);
         self.trace.push(format!("{step:?} on a full disk: {answer:?}"));
+        self.saw(&step, &answer);
         if answer == expected {
             self.model = after;
             return;
@@ -230,89 +279,6 @@ impl Run {
             2 => Fault::Fails(Call::SyncDir, nth.min(2)),
             _ => Fault::PowerOff(self.random.u64(..12)),
         }
-    }
-
-    fn name(&mut self) -> String {
-        NAMES[self.random.usize(..NAMES.len())].to_owned()
-    }
-
-    fn tag(&mut self) -> String {
-        TAGS[self.random.usize(..TAGS.len())].to_owned()
-    }
-
-    /// Mostly a blob.
-    fn item(&mut self) -> usize {
-        let manifest_too = self.random.u8(..8) == 0;
-        let blobs = self.items.iter().take_while(|item| item.document.is_none()).count();
-        self.random.usize(..if manifest_too { self.items.len() } else { blobs })
-    }
-
-    fn manifest(&mut self) -> usize {
-        let blobs = self.items.iter().take_while(|item| item.document.is_none()).count();
-        self.random.usize(blobs..self.items.len())
-    }
-
-    fn random_step(&mut self) -> Step {
-        let repository = self.name();
-        let sessions: Vec<&String> = self.model.sessions.keys().collect();
-        if !sessions.is_empty() && self.random.u8(..10) < 4 {
-            let session = sessions[self.random.usize(..sessions.len())].clone();
-            return match self.random.u8(..10) {
-                0 => Step::Cancel { session },
-                1..4 => Step::Finish { session },
-                _ => {
-                    let len = [10, 1_000, 4_000, 60_000, 200_000][self.random.usize(..5)];
-                    Step::Write { session, len: self.random.usize(..=len), keep: self.random.bool() }
-                }
-            };
-        }
-        match self.random.u8(..20) {
-            0..4 => Step::Put { repository, item: self.item() },
-            4..6 => {
-                let from = if self.random.bool() { Some(self.name()) } else { None };
-                Step::Mount { repository, item: self.item(), from }
-            }
-            6..8 => Step::DeleteBlob { repository, item: self.item() },
-            8..10 => Step::Delete { repository, reference: self.tag() },
-            10..12 => {
-                let item = self.manifest();
-                Step::Delete { repository, reference: self.items[item].digest.to_string() }
-            }
-            _ => self.push(repository),
-        }
-    }
-
-    /// A push of what can often be pushed: its blobs come just before, as a client does it.
-    fn push(&mut self, repository: String) -> Step {
-        let item = self.manifest();
-        let document = self.items[item].document.clone().unwrap();
-        if self.random.u8(..3) > 0 {
-            for (role, digest, _) in &document.references {
-                if role.is_blob() && self.random.u8(..10) > 0 {
-                    let item = self.items.iter().position(|item| item.digest == *digest).unwrap();
-                    let put = Step::Put { repository: repository.clone(), item };
-                    let answer = act(&self.machine, &self.items, &self.model, &put);
-                    assert_eq!(answer, self.model.step(&self.items, &put));
-                }
-            }
-        }
-        let media_type = match (document.media_type, self.random.u8(..10)) {
-            (OCI_INDEX, _) => OCI_INDEX,
-            (_, 0) => OCI_MANIFEST,
-            (_, 1) => DOCKER_MANIFEST,
-            (usual, _) => usual,
-        };
-        let digest = self.items[item].digest;
-        let (tags, expected) = match self.random.u8(..10) {
-            0 => (vec![self.tag(), "2.0".to_owned()], Some(digest)),
-            1 => (Vec::new(), Some(self.items[0].digest)),
-            2..6 => (vec![self.tag()], Some(digest)),
-            _ => (Vec::new(), Some(digest)),
-        };
-        // Without an expected digest the registry takes SHA-256.
-        let sha256 = digest.algorithm() == crate::digest::Algorithm::Sha256;
-        let expected = if sha256 && !tags.is_empty() { None } else { expected };
-        Step::Push { repository, item, media_type, tags, expected }
     }
 }
 
@@ -338,54 +304,4 @@ fn half_done(items: &[Item], model: &Model, step: &Step) -> Vec<Model> {
         _ => return Vec::new(),
     }
     vec![half]
-}
-
-/// Does a step in the registry. `model` is as before the step.
-pub(super) fn act(machine: &Machine, items: &[Item], model: &Model, step: &Step) -> Answer {
-    let registry = machine.registry();
-    let result = match step {
-        Step::Put { repository, item } => {
-            let Item { digest, bytes, .. } = &items[*item];
-            let stored = registry.store().put(&parse(repository), digest.algorithm(), bytes);
-            stored.map(|stored| assert_eq!(stored, *digest)).map(|()| String::new()).map_err(Into::into)
-        }
-        Step::Write { session: id, len, keep } => {
-            let session = &model.sessions[id];
-            registry.lease_upload(&parse(&session.repository), id).and_then(|mut lease| {
-                lease.write(next_bytes(items, session, *len))?;
-                let offset = lease.offset();
-                if *keep { lease.keep() } else { Ok(offset) }.map(|offset| offset.to_string())
-            })
-        }
-        Step::Finish { session: id } => {
-            let session = &model.sessions[id];
-            let lease = registry.lease_upload(&parse(&session.repository), id);
-            lease.and_then(|lease| lease.finish(items[session.item].digest)).map(|()| String::new())
-        }
-        Step::Cancel { session } => {
-            let repository = parse(&model.sessions[session].repository);
-            registry.cancel_upload(&repository, session).map(|()| String::new())
-        }
-        Step::Mount { repository, item, from } => {
-            let from = from.as_deref().map(parse);
-            registry.mount(&parse(repository), &items[*item].digest, from.as_ref()).map(|found| found.to_string())
-        }
-        Step::DeleteBlob { repository, item } => {
-            registry.delete_blob(&parse(repository), &items[*item].digest).map(|()| String::new())
-        }
-        Step::Push { repository, item, media_type, tags, expected } => {
-            let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
-            let pushed =
-                registry.put_manifest(&parse(repository), *expected, &tags, Some(media_type), &items[*item].bytes);
-            pushed.map(|pushed| format!("{} {:?}", pushed.digest, pushed.subject))
-        }
-        Step::Delete { repository, reference } => {
-            let reference = match reference.parse() {
-                Ok(digest) => Reference::Digest(digest),
-                Err(_) => Reference::Tag(reference.parse().unwrap()),
-            };
-            registry.delete_manifest(&parse(repository), &reference).map(|()| String::new())
-        }
-    };
-    result.map_err(|error| error_name(&error))
 }

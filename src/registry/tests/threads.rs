@@ -6,7 +6,8 @@ use super::{
     items::{self, Item},
     machine::{End, IndexAfter, Machine},
     model::{Model, Step},
-    random::{Seed, act, rounds},
+    random::{Seed, rounds},
+    steps::act,
 };
 
 const NAMES: [[&str; 2]; 6] =

@@ -1,0 +1,132 @@
+//! The registry against the model: everything that can be read.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    digest::Digest,
+    index::schema::{self, Scope, UsageRow, key},
+    name::RepositoryName,
+    registry::{Page, Reference, Registry},
+    state::decide::find_repository,
+};
+
+use super::{
+    items::Item,
+    model::{Model, blobs_of, error_name, parse},
+};
+
+impl Model {
+    /// Used bytes, blobs, manifest bytes, manifests and tags of the repositories that `chosen` picks.
+    fn usage(&self, items: &[Item], chosen: impl Fn(&str) -> bool) -> UsageRow {
+        let (mut blobs, mut manifests) = (BTreeSet::new(), BTreeSet::new());
+        let mut usage = UsageRow::default();
+        for (_, repository) in self.repositories.iter().filter(|(name, _)| chosen(name)) {
+            for (digest, manifest) in &repository.manifests {
+                manifests.insert(*digest);
+                blobs.extend(blobs_of(&items[manifest.item]).intersection(&repository.blobs).copied());
+            }
+            usage.tags += repository.tags.len() as u64;
+        }
+        let len = |digest: &Digest| items.iter().find(|item| item.digest == *digest).map_or(0, Item::len);
+        (usage.blobs, usage.used_bytes) = (blobs.len() as u64, blobs.iter().map(len).sum());
+        (usage.manifests, usage.manifest_bytes) = (manifests.len() as u64, manifests.iter().map(len).sum());
+        usage
+    }
+
+    /// The first thing in which the registry is not like the model.
+    pub(super) fn difference(&self, items: &[Item], names: &[&str], registry: &Registry) -> Result<(), String> {
+        for (id, session) in &self.sessions {
+            let repository = parse(&session.repository);
+            let found = registry.upload_offset(&repository, id).map_err(|error| error_name(&error));
+            same(id, "upload", Ok(session.written), found)?;
+        }
+        for (id, name) in self.ended.iter().flat_map(|id| names.iter().map(move |name| (id, name))) {
+            let found = registry.upload_offset(&parse(name), id).map_err(|error| error_name(&error));
+            same(id, "ended upload", Err("UploadUnknown".to_owned()), found)?;
+        }
+        for name in names {
+            self.repository_difference(items, name, registry)?;
+        }
+        let catalog: Vec<String> = self.repositories.keys().cloned().collect();
+        same("catalog", "page", &catalog, &all_pages(|after, limit| registry.repositories(after, limit).unwrap()))?;
+        self.usage_difference(items, names, registry)
+    }
+
+    fn repository_difference(&self, items: &[Item], name: &str, registry: &Registry) -> Result<(), String> {
+        let expected = self.repositories.get(name);
+        let repository = parse(name);
+        for item in items {
+            let blob = expected.filter(|repository| repository.blobs.contains(&item.digest));
+            let blob = blob.map(|_| item.bytes.clone()).ok_or_else(|| "BlobUnknown".to_owned());
+            let found = registry.blob(&repository, &item.digest).and_then(|content| Ok(content.read_all()?));
+            same(name, "blob", blob, found.map_err(|error| error_name(&error)))?;
+            let manifest = self.manifest(items, name, &item.digest);
+            let reference = Reference::Digest(item.digest);
+            same(name, "manifest", manifest, read_manifest(registry, &repository, &reference))?;
+        }
+        let Some(expected) = expected else {
+            let found = registry.tags(&repository, None, 1).map_err(|error| error_name(&error));
+            return same(name, "tags", Err("NameUnknown".to_owned()), found);
+        };
+        for (tag, digest) in &expected.tags {
+            let reference = Reference::Tag(tag.parse().unwrap());
+            let manifest = self.manifest(items, name, digest);
+            same(name, "tag", manifest, read_manifest(registry, &repository, &reference))?;
+        }
+        let tags: Vec<String> = expected.tags.keys().cloned().collect();
+        same(name, "tags", &tags, &all_pages(|after, limit| registry.tags(&repository, after, limit).unwrap()))
+    }
+
+    fn manifest(&self, items: &[Item], name: &str, digest: &Digest) -> Result<String, String> {
+        let repository = self.repositories.get(name).ok_or("NameUnknown")?;
+        let manifest = repository.manifests.get(digest).filter(|manifest| !manifest.deleted);
+        let manifest = manifest.ok_or("ManifestUnknown")?;
+        Ok(format!("{digest} {} {:?}", manifest.media_type, items[manifest.item].bytes))
+    }
+
+    fn usage_difference(&self, items: &[Item], names: &[&str], registry: &Registry) -> Result<(), String> {
+        let view = registry.store().snapshot();
+        let check = |of: &str, scope: Scope, chosen: &dyn Fn(&str) -> bool| {
+            let found: Option<UsageRow> = schema::get(&*view, key::usage(scope)).unwrap();
+            same(of, "usage", self.usage(items, chosen), found.unwrap_or_default())
+        };
+        check("the registry", Scope::Registry, &|_| true)?;
+        for name in names {
+            let repository = parse(name);
+            let Some(id) = find_repository(&*view, &repository).unwrap() else { continue };
+            check(name, Scope::Repository(id), &|other| other == *name)?;
+            let organisation = repository.organisation();
+            let row: schema::OrganisationNameRow =
+                schema::expect(&*view, key::organisation_name(organisation)).unwrap();
+            let chosen = |other: &str| parse(other).organisation() == organisation;
+            check(organisation, Scope::Organisation(row.organisation), &chosen)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_manifest(registry: &Registry, name: &RepositoryName, reference: &Reference) -> Result<String, String> {
+    let manifest = registry.manifest(name, reference).map_err(|error| error_name(&error))?;
+    assert_eq!(manifest.len, manifest.bytes.len() as u64);
+    Ok(format!("{} {} {:?}", manifest.digest, manifest.media_type, manifest.bytes))
+}
+
+/// A whole list, read in pages of two.
+fn all_pages(page: impl Fn(Option<&str>, usize) -> Page) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    loop {
+        let next = page(names.last().map(String::as_str), 2);
+        names.extend(next.names);
+        if !next.more {
+            return names;
+        }
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(of: &str, what: &str, expected: T, found: T) -> Result<(), String> {
+    if expected == found {
+        return Ok(());
+    }
+    let clip = |value: T| format!("{value:?}").chars().take(300).collect::<String>();
+    Err(format!("{what} of {of}: expected {}, found {}", clip(expected), clip(found)))
+}

@@ -1,0 +1,86 @@
+//! Counts and usage of every scope, from who names what and what is linked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    digest::Digest,
+    index::schema::{
+        self, CountRow, LinkRow, ManifestCountRow, ManifestRow, RowValue, SchemaError, Scope, Table, UsageRow, key,
+    },
+    journal::operation::{OrganisationId, RepositoryId},
+};
+
+use super::{AllNamed, AllTags, Recount, each, manifest_parts};
+
+impl Recount<'_> {
+    /// Counts of every scope, and what they add up to: each blob and manifest once per scope.
+    pub(super) fn usage(&mut self, named: &AllNamed, tags: &AllTags) -> Result<(), SchemaError> {
+        let mut usage: BTreeMap<Vec<u8>, UsageRow> = BTreeMap::new();
+        let mut blobs = Parts::default();
+        for (&(repository, digest), of) in named.iter().filter(|(_, of)| of.as_blob > 0) {
+            let link: Option<LinkRow> = schema::get(self.view, key::link(repository, &digest))?;
+            let size = link.as_ref().map_or(0, |link| link.size);
+            let row = CountRow { named: of.as_blob, live: 0, size };
+            self.expect(key::count(Scope::Repository(repository), &digest), &row);
+            if link.is_some() {
+                blobs.add(self.organisation(repository)?, repository, digest, size);
+            }
+        }
+        blobs.each(|scope, digest, size, parts| {
+            if let Some(named) = parts {
+                self.expect(key::count(scope, digest), &CountRow { named, live: 0, size });
+            }
+            let row = usage.entry(key::usage(scope).bytes()).or_default();
+            row.blobs += 1;
+            row.used_bytes = row.used_bytes.saturating_add(size);
+        });
+        let mut manifests = Parts::default();
+        each(self.view, Table::Manifests, manifest_parts, |(repository, digest), row: ManifestRow| {
+            manifests.add(self.organisation(repository)?, repository, digest, row.size);
+            Ok(())
+        })?;
+        manifests.each(|scope, digest, size, parts| {
+            if let Some(count) = parts {
+                self.expect(key::manifest_count(scope, digest), &ManifestCountRow { count });
+            }
+            let row = usage.entry(key::usage(scope).bytes()).or_default();
+            row.manifests += 1;
+            row.manifest_bytes = row.manifest_bytes.saturating_add(size);
+        });
+        for (&(repository, _), &count) in tags {
+            let organisation = self.organisation(repository)?;
+            for scope in [Scope::Registry, Scope::Organisation(organisation), Scope::Repository(repository)] {
+                usage.entry(key::usage(scope).bytes()).or_default().tags += u64::from(count);
+            }
+        }
+        self.rows.extend(usage.into_iter().map(|(key, row)| (key, row.to_bytes())));
+        Ok(())
+    }
+}
+
+/// Who has each digest, by digest: organisation and repository. The sizes are all the same.
+#[derive(Default)]
+struct Parts(BTreeMap<Digest, (u64, BTreeSet<(OrganisationId, RepositoryId)>)>);
+
+impl Parts {
+    fn add(&mut self, organisation: OrganisationId, repository: RepositoryId, digest: Digest, size: u64) {
+        let (stored, parts) = self.0.entry(digest).or_default();
+        *stored = size;
+        parts.insert((organisation, repository));
+    }
+
+    /// Gives every scope that has a digest: its size, and, but for a repository, in how many parts of the scope it is.
+    fn each(&self, mut give: impl FnMut(Scope, &Digest, u64, Option<u64>)) {
+        for (digest, (size, parts)) in &self.0 {
+            let mut organisations: BTreeMap<OrganisationId, u64> = BTreeMap::new();
+            for &(organisation, repository) in parts {
+                give(Scope::Repository(repository), digest, *size, None);
+                *organisations.entry(organisation).or_default() += 1;
+            }
+            for (&organisation, &count) in &organisations {
+                give(Scope::Organisation(organisation), digest, *size, Some(count));
+            }
+            give(Scope::Registry, digest, *size, Some(organisations.len() as u64));
+        }
+    }
+}
