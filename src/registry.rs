@@ -98,6 +98,16 @@ pub enum RegistryError {
         /// Tag or digest.
         reference: String,
     },
+    /// The repository had this manifest, and can have it back only by a push.
+    #[error("manifest {digest} was dropped from repository \"{repository}\" and cannot be restored; push it again")]
+    Dropped {
+        /// Where it was.
+        repository: RepositoryName,
+        /// What was dropped.
+        digest: Digest,
+        /// When, in Unix milliseconds.
+        time_ms: u64,
+    },
     /// The manifest names what the repository does not have.
     #[error("the manifest names content that repository \"{repository}\" does not have: {}", list(.missing))]
     ManifestBlobUnknown {
@@ -450,6 +460,8 @@ impl Registry {
             Refusal::ManifestUnknown(_) | Refusal::TagUnknown(_) => {
                 RegistryError::ManifestUnknown { repository, reference }
             }
+            Refusal::Dropped { digest, time_ms } => RegistryError::Dropped { repository, digest, time_ms },
+            Refusal::NotDue => RegistryError::Failed(refusal.to_string()),
             Refusal::ReferencesMissing(missing) => RegistryError::ManifestBlobUnknown { repository, missing },
             Refusal::SizeDisagrees { .. } => RegistryError::ManifestInvalid(format!("{refusal}; push the right size")),
             Refusal::TypeDiffers { .. } => {

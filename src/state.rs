@@ -6,16 +6,22 @@
 //! - `request`: what callers may ask for, and what they are told.
 //! - `decide`: a request against the current state.
 //! - `apply`: an operation's or a local record's changes.
-//! - `counts`: named counts and used bytes, kept by `apply`.
+//! - `life`: which manifests live.
+//! - `settle`: telling lives to what manifests name, in bounded steps.
+//! - `counts`: named and live counts, used and reclaimable bytes, kept by `apply`.
+//! - `due`: what is due.
 //! - `dump`: every row as text.
 //! - `recount`: the derived rows, counted again from the primary ones.
 
 pub mod apply;
 mod counts;
 pub mod decide;
+pub mod due;
 pub mod dump;
+pub mod life;
 pub mod recount;
 pub mod request;
+mod settle;
 
 #[cfg(test)]
 mod tests;

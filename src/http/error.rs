@@ -200,6 +200,8 @@ impl From<RegistryError> for HttpError {
             RegistryError::ManifestUnknown { reference, .. } => {
                 Self::new(S::NOT_FOUND, "MANIFEST_UNKNOWN", text).detailed(json!({ "reference": reference }))
             }
+            RegistryError::Dropped { digest, time_ms, .. } => Self::new(S::GONE, "MANIFEST_UNKNOWN", text)
+                .detailed(json!({ "digest": digest.to_string(), "dropped_ms": time_ms })),
             RegistryError::ManifestBlobUnknown { missing, .. } => {
                 let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
                 Self::new(S::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", text).detailed(json!({ "missing": missing }))

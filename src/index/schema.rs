@@ -19,8 +19,8 @@ mod row;
 pub use row::*;
 
 /// Version of all tables together.
-pub const INDEX_VERSION: u32 = 1;
-/// References in one row of the references table.
+pub const INDEX_VERSION: u32 = 2;
+/// Digests in one row of the references table.
 pub const REFERENCES_PER_ROW: usize = 1_000;
 
 /// Why a row could not be read.
@@ -61,6 +61,7 @@ pub enum Table {
     ManifestIds = 0x31,
     Names = 0x32,
     References = 0x33,
+    Parents = 0x34,
     Tags = 0x40,
     History = 0x41,
     Referrers = 0x42,
@@ -68,15 +69,23 @@ pub enum Table {
     Counts = 0x50,
     Usage = 0x51,
     ManifestCounts = 0x52,
-    Due = 0x60,
+    DueLinks = 0x60,
+    DueManifests = 0x61,
+    DueHistory = 0x62,
+    EmptyRepositories = 0x63,
+    DueDrops = 0x64,
+    Settling = 0x65,
     Segments = 0x70,
     Uploads = 0x71,
+    Dead = 0x72,
+    Sparse = 0x73,
     Drops = 0x80,
+    Dropped = 0x81,
 }
 
 impl Table {
     /// All tables, in key order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 31] = [
         Self::Meta,
         Self::OrganisationNames,
         Self::Organisations,
@@ -88,6 +97,7 @@ impl Table {
         Self::ManifestIds,
         Self::Names,
         Self::References,
+        Self::Parents,
         Self::Tags,
         Self::History,
         Self::Referrers,
@@ -95,10 +105,18 @@ impl Table {
         Self::Counts,
         Self::Usage,
         Self::ManifestCounts,
-        Self::Due,
+        Self::DueLinks,
+        Self::DueManifests,
+        Self::DueHistory,
+        Self::EmptyRepositories,
+        Self::DueDrops,
+        Self::Settling,
         Self::Segments,
         Self::Uploads,
+        Self::Dead,
+        Self::Sparse,
         Self::Drops,
+        Self::Dropped,
     ];
 
     /// The table's name, as FORMAT.md has it.
@@ -115,6 +133,7 @@ impl Table {
             Self::ManifestIds => "manifest-ids",
             Self::Names => "names",
             Self::References => "references",
+            Self::Parents => "parents",
             Self::Tags => "tags",
             Self::History => "history",
             Self::Referrers => "referrers",
@@ -122,10 +141,18 @@ impl Table {
             Self::Counts => "counts",
             Self::Usage => "usage",
             Self::ManifestCounts => "manifest-counts",
-            Self::Due => "due",
+            Self::DueLinks => "due-links",
+            Self::DueManifests => "due-manifests",
+            Self::DueHistory => "due-history",
+            Self::EmptyRepositories => "empty-repositories",
+            Self::DueDrops => "due-drops",
+            Self::Settling => "settling",
             Self::Segments => "segments",
             Self::Uploads => "uploads",
+            Self::Dead => "dead",
+            Self::Sparse => "sparse",
             Self::Drops => "drops",
+            Self::Dropped => "dropped",
         }
     }
 
@@ -135,11 +162,11 @@ impl Table {
         match self {
             Self::Meta | Self::OrganisationNames | Self::RepositoryNames => &[Text("name")],
             Self::Organisations => &[U32("organisation")],
-            Self::Repositories => &[U32("repository")],
+            Self::Repositories | Self::EmptyRepositories => &[U32("repository")],
             Self::Blobs => &[Digest("digest")],
             Self::Links => &[Digest("digest"), U32("repository")],
-            Self::Manifests => &[U32("repository"), Digest("digest")],
-            Self::ManifestIds => &[U64("manifest")],
+            Self::Manifests | Self::Parents => &[U32("repository"), Digest("digest")],
+            Self::ManifestIds | Self::Settling => &[U64("manifest")],
             Self::Names => &[Digest("digest"), U32("repository"), U64("manifest")],
             Self::References => &[U64("manifest"), U32("page")],
             Self::Tags => &[U32("repository"), Text("tag")],
@@ -148,10 +175,14 @@ impl Table {
             Self::ManifestTags => &[U32("repository"), U64("manifest"), Text("tag")],
             Self::Counts | Self::ManifestCounts => &[Scope("scope"), Digest("digest")],
             Self::Usage => &[Scope("scope")],
-            Self::Due => &[U64("due_ms"), U32("repository"), Digest("digest")],
-            Self::Segments => &[U64("segment")],
+            Self::DueLinks | Self::DueManifests => &[U64("due_ms"), U32("repository"), Digest("digest")],
+            Self::DueHistory => &[U64("due_ms"), U32("repository"), Text("tag"), U64("lsn")],
+            Self::DueDrops => &[U64("due_ms"), U64("lsn")],
+            Self::Segments | Self::Sparse => &[U64("segment")],
             Self::Uploads => &[Session("session")],
+            Self::Dead => &[U64("segment"), U64("offset")],
             Self::Drops => &[U64("lsn")],
+            Self::Dropped => &[Digest("digest"), U64("lsn")],
         }
     }
 

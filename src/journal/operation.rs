@@ -88,6 +88,64 @@ pub enum Operation {
         /// Until when it can be restored, in Unix milliseconds.
         held_until_ms: u64,
     },
+    /// A manifest that was deleted, or lost what reached it, is there again.
+    Restore {
+        /// The repository.
+        repository: RepositoryId,
+        /// Its id there.
+        manifest: ManifestId,
+        /// Digest of its bytes.
+        digest: Digest,
+        /// The tag that points to it from now on; without one it lives by itself.
+        tag: Option<Tag>,
+        /// Until when a manifest that the tag pointed to can be restored, in Unix milliseconds.
+        held_until_ms: u64,
+    },
+    /// The next steps of what earlier operations have begun.
+    Settle {
+        /// Until when a manifest that a step takes the last reach from can be restored, in Unix milliseconds.
+        held_until_ms: u64,
+    },
+    /// The windows of held manifests end with this operation.
+    EndWindows {
+        /// The repository.
+        repository: RepositoryId,
+        /// Held manifests; at most 1,000.
+        digests: Vec<Digest>,
+    },
+    /// A link that no manifest names has ended its grace.
+    DropLink {
+        /// The repository.
+        repository: RepositoryId,
+        /// The blob.
+        digest: Digest,
+    },
+    /// A held manifest that no other names as child has ended its window.
+    DropManifest {
+        /// The repository.
+        repository: RepositoryId,
+        /// Its id there.
+        manifest: ManifestId,
+        /// Digest of its bytes.
+        digest: Digest,
+    },
+    /// Entries of the history of tags have ended their windows.
+    DropHistory {
+        /// The repository.
+        repository: RepositoryId,
+        /// Tag, LSN of the entry, and when it was due; at most 1,000.
+        entries: Vec<(Tag, u64, u64)>,
+    },
+    /// A repository that has become empty goes.
+    DropRepository {
+        /// The repository.
+        repository: RepositoryId,
+    },
+    /// Records of drops are old enough to be forgotten.
+    ForgetDrops {
+        /// The operations that dropped; at most 1,000.
+        lsns: Vec<u64>,
+    },
 }
 
 /// A record of the journal.
@@ -196,6 +254,41 @@ pub enum LocalRecord {
         /// The session.
         session: SessionId,
     },
+    /// Content was copied to another place; it lies there if it still lay where it was copied from.
+    Moved {
+        /// The content.
+        digest: Digest,
+        /// The place of the record that was copied.
+        from: Location,
+        /// The place of the copy, in a shared segment.
+        to: Location,
+    },
+    /// A record that was written is named by nobody.
+    Discarded {
+        /// Its place.
+        location: Location,
+        /// Its length in bytes.
+        record_len: u64,
+    },
+    /// The bytes of dead records are gone from the disk.
+    Erased {
+        /// Their places; at most 1,000.
+        records: Vec<Location>,
+    },
+    /// A segment in which nothing lived is gone.
+    SegmentRemoved {
+        /// The segment.
+        segment: SegmentNumber,
+    },
+    /// A client was told that a blob is there, and its grace was prolonged.
+    Renewed {
+        /// The repository that links it.
+        repository: RepositoryId,
+        /// The blob.
+        digest: Digest,
+        /// When the grace ends, in Unix milliseconds.
+        due_ms: u64,
+    },
 }
 
 const INTERN: u8 = 1;
@@ -204,11 +297,24 @@ const UNLINK: u8 = 3;
 const PUSH: u8 = 4;
 const UNTAG: u8 = 5;
 const DELETE: u8 = 6;
+const RESTORE: u8 = 7;
+const SETTLE: u8 = 8;
+const END_WINDOWS: u8 = 9;
+const DROP_LINK: u8 = 10;
+const DROP_MANIFEST: u8 = 11;
+const DROP_HISTORY: u8 = 12;
+const DROP_REPOSITORY: u8 = 13;
+const FORGET_DROPS: u8 = 14;
 
 const PLACED: u8 = 1;
 const SEALED: u8 = 2;
 const UPLOAD_MARKED: u8 = 3;
 const UPLOAD_ENDED: u8 = 4;
+const MOVED: u8 = 5;
+const DISCARDED: u8 = 6;
+const ERASED: u8 = 7;
+const SEGMENT_REMOVED: u8 = 8;
+const RENEWED: u8 = 9;
 
 /// Version of every operation and record so far.
 const VERSION: u8 = 1;
@@ -248,6 +354,40 @@ impl Operation {
             }
             Self::Delete { repository, manifest, digest, held_until_ms } => {
                 e.u8(DELETE).u8(VERSION).u32(*repository).u64(*manifest).digest(digest).u64(*held_until_ms);
+            }
+            Self::Restore { repository, manifest, digest, tag, held_until_ms } => {
+                e.u8(RESTORE).u8(VERSION).u32(*repository).u64(*manifest).digest(digest);
+                e.option(tag.as_ref(), |e, tag| {
+                    e.str(tag.as_str());
+                })
+                .u64(*held_until_ms);
+            }
+            Self::Settle { held_until_ms } => {
+                e.u8(SETTLE).u8(VERSION).u64(*held_until_ms);
+            }
+            Self::EndWindows { repository, digests } => {
+                e.u8(END_WINDOWS).u8(VERSION).u32(*repository).list(digests, |e, digest| {
+                    e.digest(digest);
+                });
+            }
+            Self::DropLink { repository, digest } => {
+                e.u8(DROP_LINK).u8(VERSION).u32(*repository).digest(digest);
+            }
+            Self::DropManifest { repository, manifest, digest } => {
+                e.u8(DROP_MANIFEST).u8(VERSION).u32(*repository).u64(*manifest).digest(digest);
+            }
+            Self::DropHistory { repository, entries } => {
+                e.u8(DROP_HISTORY).u8(VERSION).u32(*repository).list(entries, |e, (tag, lsn, due_ms)| {
+                    e.str(tag.as_str()).u64(*lsn).u64(*due_ms);
+                });
+            }
+            Self::DropRepository { repository } => {
+                e.u8(DROP_REPOSITORY).u8(VERSION).u32(*repository);
+            }
+            Self::ForgetDrops { lsns } => {
+                e.u8(FORGET_DROPS).u8(VERSION).list(lsns, |e, lsn| {
+                    e.u64(*lsn);
+                });
             }
         }
         e.finish()
@@ -294,6 +434,30 @@ impl Operation {
                 digest: d.digest("digest")?,
                 held_until_ms: d.u64("held until")?,
             },
+            RESTORE => Self::Restore {
+                repository: d.u32("repository")?,
+                manifest: d.u64("manifest")?,
+                digest: d.digest("digest")?,
+                tag: d.option("tag", |d| d.parsed("tag"))?,
+                held_until_ms: d.u64("held until")?,
+            },
+            SETTLE => Self::Settle { held_until_ms: d.u64("held until")? },
+            END_WINDOWS => Self::EndWindows {
+                repository: d.u32("repository")?,
+                digests: d.list("digests", |d| d.digest("digest"))?,
+            },
+            DROP_LINK => Self::DropLink { repository: d.u32("repository")?, digest: d.digest("digest")? },
+            DROP_MANIFEST => Self::DropManifest {
+                repository: d.u32("repository")?,
+                manifest: d.u64("manifest")?,
+                digest: d.digest("digest")?,
+            },
+            DROP_HISTORY => Self::DropHistory {
+                repository: d.u32("repository")?,
+                entries: d.list("entries", |d| Ok((d.parsed("tag")?, d.u64("entry")?, d.u64("due")?)))?,
+            },
+            DROP_REPOSITORY => Self::DropRepository { repository: d.u32("repository")? },
+            FORGET_DROPS => Self::ForgetDrops { lsns: d.list("drops", |d| d.u64("drop"))? },
             _ => return Err(DecodeError { field: "operation kind", problem: "unknown; a newer orlop wrote it" }),
         };
         d.finish("operation")?;
@@ -329,12 +493,11 @@ fn decode_content(d: &mut Decoder<'_>) -> Result<Box<ManifestContent>, DecodeErr
     }))
 }
 
-/// A reference's bytes, the same in the journal and in the index.
-pub(crate) fn encode_reference(e: &mut Encoder, reference: &NamedReference) {
+fn encode_reference(e: &mut Encoder, reference: &NamedReference) {
     e.u8(reference.role as u8).digest(&reference.digest).u64(reference.size);
 }
 
-pub(crate) fn decode_reference(d: &mut Decoder<'_>) -> Result<NamedReference, DecodeError> {
+fn decode_reference(d: &mut Decoder<'_>) -> Result<NamedReference, DecodeError> {
     let role = Role::from_code(d.u8("role")?).ok_or(DecodeError { field: "role", problem: "unknown" })?;
     Ok(NamedReference { role, digest: d.digest("reference")?, size: d.u64("reference size")? })
 }
@@ -346,7 +509,7 @@ impl LocalRecord {
         match self {
             Self::Placed { digest, kind, single, location, len, record_len } => {
                 e.u8(PLACED).u8(VERSION).digest(digest).u8(*kind as u8).bool(*single);
-                e.u64(location.segment.0).u64(location.offset).u64(*len).u64(*record_len);
+                encode_location(&mut e, location).u64(*len).u64(*record_len);
             }
             Self::Sealed { segment, len } => {
                 e.u8(SEALED).u8(VERSION).u64(segment.0).u64(*len);
@@ -356,6 +519,24 @@ impl LocalRecord {
             }
             Self::UploadEnded { session } => {
                 e.u8(UPLOAD_ENDED).u8(VERSION).raw(session);
+            }
+            Self::Moved { digest, from, to } => {
+                e.u8(MOVED).u8(VERSION).digest(digest);
+                encode_location(encode_location(&mut e, from), to);
+            }
+            Self::Discarded { location, record_len } => {
+                encode_location(e.u8(DISCARDED).u8(VERSION), location).u64(*record_len);
+            }
+            Self::Erased { records } => {
+                e.u8(ERASED).u8(VERSION).list(records, |e, location| {
+                    encode_location(e, location);
+                });
+            }
+            Self::SegmentRemoved { segment } => {
+                e.u8(SEGMENT_REMOVED).u8(VERSION).u64(segment.0);
+            }
+            Self::Renewed { repository, digest, due_ms } => {
+                e.u8(RENEWED).u8(VERSION).u32(*repository).digest(digest).u64(*due_ms);
             }
         }
         e.finish()
@@ -375,7 +556,7 @@ impl LocalRecord {
                 kind: RecordKind::from_code(d.u8("record kind")?)
                     .ok_or(DecodeError { field: "record kind", problem: "unknown" })?,
                 single: d.bool("single")?,
-                location: Location { segment: SegmentNumber(d.u64("segment")?), offset: d.u64("offset")? },
+                location: decode_location(&mut d)?,
                 len: d.u64("length")?,
                 record_len: d.u64("record length")?,
             },
@@ -387,11 +568,30 @@ impl LocalRecord {
                 bytes: d.u64("bytes")?,
             },
             UPLOAD_ENDED => Self::UploadEnded { session: session(&mut d)? },
+            MOVED => Self::Moved {
+                digest: d.digest("digest")?,
+                from: decode_location(&mut d)?,
+                to: decode_location(&mut d)?,
+            },
+            DISCARDED => Self::Discarded { location: decode_location(&mut d)?, record_len: d.u64("record length")? },
+            ERASED => Self::Erased { records: d.list("records", decode_location)? },
+            SEGMENT_REMOVED => Self::SegmentRemoved { segment: SegmentNumber(d.u64("segment")?) },
+            RENEWED => {
+                Self::Renewed { repository: d.u32("repository")?, digest: d.digest("digest")?, due_ms: d.u64("due")? }
+            }
             _ => return Err(DecodeError { field: "local record kind", problem: "unknown; a newer orlop wrote it" }),
         };
         d.finish("local record")?;
         Ok(record)
     }
+}
+
+fn encode_location<'a>(e: &'a mut Encoder, location: &Location) -> &'a mut Encoder {
+    e.u64(location.segment.0).u64(location.offset)
+}
+
+fn decode_location(d: &mut Decoder<'_>) -> Result<Location, DecodeError> {
+    Ok(Location { segment: SegmentNumber(d.u64("segment")?), offset: d.u64("offset")? })
 }
 
 fn session(d: &mut Decoder<'_>) -> Result<SessionId, DecodeError> {

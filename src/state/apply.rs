@@ -2,26 +2,30 @@
 //!
 //! Deterministic: the same operations give the same rows on every machine and at every replay. It reads only rows and the
 //! operation itself, and refuses nothing; an error here is a failing or damaged index.
-
-use std::ops::ControlFlow;
+//!
+//! - `manifests`: what changes manifests and tags, and with them lives.
+//! - `drops`: what is dropped, and its records.
+//! - `places`: local records: where this machine has what.
 
 use crate::{
-    digest::Digest,
     index::{
         Overlay,
         schema::{
-            self, Applied, BlobRow, HistoryRow, LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow, NameRow,
-            OrganisationNameRow, OrganisationRow, REFERENCES_PER_ROW, ReferencesRow, ReferrerRow, RepositoryNameRow,
-            RepositoryRow, RowValue, SchemaError, SegmentRow, TagRow, UploadRow, key,
+            self, Applied, LinkRow, OrganisationNameRow, OrganisationRow, RepositoryNameRow, RepositoryRow,
+            SchemaError, key,
         },
     },
-    journal::operation::{
-        LocalRecord, ManifestContent, ManifestId, NamedReference, Operation, OrganisationId, Record, RepositoryId, Role,
+    journal::operation::{Operation, OrganisationId, Record, RepositoryId},
+    name::RepositoryName,
+    state::{
+        counts::{self, Change},
+        settle::Lives,
     },
-    location::SegmentNumber,
-    name::{RepositoryName, Tag},
-    state::counts::{self, Change},
 };
+
+mod drops;
+mod manifests;
+mod places;
 
 /// When and as what an operation is applied.
 #[derive(Debug, Clone, Copy)]
@@ -39,54 +43,44 @@ pub fn record(overlay: &mut Overlay<'_>, applied: &mut Applied, record: &Record)
     match record {
         Record::Logical(record) => {
             applied.lsn += 1;
-            let at = Moment { lsn: applied.lsn, time_ms: applied.time_ms };
-            operation(overlay, applied, at, record)
+            operation(overlay, applied, record)
         }
         Record::Local(record) => {
             applied.local += 1;
-            local(overlay, applied, record)
+            places::apply(overlay, applied, record)
         }
     }
 }
 
-fn operation(
-    overlay: &mut Overlay<'_>,
-    applied: &mut Applied,
-    at: Moment,
-    operation: &Operation,
-) -> Result<(), SchemaError> {
+fn operation(overlay: &mut Overlay<'_>, applied: &mut Applied, operation: &Operation) -> Result<(), SchemaError> {
+    let at = Moment { lsn: applied.lsn, time_ms: applied.time_ms };
     match operation {
         Operation::Intern { organisation, repository, name } => {
-            intern(overlay, applied, at, *organisation, *repository, name);
-            Ok(())
+            intern(overlay, applied, at, *organisation, *repository, name)
         }
         Operation::Link { repository, digest, size, mounted_from, due_ms } => {
+            let before: Option<LinkRow> = schema::get(overlay, key::link(*repository, digest))?;
             let row = LinkRow {
                 size: *size,
                 linked_ms: at.time_ms,
                 due_ms: *due_ms,
                 mounted_from: mounted_from.map_or(0, |id| u64::from(id) + 1),
             };
-            link(overlay, *repository, digest, row)
-        }
-        Operation::Unlink { repository, digest } => unlink(overlay, *repository, digest),
-        Operation::Push { repository, manifest, digest, content, tags, held_until_ms } => {
-            if let Some(content) = content {
-                applied.manifests = applied.manifests.max(*manifest);
-                first_push(overlay, at, *repository, *manifest, digest, content)?;
-            }
-            revive(overlay, at, *repository, digest, tags.is_empty())?;
-            for tag in tags {
-                set_tag(overlay, at, *repository, tag, Some((*manifest, digest)), *held_until_ms)?;
-            }
+            counts::link_changed(overlay, *repository, digest, before.as_ref(), Some(&row))?;
+            schema::put(overlay, key::link(*repository, digest), &row);
             Ok(())
         }
-        Operation::Untag { repository, tags, held_until_ms } => {
-            tags.iter().try_for_each(|tag| set_tag(overlay, at, *repository, tag, None, *held_until_ms))
+        Operation::Unlink { repository, digest } | Operation::DropLink { repository, digest } => {
+            drops::link(overlay, applied, at, *repository, digest)
         }
-        Operation::Delete { repository, digest, held_until_ms, .. } => {
-            delete(overlay, at, *repository, digest, *held_until_ms)
+        Operation::DropManifest { repository, digest, .. } => {
+            drops::manifest(overlay, applied, at, *repository, digest)
         }
+        Operation::DropHistory { repository, entries } => drops::history(overlay, *repository, entries),
+        Operation::DropRepository { repository } => drops::repository(overlay, *repository),
+        Operation::ForgetDrops { lsns } => drops::forget(overlay, lsns),
+        Operation::Settle { held_until_ms } => Lives::new(overlay, applied, *held_until_ms).settle_noted(),
+        _ => manifests::apply(overlay, applied, at, operation),
     }
 }
 
@@ -97,7 +91,7 @@ fn intern(
     organisation: OrganisationId,
     repository: RepositoryId,
     name: &RepositoryName,
-) {
+) -> Result<(), SchemaError> {
     if organisation > applied.organisations {
         applied.organisations = organisation;
         let organisation_name = name.organisation().to_owned();
@@ -108,249 +102,5 @@ fn intern(
     schema::put(overlay, key::repository_name(name.as_str()), &RepositoryNameRow { repository, organisation });
     let row = RepositoryRow { name: name.clone(), organisation, created_ms: at.time_ms };
     schema::put(overlay, key::repository(repository), &row);
-}
-
-fn link(overlay: &mut Overlay<'_>, repository: RepositoryId, digest: &Digest, row: LinkRow) -> Result<(), SchemaError> {
-    let before: Option<LinkRow> = schema::get(overlay, key::link(repository, digest))?;
-    let named = counts::is_named(overlay, repository, digest)?;
-    if let Some(before) = &before {
-        overlay.delete(key::due(before.due_ms, repository, digest).bytes());
-    } else {
-        counts::link_changed(overlay, repository, digest, row.size, Change::Enters)?;
-    }
-    if !named {
-        schema::put(overlay, key::due(row.due_ms, repository, digest), &schema::DueRow {});
-    }
-    schema::put(overlay, key::link(repository, digest), &row);
-    Ok(())
-}
-
-fn unlink(overlay: &mut Overlay<'_>, repository: RepositoryId, digest: &Digest) -> Result<(), SchemaError> {
-    let Some(row) = schema::get::<LinkRow>(overlay, key::link(repository, digest))? else { return Ok(()) };
-    overlay.delete(key::due(row.due_ms, repository, digest).bytes());
-    overlay.delete(key::link(repository, digest).bytes());
-    counts::link_changed(overlay, repository, digest, row.size, Change::Leaves)
-}
-
-/// The rows of a manifest that the repository did not have.
-fn first_push(
-    overlay: &mut Overlay<'_>,
-    at: Moment,
-    repository: RepositoryId,
-    manifest: ManifestId,
-    digest: &Digest,
-    content: &ManifestContent,
-) -> Result<(), SchemaError> {
-    let parents = count_parents(overlay, repository, digest)?;
-    let row = ManifestRow {
-        manifest,
-        size: content.size,
-        deleted: false,
-        root: false,
-        tags: 0,
-        parents,
-        references: content.references.len() as u32,
-        pushed_ms: at.time_ms,
-        left_ms: 0,
-        held_until_ms: 0,
-        media_type: content.media_type.clone(),
-        artifact_type: content.artifact_type.clone(),
-        subject: content.subject,
-    };
-    schema::put(overlay, key::manifest(repository, digest), &row);
-    schema::put(overlay, key::manifest_id(manifest), &ManifestIdRow { repository, digest: *digest });
-    for (page, references) in content.references.chunks(REFERENCES_PER_ROW).enumerate() {
-        let row = ReferencesRow { references: references.to_vec() };
-        schema::put(overlay, key::references(manifest, page as u32), &row);
-    }
-    if let Some(subject) = &content.subject {
-        schema::put(overlay, key::referrer(repository, subject, digest), &ReferrerRow { manifest });
-    }
-    counts::manifest_changed(overlay, repository, digest, content.size, Change::Enters)?;
-    name_all(overlay, repository, manifest, &content.references)
-}
-
-/// Writes the names of a manifest: one row for each digest, which counts once however often it is named.
-fn name_all(
-    overlay: &mut Overlay<'_>,
-    repository: RepositoryId,
-    manifest: ManifestId,
-    references: &[NamedReference],
-) -> Result<(), SchemaError> {
-    for reference in references {
-        let key = key::name(&reference.digest, repository, manifest);
-        let before: Option<NameRow> = schema::get(overlay, key.clone())?;
-        let roles = before.as_ref().map_or(0, |row| row.roles);
-        schema::put(overlay, key, &NameRow { roles: roles | 1 << reference.role as u8 });
-        let is_first = |of_blobs: bool| roles & roles_of(of_blobs) == 0 && reference.role.is_blob() == of_blobs;
-        if is_first(true) {
-            counts::name_changed(overlay, repository, &reference.digest, Change::Enters)?;
-        }
-        if is_first(false) {
-            parent_changed(overlay, repository, &reference.digest)?;
-        }
-    }
-    Ok(())
-}
-
-/// The bits of the roles that name blobs, or of those that name manifests.
-fn roles_of(blobs: bool) -> u8 {
-    let child = 1 << Role::Child as u8;
-    if blobs { !child } else { child }
-}
-
-/// A child that is there already is reached by one manifest more, and lives by itself no longer.
-fn parent_changed(overlay: &mut Overlay<'_>, repository: RepositoryId, child: &Digest) -> Result<(), SchemaError> {
-    if let Some(mut row) = schema::get::<ManifestRow>(overlay, key::manifest(repository, child))? {
-        row.parents = row.parents.saturating_add(1);
-        row.root = false;
-        schema::put(overlay, key::manifest(repository, child), &row);
-    }
-    Ok(())
-}
-
-/// Manifests that name a child which comes after them (sparse indexes). Bounded pages; almost always empty.
-fn count_parents(overlay: &Overlay<'_>, repository: RepositoryId, child: &Digest) -> Result<u32, SchemaError> {
-    let mut parents = 0_u32;
-    schema::each_row(overlay, &key::names(child, repository).bytes(), |_, value| {
-        parents += u32::from(NameRow::from_bytes(value)?.roles & roles_of(false) != 0);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(parents)
-}
-
-/// A push makes a manifest present again; by digest, and with nothing that reaches it, it lives by itself.
-fn revive(
-    overlay: &mut Overlay<'_>,
-    at: Moment,
-    repository: RepositoryId,
-    digest: &Digest,
-    by_digest: bool,
-) -> Result<(), SchemaError> {
-    let mut row: ManifestRow = schema::expect(overlay, key::manifest(repository, digest))?;
-    row.deleted = false;
-    row.pushed_ms = at.time_ms;
-    row.left_ms = 0;
-    row.held_until_ms = 0;
-    row.root |= by_digest && row.tags == 0 && row.parents == 0 && row.subject.is_none();
-    schema::put(overlay, key::manifest(repository, digest), &row);
-    Ok(())
-}
-
-/// Points a tag at a manifest, or removes it; what it pointed to before loses it.
-fn set_tag(
-    overlay: &mut Overlay<'_>,
-    at: Moment,
-    repository: RepositoryId,
-    tag: &Tag,
-    target: Option<(ManifestId, &Digest)>,
-    held_until_ms: u64,
-) -> Result<(), SchemaError> {
-    let before: Option<TagRow> = schema::get(overlay, key::tag(repository, tag))?;
-    let unchanged = matches!((&before, target), (Some(row), Some((manifest, _))) if row.manifest == manifest);
-    if let Some(before) = before.as_ref().filter(|_| !unchanged) {
-        overlay.delete(key::manifest_tag(repository, before.manifest, tag).bytes());
-        let mut row: ManifestRow = schema::expect(overlay, key::manifest(repository, &before.digest))?;
-        row.tags = row.tags.saturating_sub(1);
-        if row.tags == 0 && !row.deleted {
-            (row.left_ms, row.held_until_ms) = (at.time_ms, held_until_ms);
-        }
-        schema::put(overlay, key::manifest(repository, &before.digest), &row);
-    }
-    match target {
-        Some((manifest, digest)) => {
-            let row = TagRow { manifest, digest: *digest, set_ms: at.time_ms };
-            schema::put(overlay, key::tag(repository, tag), &row);
-            if unchanged {
-                return Ok(());
-            }
-            schema::put(overlay, key::manifest_tag(repository, manifest, tag), &ManifestTagRow {});
-            let mut row: ManifestRow = schema::expect(overlay, key::manifest(repository, digest))?;
-            row.tags = row.tags.saturating_add(1);
-            row.root = false;
-            schema::put(overlay, key::manifest(repository, digest), &row);
-            if before.is_none() {
-                counts::tags_changed(overlay, repository, Change::Enters)?;
-            }
-        }
-        None if before.is_some() => {
-            overlay.delete(key::tag(repository, tag).bytes());
-            counts::tags_changed(overlay, repository, Change::Leaves)?;
-        }
-        None => return Ok(()),
-    }
-    let row = HistoryRow { digest: target.map(|(_, digest)| *digest), time_ms: at.time_ms };
-    schema::put(overlay, key::history(repository, tag, at.lsn), &row);
-    Ok(())
-}
-
-fn delete(
-    overlay: &mut Overlay<'_>,
-    at: Moment,
-    repository: RepositoryId,
-    digest: &Digest,
-    held_until_ms: u64,
-) -> Result<(), SchemaError> {
-    let mut row: ManifestRow = schema::expect(overlay, key::manifest(repository, digest))?;
-    row.deleted = true;
-    row.root = false;
-    (row.left_ms, row.held_until_ms) = (at.time_ms, held_until_ms);
-    schema::put(overlay, key::manifest(repository, digest), &row);
-    Ok(())
-}
-
-fn local(overlay: &mut Overlay<'_>, applied: &mut Applied, record: &LocalRecord) -> Result<(), SchemaError> {
-    match record {
-        LocalRecord::Placed { digest, kind, single, location, len, record_len } => {
-            if let Some(before) = schema::get::<BlobRow>(overlay, key::blob(digest))? {
-                with_segment(overlay, applied, before.location.segment, |segment| {
-                    segment.live_bytes = segment.live_bytes.saturating_sub(before.record_len);
-                    segment.live_records = segment.live_records.saturating_sub(1);
-                })?;
-            }
-            let row = BlobRow { kind: *kind, size: *len, location: *location, record_len: *record_len };
-            schema::put(overlay, key::blob(digest), &row);
-            with_segment(overlay, applied, location.segment, |segment| {
-                segment.single = *single;
-                segment.sealed |= *single;
-                segment.committed_end = segment.committed_end.max(location.offset.saturating_add(*record_len));
-                segment.live_bytes = segment.live_bytes.saturating_add(*record_len);
-                segment.live_records += 1;
-            })
-        }
-        LocalRecord::Sealed { segment, len } => with_segment(overlay, applied, *segment, |row| {
-            row.sealed = true;
-            row.committed_end = row.committed_end.max(*len);
-        }),
-        LocalRecord::UploadMarked { session, repository, segment, bytes } => {
-            applied.next_segment = applied.next_segment.max(segment.0.saturating_add(1));
-            let row = UploadRow {
-                repository: repository.clone(),
-                segment: *segment,
-                bytes: *bytes,
-                time_ms: applied.time_ms,
-            };
-            schema::put(overlay, key::upload(session), &row);
-            Ok(())
-        }
-        LocalRecord::UploadEnded { session } => {
-            overlay.delete(key::upload(session).bytes());
-            Ok(())
-        }
-    }
-}
-
-fn with_segment(
-    overlay: &mut Overlay<'_>,
-    applied: &mut Applied,
-    number: SegmentNumber,
-    change: impl FnOnce(&mut SegmentRow),
-) -> Result<(), SchemaError> {
-    applied.next_segment = applied.next_segment.max(number.0.saturating_add(1));
-    let row = schema::get(overlay, key::segment(number))?;
-    let mut row =
-        row.unwrap_or(SegmentRow { single: false, sealed: false, committed_end: 0, live_bytes: 0, live_records: 0 });
-    change(&mut row);
-    schema::put(overlay, key::segment(number), &row);
-    Ok(())
+    counts::repository_changed(overlay, organisation, Change::Enters)
 }

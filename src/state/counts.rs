@@ -1,14 +1,18 @@
-//! Named counts and used bytes, for a repository, its organisation and the registry.
+//! Named and live counts, used and reclaimable bytes, for a repository, its organisation and the registry.
 //!
-//! A repository counts the manifests that name a blob, each once. It *uses* the blob while that count is above zero and
-//! the blob is linked; an organisation counts the repositories that use it, the registry the organisations. Every count
-//! that goes from 0 to 1 or back moves the blob's size in or out of its scope's used bytes, in the same commit.
+//! A repository counts the manifests that name a blob, each once, and those of them that are live. It *uses* the blob
+//! while the first count is above zero and the blob is linked; an organisation counts the repositories that use it, and
+//! those where a live manifest names it; the registry counts the organisations. Used blobs that nothing live names are
+//! reclaimable. Every count that goes from 0 to 1 or back moves the blob's size in its scope's totals, in the same commit.
 
 use crate::{
     digest::Digest,
     index::{
         Overlay, View,
-        schema::{self, CountRow, DueRow, LinkRow, ManifestCountRow, RepositoryRow, SchemaError, Scope, UsageRow, key},
+        schema::{
+            self, CountRow, DueLinkRow, EmptyRepositoryRow, LinkRow, ManifestCountRow, RepositoryRow, SchemaError,
+            Scope, UsageRow, key,
+        },
     },
     journal::operation::{OrganisationId, RepositoryId},
 };
@@ -29,6 +33,15 @@ impl Change {
             Self::Leaves => value.saturating_sub(amount),
         };
     }
+
+    /// The change of what was so before and is so after, if it is one.
+    pub(super) fn between(before: bool, after: bool) -> Option<Self> {
+        match (before, after) {
+            (false, true) => Some(Self::Enters),
+            (true, false) => Some(Self::Leaves),
+            _ => None,
+        }
+    }
 }
 
 /// One manifest more or less of the repository names the digest.
@@ -38,46 +51,75 @@ pub(super) fn name_changed(
     digest: &Digest,
     change: Change,
 ) -> Result<(), SchemaError> {
-    let mut count = repository_count(overlay, repository, digest)?;
-    let before = count.named;
-    change.step(&mut count.named, 1);
-    let first_or_last = (before == 0) != (count.named == 0);
+    let named = repository_count(overlay, repository, digest)?.named;
+    let first_or_last = (named == 0) == (change == Change::Enters) && named <= 1;
     let link: Option<LinkRow> = if first_or_last { schema::get(overlay, key::link(repository, digest))? } else { None };
-    if let Some(link) = link {
-        count.size = link.size;
-        use_changed(overlay, repository, digest, link.size, change)?;
-        match change {
-            Change::Enters => overlay.delete(key::due(link.due_ms, repository, digest).bytes()),
-            Change::Leaves => schema::put(overlay, key::due(link.due_ms, repository, digest), &DueRow {}),
+    count_changed(overlay, repository, digest, |count| {
+        change.step(&mut count.named, 1);
+        if let Some(link) = &link {
+            (count.linked, count.size) = (true, link.size);
         }
+    })?;
+    if let Some(link) = &link {
+        put_due_link(overlay, repository, digest, link, change == Change::Leaves);
     }
-    put_count(overlay, Scope::Repository(repository), digest, &count);
     Ok(())
 }
 
-/// The repository's link to the digest was made or removed. Names that came before it begin, or cease, to count.
+/// One live manifest more or less of the repository names the digest.
+pub(super) fn live_changed(
+    overlay: &mut Overlay<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    change: Change,
+) -> Result<(), SchemaError> {
+    count_changed(overlay, repository, digest, |count| change.step(&mut count.live, 1)).map(|_| ())
+}
+
+/// The repository's link to the digest was made, renewed or removed. Names that came before it begin, or cease, to count.
 pub(super) fn link_changed(
     overlay: &mut Overlay<'_>,
     repository: RepositoryId,
     digest: &Digest,
-    size: u64,
-    change: Change,
+    before: Option<&LinkRow>,
+    after: Option<&LinkRow>,
 ) -> Result<(), SchemaError> {
-    let mut count = repository_count(overlay, repository, digest)?;
-    if count.named > 0 {
-        count.size = if change == Change::Enters { size } else { 0 };
-        put_count(overlay, Scope::Repository(repository), digest, &count);
-        use_changed(overlay, repository, digest, size, change)?;
+    let (_, count) = count_changed(overlay, repository, digest, |count| {
+        count.linked = after.is_some();
+        count.size = after.map_or(0, |link| link.size);
+    })?;
+    if let Some(before) = before {
+        put_due_link(overlay, repository, digest, before, false);
+    }
+    if let Some(after) = after {
+        put_due_link(overlay, repository, digest, after, count.named == 0);
+    }
+    if let Some(change) = Change::between(before.is_some(), after.is_some()) {
+        total_changed(overlay, repository, |usage| change.step(&mut usage.links, 1))?;
     }
     Ok(())
 }
 
-/// Whether a manifest of the repository, present or not, names the digest.
-pub(super) fn is_named(view: &dyn View, repository: RepositoryId, digest: &Digest) -> Result<bool, SchemaError> {
-    Ok(repository_count(view, repository, digest)?.named > 0)
+fn put_due_link(overlay: &mut Overlay<'_>, repository: RepositoryId, digest: &Digest, link: &LinkRow, is_due: bool) {
+    let key = key::due_link(link.due_ms, repository, digest);
+    if is_due {
+        schema::put(overlay, key, &DueLinkRow {});
+    } else {
+        overlay.delete(key.bytes());
+    }
 }
 
-/// A manifest came into a repository that did not have it, or is dropped from it.
+/// How many manifests of the repository, live or not, name the digest, and how many live ones.
+pub(super) fn repository_count(
+    view: &dyn View,
+    repository: RepositoryId,
+    digest: &Digest,
+) -> Result<CountRow, SchemaError> {
+    let row = schema::get(view, key::count(Scope::Repository(repository), digest))?;
+    Ok(row.unwrap_or(CountRow { named: 0, live: 0, linked: false, size: 0 }))
+}
+
+/// A manifest came into a repository that did not have it, or was dropped from it.
 pub(super) fn manifest_changed(
     overlay: &mut Overlay<'_>,
     repository: RepositoryId,
@@ -111,52 +153,93 @@ pub(super) fn manifest_changed(
     Ok(())
 }
 
-/// A tag was made or removed.
-pub(super) fn tags_changed(
+/// Changes totals that are plain sums: in the repository, its organisation and the registry.
+pub(super) fn total_changed(
     overlay: &mut Overlay<'_>,
     repository: RepositoryId,
-    change: Change,
+    change: impl Fn(&mut UsageRow),
 ) -> Result<(), SchemaError> {
     let organisation = organisation_of(overlay, repository)?;
-    for scope in [Scope::Repository(repository), Scope::Organisation(organisation), Scope::Registry] {
-        with_usage(overlay, scope, |usage| change.step(&mut usage.tags, 1))?;
-    }
-    Ok(())
+    [Scope::Repository(repository), Scope::Organisation(organisation), Scope::Registry]
+        .into_iter()
+        .try_for_each(|scope| with_usage(overlay, scope, &change))
 }
 
-/// The repository begins or ceases to use the blob: upwards as long as a scope's count leaves or reaches zero.
-fn use_changed(
+/// A repository came to be, or was dropped.
+pub(super) fn repository_changed(
+    overlay: &mut Overlay<'_>,
+    organisation: OrganisationId,
+    change: Change,
+) -> Result<(), SchemaError> {
+    [Scope::Organisation(organisation), Scope::Registry]
+        .into_iter()
+        .try_for_each(|scope| with_usage(overlay, scope, |usage| change.step(&mut usage.repositories, 1)))
+}
+
+/// What a count says of its scope: whether the blob is used there, and whether something live names it.
+fn state_of(count: &CountRow) -> (bool, bool) {
+    let used = count.linked && count.named > 0;
+    (used, used && count.live > 0)
+}
+
+/// Changes a repository's count, and carries what that changes upwards, as far as counts leave or reach zero. The
+/// repository's count before and after.
+fn count_changed(
     overlay: &mut Overlay<'_>,
     repository: RepositoryId,
     digest: &Digest,
-    size: u64,
-    change: Change,
-) -> Result<(), SchemaError> {
+    change: impl FnOnce(&mut CountRow),
+) -> Result<(CountRow, CountRow), SchemaError> {
+    let before = repository_count(overlay, repository, digest)?;
+    let mut after = before.clone();
+    change(&mut after);
+    put_count(overlay, Scope::Repository(repository), digest, &after);
+    let size = before.size.max(after.size);
+    let (mut was, mut is) = (state_of(&before), state_of(&after));
+    if was == is {
+        return Ok((before, after));
+    }
     let organisation = organisation_of(overlay, repository)?;
-    let in_use = |usage: &mut UsageRow| {
-        change.step(&mut usage.blobs, 1);
-        change.step(&mut usage.used_bytes, size);
-    };
-    with_usage(overlay, Scope::Repository(repository), in_use)?;
+    totals_changed(overlay, Scope::Repository(repository), size, was, is)?;
     for scope in [Scope::Organisation(organisation), Scope::Registry] {
         let row: Option<CountRow> = schema::get(overlay, key::count(scope, digest))?;
-        let mut row = row.unwrap_or(CountRow { named: 0, live: 0, size });
-        let before = row.named;
-        change.step(&mut row.named, 1);
+        let mut row = row.unwrap_or(CountRow { named: 0, live: 0, linked: true, size });
+        let outer = state_of(&row);
+        for (value, before, after) in [(&mut row.named, was.0, is.0), (&mut row.live, was.1, is.1)] {
+            if let Some(change) = Change::between(before, after) {
+                change.step(value, 1);
+            }
+        }
         put_count(overlay, scope, digest, &row);
-        if (before == 0) == (row.named == 0) {
+        (was, is) = (outer, state_of(&row));
+        if was == is {
             break;
         }
-        with_usage(overlay, scope, in_use)?;
+        totals_changed(overlay, scope, size, was, is)?;
     }
-    Ok(())
+    Ok((before, after))
 }
 
-fn repository_count(view: &dyn View, repository: RepositoryId, digest: &Digest) -> Result<CountRow, SchemaError> {
-    let row = schema::get(view, key::count(Scope::Repository(repository), digest))?;
-    Ok(row.unwrap_or(CountRow { named: 0, live: 0, size: 0 }))
+fn totals_changed(
+    overlay: &mut Overlay<'_>,
+    scope: Scope,
+    size: u64,
+    was: (bool, bool),
+    is: (bool, bool),
+) -> Result<(), SchemaError> {
+    let is_reclaimable = |(used, live): (bool, bool)| used && !live;
+    with_usage(overlay, scope, |usage| {
+        if let Some(change) = Change::between(was.0, is.0) {
+            change.step(&mut usage.blobs, 1);
+            change.step(&mut usage.used_bytes, size);
+        }
+        if let Some(change) = Change::between(is_reclaimable(was), is_reclaimable(is)) {
+            change.step(&mut usage.reclaimable_bytes, size);
+        }
+    })
 }
 
+/// A row is absent where nothing is named; what is linked then is told by the link's row.
 fn put_count(overlay: &mut Overlay<'_>, scope: Scope, digest: &Digest, row: &CountRow) {
     if row.named == 0 {
         overlay.delete(key::count(scope, digest).bytes());
@@ -167,11 +250,24 @@ fn put_count(overlay: &mut Overlay<'_>, scope: Scope, digest: &Digest, row: &Cou
 
 fn with_usage(overlay: &mut Overlay<'_>, scope: Scope, change: impl FnOnce(&mut UsageRow)) -> Result<(), SchemaError> {
     let mut row: UsageRow = schema::get(overlay, key::usage(scope))?.unwrap_or_default();
+    let was_empty = row.is_empty();
     change(&mut row);
-    schema::put(overlay, key::usage(scope), &row);
+    if let Scope::Repository(repository) = scope {
+        match Change::between(was_empty, row.is_empty()) {
+            Some(Change::Enters) => schema::put(overlay, key::empty_repository(repository), &EmptyRepositoryRow {}),
+            Some(Change::Leaves) => overlay.delete(key::empty_repository(repository).bytes()),
+            None => {}
+        }
+    }
+    if row == UsageRow::default() {
+        overlay.delete(key::usage(scope).bytes());
+    } else {
+        schema::put(overlay, key::usage(scope), &row);
+    }
     Ok(())
 }
 
-fn organisation_of(view: &dyn View, repository: RepositoryId) -> Result<OrganisationId, SchemaError> {
+/// The organisation of a repository.
+pub(super) fn organisation_of(view: &dyn View, repository: RepositoryId) -> Result<OrganisationId, SchemaError> {
     Ok(schema::expect::<RepositoryRow>(view, key::repository(repository))?.organisation)
 }

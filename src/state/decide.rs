@@ -3,24 +3,25 @@
 //! All that a request depends on is checked here, in the step whose records are journaled next: between this check and
 //! its effect nothing else happens. What is decided is carried by the operation; `apply` decides nothing.
 
-use std::ops::ControlFlow;
-
 use crate::{
     digest::Digest,
     index::{
         Overlay, View, prefix_end,
         schema::{
-            self, Applied, BlobRow, LinkRow, ManifestIdRow, ManifestRow, NameRow, RepositoryNameRow, RowValue,
-            SchemaError, TagRow, key,
+            self, Applied, BlobRow, CountRow, LinkRow, ManifestIdRow, ManifestRow, NameRow, RepositoryNameRow,
+            RowValue, SchemaError, Scope, TagRow, key,
         },
     },
     journal::operation::{LocalRecord, NamedReference, Operation, Record, RepositoryId, Role},
     name::{RepositoryName, Tag},
     state::{
         apply,
+        life::Life,
         request::{Content, Outcome, PushRequest, Refusal, Request, TAGS_PER_STEP},
     },
 };
+
+mod due;
 
 /// A batch in the making: the state with the batch's own changes laid over it, and the records that make them.
 #[derive(Debug)]
@@ -63,6 +64,17 @@ impl<'a> Batch<'a> {
             Request::Push(push) => self.push(push),
             Request::Delete { repository, digest, window_ms } => self.delete(repository, digest, *window_ms),
             Request::Untag { repository, tag, window_ms } => self.untag(repository, tag, *window_ms),
+            Request::Restore { repository, digest, tag, window_ms } => {
+                self.restore(repository, digest, tag.as_ref(), *window_ms)
+            }
+            Request::EndWindows { repository, digests } => self.end_windows(*repository, digests),
+            Request::Renew { repository, digest, grace_ms } => self.renew(repository, digest, *grace_ms),
+            Request::Settle { window_ms } => self.settle(*window_ms),
+            Request::Drop(due) => self.drop_due(due),
+            Request::Note(record) => {
+                self.local(record.clone())?;
+                Ok(Outcome::Done)
+            }
             Request::MarkUpload { session, repository, segment, bytes } => {
                 let (session, repository, segment, bytes) = (*session, repository.clone(), *segment, *bytes);
                 self.local(LocalRecord::UploadMarked { session, repository, segment, bytes })?;
@@ -139,7 +151,7 @@ impl<'a> Batch<'a> {
         if schema::get::<LinkRow>(&self.overlay, key::link(repository, digest))?.is_none() {
             return Err(Refusal::BlobUnknown(*digest));
         }
-        if let Some(manifest) = present_namer(&self.overlay, repository, digest)? {
+        if let Some(manifest) = live_namer(&self.overlay, repository, digest)? {
             return Err(Refusal::BlobNamed { digest: *digest, manifest });
         }
         self.logical(Operation::Unlink { repository, digest: *digest })?;
@@ -268,22 +280,27 @@ fn stored_size(
     }
 }
 
-/// A present manifest that names the digest as a blob. Reads past deleted ones in pages.
-fn present_namer(view: &dyn View, repository: RepositoryId, digest: &Digest) -> Result<Option<Digest>, SchemaError> {
+/// A live manifest that names the digest as a blob. Of very many that name it only the first are looked at: when none of
+/// those lives, the first is named.
+fn live_namer(view: &dyn View, repository: RepositoryId, digest: &Digest) -> Result<Option<Digest>, SchemaError> {
+    const NAMERS_READ: usize = 1_000;
+    let count: Option<CountRow> = schema::get(view, key::count(Scope::Repository(repository), digest))?;
+    if count.is_none_or(|count| count.live == 0) {
+        return Ok(None);
+    }
     let prefix = key::names(digest, repository).bytes();
-    let mut namer = None;
-    schema::each_row(view, &prefix, |name, value| {
-        if NameRow::from_bytes(value)?.roles & !(1 << Role::Child as u8) == 0 {
-            return Ok(ControlFlow::Continue(()));
+    let mut first = None;
+    for (name, value) in view.scan(&prefix, &prefix_end(&prefix), NAMERS_READ)? {
+        if NameRow::from_bytes(&value)?.roles & !(1 << Role::Child as u8) == 0 {
+            continue;
         }
         let id = name[prefix.len()..].try_into().map_err(|_| SchemaError::Missing { table: "names" })?;
         let row: ManifestIdRow = schema::expect(view, key::manifest_id(u64::from_be_bytes(id)))?;
-        let manifest: ManifestRow = schema::expect(view, key::manifest(repository, &row.digest))?;
-        if manifest.deleted {
-            return Ok(ControlFlow::Continue(()));
+        let manifest: Option<ManifestRow> = schema::get(view, key::manifest(repository, &row.digest))?;
+        if manifest.is_some_and(|manifest| Life::told(&manifest).is_live()) {
+            return Ok(Some(row.digest));
         }
-        namer = Some(row.digest);
-        Ok(ControlFlow::Break(()))
-    })?;
-    Ok(namer)
+        first = first.or(Some(row.digest));
+    }
+    Ok(first)
 }

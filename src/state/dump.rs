@@ -13,9 +13,11 @@ use crate::{
     index::{
         View,
         schema::{
-            self, Applied, BlobRow, CountRow, DueRow, HistoryRow, KeyPart, LinkRow, ManifestCountRow, ManifestIdRow,
-            ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ReferencesRow, ReferrerRow,
-            RepositoryNameRow, RepositoryRow, RowValue, SchemaError, SegmentRow, Table, TagRow, UploadRow, UsageRow,
+            self, Applied, BlobRow, CountRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow,
+            DueManifestRow, EmptyRepositoryRow, HistoryRow, KeyPart, LinkRow, ManifestCountRow, ManifestIdRow,
+            ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ParentsRow, ReferencesRow,
+            ReferrerRow, RepositoryNameRow, RepositoryRow, RowValue, SchemaError, SegmentRow, SettlingRow, SparseRow,
+            Table, TagRow, UploadRow, UsageRow,
         },
     },
 };
@@ -49,6 +51,7 @@ pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, Sch
         Table::ManifestIds => json::<ManifestIdRow>(value),
         Table::Names => json::<NameRow>(value),
         Table::References => json::<ReferencesRow>(value),
+        Table::Parents => json::<ParentsRow>(value),
         Table::Tags => json::<TagRow>(value),
         Table::History => json::<HistoryRow>(value),
         Table::Referrers => json::<ReferrerRow>(value),
@@ -56,11 +59,18 @@ pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, Sch
         Table::Counts => json::<CountRow>(value),
         Table::Usage => json::<UsageRow>(value),
         Table::ManifestCounts => json::<ManifestCountRow>(value),
-        Table::Due => json::<DueRow>(value),
+        Table::DueLinks => json::<DueLinkRow>(value),
+        Table::DueManifests => json::<DueManifestRow>(value),
+        Table::DueHistory => json::<DueHistoryRow>(value),
+        Table::EmptyRepositories => json::<EmptyRepositoryRow>(value),
+        Table::DueDrops => json::<DueDropRow>(value),
+        Table::Settling => json::<SettlingRow>(value),
         Table::Segments => json::<SegmentRow>(value),
         Table::Uploads => json::<UploadRow>(value),
-        // No operation writes drops yet; their row comes with the collector.
-        Table::Drops => Ok(HEXLOWER.encode(value)),
+        Table::Dead => json::<DeadRow>(value),
+        Table::Sparse => json::<SparseRow>(value),
+        Table::Drops => json::<DropRow>(value),
+        Table::Dropped => json::<DroppedRow>(value),
     }?;
     text.push(' ');
     text.push_str(&row);

@@ -16,17 +16,22 @@ use crate::{
     index::{
         View,
         schema::{
-            self, Applied, BlobRow, DueRow, Key, LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow, NameRow,
-            OrganisationNameRow, OrganisationRow, ReferencesRow, ReferrerRow, RepositoryNameRow, RepositoryRow,
-            RowValue, SchemaError, SegmentRow, Table, TagRow, key,
+            self, Applied, BlobRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow, HistoryRow, Key,
+            LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow, NameRow, NamedDigest, OrganisationNameRow,
+            OrganisationRow, ReferencesRow, ReferrerRow, RepositoryNameRow, RepositoryRow, RowValue, SchemaError,
+            SegmentRow, SparseRow, Table, TagRow, key,
         },
     },
-    journal::operation::{ManifestId, OrganisationId, RepositoryId, Role},
+    journal::operation::{ManifestId, OrganisationId, RepositoryId},
+    location::SegmentNumber,
     name::Tag,
     state::dump,
 };
 
+mod lives;
 mod usage;
+
+use lives::{AllManifests, Found};
 
 /// A row that is not what the primary rows add up to; the rows are told as `dump` tells them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +50,7 @@ impl fmt::Display for Difference {
 }
 
 /// Tables of which every row is counted again.
-const COUNTED: [Table; 15] = [
+const COUNTED: [Table; 24] = [
     Table::OrganisationNames,
     Table::Organisations,
     Table::RepositoryNames,
@@ -53,13 +58,22 @@ const COUNTED: [Table; 15] = [
     Table::ManifestIds,
     Table::Names,
     Table::References,
+    Table::Parents,
     Table::Tags,
     Table::Referrers,
     Table::ManifestTags,
     Table::Counts,
     Table::Usage,
     Table::ManifestCounts,
-    Table::Due,
+    Table::DueLinks,
+    Table::DueManifests,
+    Table::DueHistory,
+    Table::EmptyRepositories,
+    Table::DueDrops,
+    Table::Settling,
+    Table::Sparse,
+    Table::Dropped,
+    Table::History,
     Table::Segments,
 ];
 
@@ -72,10 +86,15 @@ pub fn recount(view: &dyn View, report: &mut dyn FnMut(Difference)) -> Result<()
     let mut recount = Recount { view, report, rows: BTreeMap::new(), organisations: BTreeMap::new() };
     let mut ids = Ids::default();
     recount.repositories(&mut ids)?;
-    let tags = recount.tags()?;
-    let named = recount.manifests(&tags, &mut ids)?;
-    recount.links(&named)?;
-    recount.usage(&named, &tags)?;
+    let mut totals = Totals::default();
+    let tags = recount.tags(&mut totals)?;
+    let mut manifests = recount.manifests(&tags, &mut ids)?;
+    recount.lives(&mut manifests)?;
+    let named = named_of(&manifests);
+    recount.links(&named, &mut totals)?;
+    recount.history(&mut totals)?;
+    recount.usage(&named, &totals)?;
+    recount.drops()?;
     recount.segments(&mut ids)?;
     recount.ids(&ids)?;
     recount.compare()
@@ -95,8 +114,16 @@ struct Ids {
 struct Named {
     /// Manifests that name it as a blob.
     as_blob: u64,
-    /// Manifests that name it as a child.
-    as_child: u32,
+    /// Live ones of them.
+    live: u64,
+}
+
+/// What is summed up in a repository.
+#[derive(Default)]
+struct Totals {
+    tags: BTreeMap<RepositoryId, u64>,
+    links: BTreeMap<RepositoryId, u64>,
+    history: BTreeMap<RepositoryId, u64>,
 }
 
 type AllNamed = BTreeMap<(RepositoryId, Digest), Named>;
@@ -139,7 +166,7 @@ impl Recount<'_> {
     }
 
     /// Every tag points to a manifest that is there and not deleted; how many point to each.
-    fn tags(&mut self) -> Result<AllTags, SchemaError> {
+    fn tags(&mut self, totals: &mut Totals) -> Result<AllTags, SchemaError> {
         let mut tags = AllTags::new();
         let parts = |d: &mut Decoder<'_>| {
             let repository = be32(d, "repository")?;
@@ -154,16 +181,37 @@ impl Recount<'_> {
             }
             self.expect(key::manifest_tag(repository, row.manifest, &tag), &ManifestTagRow {});
             *tags.entry((repository, row.manifest)).or_default() += 1;
+            *totals.tags.entry(repository).or_default() += 1;
             Ok(())
         })?;
         Ok(tags)
     }
 
-    /// What each manifest brings: its id, references, names and referrer row; then its own row, which counts tags and
-    /// parents.
-    fn manifests(&mut self, tags: &AllTags, ids: &mut Ids) -> Result<AllNamed, SchemaError> {
-        let mut named = AllNamed::new();
-        let mut references = BTreeMap::new();
+    /// Every entry of a tag's history but its present one is due some time.
+    fn history(&mut self, totals: &mut Totals) -> Result<(), SchemaError> {
+        let parts = |d: &mut Decoder<'_>| {
+            let repository = be32(d, "repository")?;
+            let text = d.raw(d.rest().len().saturating_sub(9), "tag")?;
+            let tag = std::str::from_utf8(text).ok().and_then(|text| text.parse::<Tag>().ok());
+            d.raw(1, "tag's end")?;
+            Ok((repository, tag.ok_or(DecodeError { field: "tag", problem: "is none" })?, be64(d, "lsn")?))
+        };
+        each(self.view, Table::History, parts, |(repository, tag, lsn), row: HistoryRow| {
+            let present: Option<TagRow> = schema::get(self.view, key::tag(repository, &tag))?;
+            if present.is_some_and(|present| present.lsn == lsn && Some(present.digest) == row.digest) {
+                self.expect(key::history(repository, &tag, lsn), &HistoryRow { until_ms: 0, ..row });
+            } else {
+                self.expect(key::due_history(row.until_ms, repository, &tag, lsn), &DueHistoryRow {});
+                self.expect(key::history(repository, &tag, lsn), &row);
+            }
+            *totals.history.entry(repository).or_default() += 1;
+            Ok(())
+        })
+    }
+
+    /// What each manifest brings: its id, references, names and referrer row.
+    fn manifests(&mut self, tags: &AllTags, ids: &mut Ids) -> Result<AllManifests, SchemaError> {
+        let mut manifests = AllManifests::new();
         each(self.view, Table::Manifests, manifest_parts, |(repository, digest), row: ManifestRow| {
             let manifest = row.manifest;
             ids.manifest = ids.manifest.max(manifest);
@@ -172,61 +220,56 @@ impl Recount<'_> {
                 self.expect(key::referrer(repository, subject, &digest), &ReferrerRow { manifest });
             }
             self.expect_content(&digest, row.size)?;
-            references.insert(manifest, self.references(repository, manifest, &mut named)?);
+            let named = self.references(repository, manifest)?;
+            let references = named.iter().map(|named| named.roles.count_ones()).sum();
+            let tags = tags.get(&(repository, manifest)).copied().unwrap_or_default();
+            manifests.insert((repository, digest), Found::new(ManifestRow { references, tags, ..row }, named));
             Ok(())
         })?;
-        each(self.view, Table::Manifests, manifest_parts, |(repository, digest), row: ManifestRow| {
-            let references = references.get(&row.manifest).copied().unwrap_or_default();
-            let tags = tags.get(&(repository, row.manifest)).copied().unwrap_or_default();
-            let parents = named.get(&(repository, digest)).map_or(0, |named| named.as_child);
-            // Whether it ever lived by itself cannot be counted, only that it does not where something reaches it.
-            let root = row.root && tags == 0 && parents == 0 && !row.deleted;
-            self.expect(key::manifest(repository, &digest), &ManifestRow { references, tags, parents, root, ..row });
-            Ok(())
+        Ok(manifests)
+    }
+
+    fn references(&mut self, repository: RepositoryId, manifest: ManifestId) -> Result<Vec<NamedDigest>, SchemaError> {
+        let mut named = Vec::new();
+        schema::each_row(self.view, &Key::of(Table::References).u64(manifest).bytes(), |_, value| {
+            named.extend(ReferencesRow::from_bytes(value)?.references);
+            Ok(ControlFlow::Continue(()))
         })?;
+        for (page, references) in named.chunks(schema::REFERENCES_PER_ROW).enumerate() {
+            let row = ReferencesRow { references: references.to_vec() };
+            self.expect(key::references(manifest, page as u32), &row);
+        }
+        for named in &named {
+            self.expect(key::name(&named.digest, repository, manifest), &NameRow { roles: named.roles });
+        }
         Ok(named)
     }
 
-    fn references(
-        &mut self,
-        repository: RepositoryId,
-        manifest: ManifestId,
-        named: &mut AllNamed,
-    ) -> Result<u32, SchemaError> {
-        let mut count = 0;
-        let mut roles: BTreeMap<Digest, u8> = BTreeMap::new();
-        let mut pages = Vec::new();
-        schema::each_row(self.view, &Key::of(Table::References).u64(manifest).bytes(), |_, value| {
-            pages.push(ReferencesRow::from_bytes(value)?);
-            Ok(ControlFlow::Continue(()))
-        })?;
-        for (page, row) in pages.iter().enumerate() {
-            count += row.references.len() as u32;
-            for reference in &row.references {
-                *roles.entry(reference.digest).or_default() |= 1 << reference.role as u8;
-            }
-            self.expect(key::references(manifest, page as u32), row);
-        }
-        let child = 1 << Role::Child as u8;
-        for (digest, roles) in roles {
-            self.expect(key::name(&digest, repository, manifest), &NameRow { roles });
-            let named = named.entry((repository, digest)).or_default();
-            named.as_blob += u64::from(roles & !child != 0);
-            named.as_child += u32::from(roles & child != 0);
-        }
-        Ok(count)
-    }
-
     /// A link is due exactly when no manifest of its repository names it.
-    fn links(&mut self, named: &AllNamed) -> Result<(), SchemaError> {
+    fn links(&mut self, named: &AllNamed, totals: &mut Totals) -> Result<(), SchemaError> {
         let parts = |d: &mut Decoder<'_>| Ok((d.digest("digest")?, be32(d, "repository")?));
         each(self.view, Table::Links, parts, |(digest, repository), row: LinkRow| {
             self.expect_content(&digest, row.size)?;
             if named.get(&(repository, digest)).is_none_or(|named| named.as_blob == 0) {
-                self.expect(key::due(row.due_ms, repository, &digest), &DueRow {});
+                self.expect(key::due_link(row.due_ms, repository, &digest), &DueLinkRow {});
             }
+            *totals.links.entry(repository).or_default() += 1;
             Ok(())
         })
+    }
+
+    /// The records of drops can be found by digest, and are forgotten some time.
+    fn drops(&mut self) -> Result<(), SchemaError> {
+        each(
+            self.view,
+            Table::Drops,
+            |d| be64(d, "lsn"),
+            |lsn, row: DropRow| {
+                self.expect(key::dropped(&row.digest, lsn), &DroppedRow {});
+                self.expect(key::due_drop(row.until_ms, lsn), &DueDropRow {});
+                Ok(())
+            },
+        )
     }
 
     /// The bytes of what is linked or stored as manifest lie somewhere, in the right length.
@@ -264,7 +307,10 @@ impl Recount<'_> {
                 let (live_bytes, live_records, end) = segments.remove(&number).unwrap_or_default();
                 let committed_end = row.committed_end.max(end);
                 let row = SegmentRow { live_bytes, live_records, committed_end, ..row };
-                self.expect(Key::of(Table::Segments).u64(number), &row);
+                self.expect(key::segment(SegmentNumber(number)), &row);
+                if row.is_sparse() {
+                    self.expect(key::sparse(SegmentNumber(number)), &SparseRow {});
+                }
                 Ok(())
             },
         )?;
@@ -309,6 +355,19 @@ impl Recount<'_> {
         }
         Ok(())
     }
+}
+
+/// Who names what as a blob.
+fn named_of(manifests: &AllManifests) -> AllNamed {
+    let mut all = AllNamed::new();
+    for ((repository, _), manifest) in manifests {
+        for named in manifest.named.iter().filter(|named| named.is_blob()) {
+            let named = all.entry((*repository, named.digest)).or_default();
+            named.as_blob += 1;
+            named.live += u64::from(manifest.is_live());
+        }
+    }
+    all
 }
 
 /// Visits all rows of a table with what their keys are made of.

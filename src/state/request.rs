@@ -3,13 +3,17 @@
 use crate::{
     digest::Digest,
     index::schema::SchemaError,
-    journal::operation::{LocalRecord, ManifestContent, SessionId},
+    journal::operation::{LocalRecord, ManifestContent, RepositoryId, SessionId},
     location::{Location, RecordKind, SegmentNumber},
     name::{RepositoryName, Tag},
 };
 
 /// Most tags that one operation removes; more take further operations.
 pub const TAGS_PER_STEP: usize = 1_000;
+/// Most entries of history, records of drops, or windows in one operation.
+pub const DROPS_PER_STEP: usize = 1_000;
+/// How often the grace of a blob that no manifest names can be had, counted from its last upload.
+pub const GRACES_MAX: u64 = 7;
 
 /// Content that was written to a segment and waits to be named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +101,42 @@ pub enum Request {
         /// How long what it pointed to can be restored, in milliseconds.
         window_ms: u64,
     },
+    /// Make a manifest that was deleted, or lost what reached it, present again.
+    Restore {
+        /// Where.
+        repository: RepositoryName,
+        /// What.
+        digest: Digest,
+        /// The tag that shall point to it; without one it lives by itself.
+        tag: Option<Tag>,
+        /// How long what the tag pointed to before can be restored, in milliseconds.
+        window_ms: u64,
+    },
+    /// End the windows of held manifests.
+    EndWindows {
+        /// Where.
+        repository: RepositoryId,
+        /// Which; at most [`DROPS_PER_STEP`]. Those that live are left alone.
+        digests: Vec<Digest>,
+    },
+    /// A client is to be told that a blob is there: keep it for as long as that is worth.
+    Renew {
+        /// Where.
+        repository: RepositoryName,
+        /// What.
+        digest: Digest,
+        /// How long content that no manifest names is kept, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Take the next steps of what earlier changes have begun.
+    Settle {
+        /// How long what loses its last reach by a step can be restored, in milliseconds.
+        window_ms: u64,
+    },
+    /// Drop something that is due. What is not due any more is refused with [`Refusal::NotDue`].
+    Drop(Due),
+    /// Take note of what happened to files.
+    Note(LocalRecord),
     /// An unfinished upload has this much, durably.
     MarkUpload {
         /// The session.
@@ -113,6 +153,36 @@ pub enum Request {
         /// The session.
         session: SessionId,
     },
+}
+
+/// Something whose time has come, as the index has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Due {
+    /// A link that no manifest names.
+    Link {
+        /// Its repository.
+        repository: RepositoryId,
+        /// The blob.
+        digest: Digest,
+    },
+    /// A manifest that nothing reaches or names.
+    Manifest {
+        /// Its repository.
+        repository: RepositoryId,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// Entries of the history of a repository's tags: tag, LSN, when they were due. At most [`DROPS_PER_STEP`].
+    History {
+        /// Their repository.
+        repository: RepositoryId,
+        /// The entries.
+        entries: Vec<(Tag, u64, u64)>,
+    },
+    /// An empty repository.
+    Repository(RepositoryId),
+    /// Records of drops, by their LSNs; at most [`DROPS_PER_STEP`].
+    Records(Vec<u64>),
 }
 
 /// A manifest's push.
@@ -184,6 +254,17 @@ pub enum Refusal {
         digest: Digest,
         /// The media type that it has.
         stored: String,
+    },
+    /// What was to be dropped is not due: it was used again, is named, or gone.
+    #[error("it is not due")]
+    NotDue,
+    /// The manifest is not there any more.
+    #[error("manifest {digest} was dropped")]
+    Dropped {
+        /// The manifest.
+        digest: Digest,
+        /// When, in Unix milliseconds.
+        time_ms: u64,
     },
     /// The index failed; nothing is known about the request.
     #[error(transparent)]

@@ -229,6 +229,7 @@ fn nothing_applied() -> Applied {
         organisations: 0,
         repositories: 0,
         manifests: 0,
+        settling: 0,
         next_segment: 1,
     }
 }

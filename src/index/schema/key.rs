@@ -4,7 +4,7 @@ use crate::{
     digest::Digest,
     index::schema::{Key, Scope, Table},
     journal::operation::{ManifestId, OrganisationId, RepositoryId, SessionId},
-    location::SegmentNumber,
+    location::{Location, SegmentNumber},
     name::Tag,
 };
 
@@ -60,6 +60,10 @@ pub fn name(digest: &Digest, repository: RepositoryId, manifest: ManifestId) -> 
 pub fn references(manifest: ManifestId, page: u32) -> Key {
     Key::of(Table::References).u64(manifest).u32(page)
 }
+/// Of [`super::ParentsRow`].
+pub fn parents(repository: RepositoryId, child: &Digest) -> Key {
+    Key::of(Table::Parents).u32(repository).digest(child)
+}
 /// The prefix of the [`super::TagRow`]s of a repository.
 pub fn tags(repository: RepositoryId) -> Key {
     Key::of(Table::Tags).u32(repository)
@@ -72,9 +76,13 @@ pub fn tag(repository: RepositoryId, tag: &Tag) -> Key {
 pub fn history(repository: RepositoryId, tag: &Tag, lsn: u64) -> Key {
     Key::of(Table::History).u32(repository).raw(tag.as_str().as_bytes()).raw(&[0]).u64(lsn)
 }
+/// The prefix of the [`super::ReferrerRow`]s of a subject.
+pub fn referrers(repository: RepositoryId, subject: &Digest) -> Key {
+    Key::of(Table::Referrers).u32(repository).digest(subject)
+}
 /// Of [`super::ReferrerRow`].
 pub fn referrer(repository: RepositoryId, subject: &Digest, referrer: &Digest) -> Key {
-    Key::of(Table::Referrers).u32(repository).digest(subject).digest(referrer)
+    referrers(repository, subject).digest(referrer)
 }
 /// The prefix of the [`super::ManifestTagRow`]s of a manifest.
 pub fn manifest_tags(repository: RepositoryId, manifest: ManifestId) -> Key {
@@ -96,9 +104,29 @@ pub fn manifest_count(scope: Scope, digest: &Digest) -> Key {
 pub fn usage(scope: Scope) -> Key {
     Key::of(Table::Usage).scope(scope)
 }
-/// Of [`super::DueRow`].
-pub fn due(due_ms: u64, repository: RepositoryId, digest: &Digest) -> Key {
-    Key::of(Table::Due).u64(due_ms).u32(repository).digest(digest)
+/// Of [`super::DueLinkRow`].
+pub fn due_link(due_ms: u64, repository: RepositoryId, digest: &Digest) -> Key {
+    Key::of(Table::DueLinks).u64(due_ms).u32(repository).digest(digest)
+}
+/// Of [`super::DueManifestRow`].
+pub fn due_manifest(due_ms: u64, repository: RepositoryId, digest: &Digest) -> Key {
+    Key::of(Table::DueManifests).u64(due_ms).u32(repository).digest(digest)
+}
+/// Of [`super::DueHistoryRow`].
+pub fn due_history(due_ms: u64, repository: RepositoryId, tag: &Tag, lsn: u64) -> Key {
+    Key::of(Table::DueHistory).u64(due_ms).u32(repository).raw(tag.as_str().as_bytes()).raw(&[0]).u64(lsn)
+}
+/// Of [`super::EmptyRepositoryRow`].
+pub fn empty_repository(repository: RepositoryId) -> Key {
+    Key::of(Table::EmptyRepositories).u32(repository)
+}
+/// Of [`super::DueDropRow`].
+pub fn due_drop(due_ms: u64, lsn: u64) -> Key {
+    Key::of(Table::DueDrops).u64(due_ms).u64(lsn)
+}
+/// Of [`super::SettlingRow`].
+pub fn settling(manifest: ManifestId) -> Key {
+    Key::of(Table::Settling).u64(manifest)
 }
 /// Of [`super::SegmentRow`].
 pub fn segment(number: SegmentNumber) -> Key {
@@ -107,4 +135,24 @@ pub fn segment(number: SegmentNumber) -> Key {
 /// Of [`super::UploadRow`].
 pub fn upload(session: &SessionId) -> Key {
     Key::of(Table::Uploads).raw(session)
+}
+/// Of [`super::DeadRow`].
+pub fn dead(location: Location) -> Key {
+    Key::of(Table::Dead).u64(location.segment.0).u64(location.offset)
+}
+/// Of [`super::DropRow`].
+pub fn drop_record(lsn: u64) -> Key {
+    Key::of(Table::Drops).u64(lsn)
+}
+/// The prefix of the [`super::DroppedRow`]s of a digest.
+pub fn dropped_of(digest: &Digest) -> Key {
+    Key::of(Table::Dropped).digest(digest)
+}
+/// Of [`super::DroppedRow`].
+pub fn dropped(digest: &Digest, lsn: u64) -> Key {
+    dropped_of(digest).u64(lsn)
+}
+/// Of [`super::SparseRow`].
+pub fn sparse(number: SegmentNumber) -> Key {
+    Key::of(Table::Sparse).u64(number.0)
 }

@@ -4,9 +4,7 @@ use crate::{
     codec::{DecodeError, Decoder, Encoder},
     digest::Digest,
     index::schema::{SchemaError, Table},
-    journal::operation::{
-        ManifestId, NamedReference, OrganisationId, RepositoryId, decode_reference, encode_reference,
-    },
+    journal::operation::{ManifestId, OrganisationId, RepositoryId, Role},
     location::{Location, RecordKind, SegmentNumber},
     name::RepositoryName,
 };
@@ -66,9 +64,10 @@ macro_rules! row {
     (@put $e:ident, $v:expr, optional_digest) => { $e.option($v, |e, digest| { e.digest(&digest); }) };
     (@put $e:ident, $v:expr, optional_text) => { $e.option($v.as_deref(), |e, text| { e.str(text); }) };
     (@put $e:ident, $v:expr, record_kind) => { $e.u8($v as u8) };
+    (@put $e:ident, $v:expr, drop_kind) => { $e.u8($v as u8) };
     (@put $e:ident, $v:expr, location) => { $e.u64($v.segment.0).u64($v.offset) };
     (@put $e:ident, $v:expr, segment) => { $e.u64($v.0) };
-    (@put $e:ident, $v:expr, references) => { $e.list(&$v, encode_reference) };
+    (@put $e:ident, $v:expr, named_digests) => { $e.list(&$v, encode_named) };
     (@put $e:ident, $v:expr, chain) => { $e.raw(&$v) };
     (@put $e:ident, $v:expr, $number:ident) => { $e.$number($v) };
     (@get $d:ident, text, $field:expr) => { $d.parsed($field)? };
@@ -77,11 +76,14 @@ macro_rules! row {
     (@get $d:ident, record_kind, $field:expr) => {
         RecordKind::from_code($d.u8($field)?).ok_or(DecodeError { field: $field, problem: "unknown" })?
     };
+    (@get $d:ident, drop_kind, $field:expr) => {
+        DropKind::from_code($d.u8($field)?).ok_or(DecodeError { field: $field, problem: "unknown" })?
+    };
     (@get $d:ident, location, $field:expr) => {
         Location { segment: SegmentNumber($d.u64($field)?), offset: $d.u64($field)? }
     };
     (@get $d:ident, segment, $field:expr) => { SegmentNumber($d.u64($field)?) };
-    (@get $d:ident, references, $field:expr) => { $d.list($field, decode_reference)? };
+    (@get $d:ident, named_digests, $field:expr) => { $d.list($field, decode_named)? };
     (@get $d:ident, chain, $field:expr) => {{
         let mut bytes = [0; 16];
         bytes.copy_from_slice($d.raw(16, $field)?);
@@ -111,6 +113,8 @@ row! {
         repositories: u32 u32,
         /// Manifest ids that were given out.
         manifests: u64 u64,
+        /// Rows of the settling table.
+        settling: u64 u64,
         /// The first segment number that the journal never named.
         next_segment: u64 u64,
     }
@@ -193,17 +197,19 @@ row! {
         deleted: bool bool,
         /// Whether it lives by itself: pushed by digest, and not reached since.
         root: bool bool,
+        /// Whether its subject is strong or attached.
+        attached: bool bool,
+        /// The [`crate::state::life::Life`] that what it names was told.
+        told: u8 u8,
         /// Tags that point to it.
         tags: u32 u32,
-        /// Manifests of the repository that name it as child.
-        parents: u32 u32,
         /// Descriptors that it names.
         references: u32 u32,
         /// When it was last pushed, in Unix milliseconds.
         pushed_ms: u64 u64,
-        /// When it was deleted or lost its last tag or parent; 0 when neither happened since the last push.
+        /// When it was deleted or lost the last that reached it; 0 while it lives.
         left_ms: u64 u64,
-        /// Until when it can be restored, counted from there; 0 likewise.
+        /// Until when it can be restored; 0 while it lives.
         held_until_ms: u64 u64,
         /// The Content-Type that it was pushed with.
         media_type: text String,
@@ -233,10 +239,56 @@ row! {
 }
 
 row! {
-    /// manifest id, page → a part of what it names
+    /// manifest id, page → a part of what it names, sorted by digest
     ReferencesRow in References {
         /// At most [`super::REFERENCES_PER_ROW`].
-        references: references Vec<NamedReference>,
+        references: named_digests Vec<NamedDigest>,
+    }
+}
+
+/// A digest that a manifest names, in all of its roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct NamedDigest {
+    /// What it names.
+    pub digest: Digest,
+    /// Bit `n` is set for role `n`.
+    pub roles: u8,
+    /// The size that the manifest states, in bytes.
+    pub size: u64,
+}
+
+impl NamedDigest {
+    const CHILD: u8 = 1 << Role::Child as u8;
+
+    /// Whether it names a blob.
+    pub fn is_blob(&self) -> bool {
+        self.roles & !Self::CHILD != 0
+    }
+
+    /// Whether it names a child.
+    pub fn is_child(&self) -> bool {
+        self.roles & Self::CHILD != 0
+    }
+}
+
+fn encode_named(e: &mut Encoder, named: &NamedDigest) {
+    e.digest(&named.digest).u8(named.roles).u64(named.size);
+}
+
+fn decode_named(d: &mut Decoder<'_>) -> Result<NamedDigest, DecodeError> {
+    Ok(NamedDigest { digest: d.digest("reference")?, roles: d.u8("roles")?, size: d.u64("reference size")? })
+}
+
+row! {
+    /// repository, child → what names it as child there, whether it is there itself or not
+    #[derive(Default)]
+    ParentsRow in Parents {
+        /// Manifests that name it.
+        all: u32 u32,
+        /// Those that told it that they are strong.
+        strong: u32 u32,
+        /// Those that told it that they are attached or carried.
+        carried: u32 u32,
     }
 }
 
@@ -249,6 +301,8 @@ row! {
         digest: digest Digest,
         /// When it was set, in Unix milliseconds.
         set_ms: u64 u64,
+        /// The operation that set it: its row in the history.
+        lsn: u64 u64,
     }
 }
 
@@ -259,6 +313,8 @@ row! {
         digest: optional_digest Option<Digest>,
         /// When, in Unix milliseconds.
         time_ms: u64 u64,
+        /// Until when it is kept, in Unix milliseconds; 0 while it is what the tag is.
+        until_ms: u64 u64,
     }
 }
 
@@ -283,6 +339,8 @@ row! {
         named: u64 u64,
         /// The same of live manifests only.
         live: u64 u64,
+        /// Whether the repository links it; always so in the other scopes.
+        linked: bool bool,
         /// Length in bytes; in a repository 0 until it is linked.
         size: u64 u64,
     }
@@ -310,20 +368,65 @@ row! {
         manifests: u64 u64,
         /// Tags.
         tags: u64 u64,
-        /// Bytes that only held manifests keep.
+        /// Links.
+        links: u64 u64,
+        /// Entries in the history of tags.
+        history: u64 u64,
+        /// Repositories; 0 in a repository.
+        repositories: u64 u64,
+        /// Bytes of blobs that only held manifests keep.
         reclaimable_bytes: u64 u64,
-        /// Follow-up steps that are still to be done.
+        /// Manifests whose life is still to be told to what they name.
         settling: u64 u64,
     }
 }
 
 row! {
     /// time, repository, digest → nothing: a link that no manifest names, and when its grace ends
-    DueRow in Due {}
+    DueLinkRow in DueLinks {}
+}
+
+row! {
+    /// time, repository, digest → nothing: a held manifest that no other names as child, and when its window ends
+    DueManifestRow in DueManifests {}
+}
+
+row! {
+    /// time, repository, tag, 0, LSN → nothing: an entry of a tag's history that has passed, and when its window ends
+    DueHistoryRow in DueHistory {}
+}
+
+row! {
+    /// repository → nothing: a repository that has become empty, and is due
+    EmptyRepositoryRow in EmptyRepositories {}
+}
+
+row! {
+    /// time, LSN → nothing: when the record of a drop may be forgotten
+    DueDropRow in DueDrops {}
+}
+
+row! {
+    /// manifest id → what it still has to tell to what it names
+    SettlingRow in Settling {
+        /// Its repository.
+        repository: u32 RepositoryId,
+        /// Its digest.
+        digest: digest Digest,
+        /// The life that it tells; 0 for one that was dropped.
+        target: u8 u8,
+        /// Whether it was dropped: then it takes its names back.
+        dropped: bool bool,
+        /// Digests that it names that were told.
+        references: u32 u32,
+        /// The last referrer that was told; `None` before the first.
+        referrer: optional_digest Option<Digest>,
+    }
 }
 
 row! {
     /// segment number → what is known of it
+    #[derive(Default)]
     SegmentRow in Segments {
         /// Whether it holds one record only.
         single: bool bool,
@@ -335,7 +438,31 @@ row! {
         live_bytes: u64 u64,
         /// Live records.
         live_records: u64 u64,
+        /// Bytes of dead records that were erased: they take no room any more.
+        erased_bytes: u64 u64,
     }
+}
+
+impl UsageRow {
+    /// Whether a repository with these totals has nothing that any listing shows, no history, and nothing to settle.
+    pub fn is_empty(&self) -> bool {
+        self.manifests == 0 && self.links == 0 && self.tags == 0 && self.history == 0 && self.settling == 0
+    }
+}
+
+impl SegmentRow {
+    /// Whether its file is worth going: nothing in it lives, or at least half of what it takes on the disk is dead.
+    pub fn is_sparse(&self) -> bool {
+        let allocated = self.committed_end.saturating_sub(self.erased_bytes);
+        let dead = allocated.saturating_sub(self.live_bytes);
+        // One live record is all that a single segment has, whatever lies before it.
+        self.sealed && (self.live_records == 0 || (!self.single && dead.saturating_mul(2) >= allocated))
+    }
+}
+
+row! {
+    /// segment number → nothing: a sealed segment of which at least half is dead
+    SparseRow in Sparse {}
 }
 
 row! {
@@ -349,5 +476,55 @@ row! {
         bytes: u64 u64,
         /// When they became so, in Unix milliseconds.
         time_ms: u64 u64,
+    }
+}
+
+row! {
+    /// segment, offset → a record that is dead and not erased yet
+    DeadRow in Dead {
+        /// The record's length in bytes.
+        record_len: u64 u64,
+    }
+}
+
+row! {
+    /// LSN → what an operation dropped
+    DropRow in Drops {
+        /// What it was.
+        what: drop_kind DropKind,
+        /// The repository that had it.
+        repository: text RepositoryName,
+        /// Its digest.
+        digest: digest Digest,
+        /// Its length in bytes.
+        size: u64 u64,
+        /// When, in Unix milliseconds.
+        time_ms: u64 u64,
+        /// Whether no repository had it any more, so that its bytes are to be erased.
+        last: bool bool,
+        /// When the record may be forgotten, in Unix milliseconds.
+        until_ms: u64 u64,
+    }
+}
+
+row! {
+    /// digest, LSN → nothing: the drops of a digest
+    DroppedRow in Dropped {}
+}
+
+/// What was dropped. The numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum DropKind {
+    /// A blob's link.
+    Link = 1,
+    /// A manifest.
+    Manifest = 2,
+}
+
+impl DropKind {
+    fn from_code(code: u8) -> Option<Self> {
+        [Self::Link, Self::Manifest].into_iter().find(|&kind| kind as u8 == code)
     }
 }

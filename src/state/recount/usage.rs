@@ -5,34 +5,49 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     digest::Digest,
     index::schema::{
-        self, CountRow, LinkRow, ManifestCountRow, ManifestRow, RowValue, SchemaError, Scope, Table, UsageRow, key,
+        self, CountRow, EmptyRepositoryRow, LinkRow, ManifestCountRow, ManifestRow, RowValue, SchemaError, Scope,
+        Table, UsageRow, key,
     },
     journal::operation::{OrganisationId, RepositoryId},
 };
 
-use super::{AllNamed, AllTags, Recount, each, manifest_parts};
+use super::{AllNamed, Recount, Totals, each, manifest_parts};
 
 impl Recount<'_> {
     /// Counts of every scope, and what they add up to: each blob and manifest once per scope.
-    pub(super) fn usage(&mut self, named: &AllNamed, tags: &AllTags) -> Result<(), SchemaError> {
+    pub(super) fn usage(&mut self, named: &AllNamed, totals: &Totals) -> Result<(), SchemaError> {
         let mut usage: BTreeMap<Vec<u8>, UsageRow> = BTreeMap::new();
         let mut blobs = Parts::default();
-        for (&(repository, digest), of) in named.iter().filter(|(_, of)| of.as_blob > 0) {
+        let mut live = Parts::default();
+        for (&(repository, digest), of) in named {
             let link: Option<LinkRow> = schema::get(self.view, key::link(repository, &digest))?;
             let size = link.as_ref().map_or(0, |link| link.size);
-            let row = CountRow { named: of.as_blob, live: 0, size };
+            let row = CountRow { named: of.as_blob, live: of.live, linked: link.is_some(), size };
             self.expect(key::count(Scope::Repository(repository), &digest), &row);
             if link.is_some() {
-                blobs.add(self.organisation(repository)?, repository, digest, size);
+                let organisation = self.organisation(repository)?;
+                blobs.add(organisation, repository, digest, size);
+                if of.live > 0 {
+                    live.add(organisation, repository, digest, size);
+                }
             }
         }
+        let mut lives = BTreeMap::new();
+        live.each(|scope, digest, _, parts| {
+            lives.insert((key::usage(scope).bytes(), *digest), parts);
+        });
         blobs.each(|scope, digest, size, parts| {
+            let live = lives.get(&(key::usage(scope).bytes(), *digest));
             if let Some(named) = parts {
-                self.expect(key::count(scope, digest), &CountRow { named, live: 0, size });
+                let live = live.copied().flatten().unwrap_or_default();
+                self.expect(key::count(scope, digest), &CountRow { named, live, linked: true, size });
             }
             let row = usage.entry(key::usage(scope).bytes()).or_default();
             row.blobs += 1;
             row.used_bytes = row.used_bytes.saturating_add(size);
+            if live.is_none() {
+                row.reclaimable_bytes = row.reclaimable_bytes.saturating_add(size);
+            }
         });
         let mut manifests = Parts::default();
         each(self.view, Table::Manifests, manifest_parts, |(repository, digest), row: ManifestRow| {
@@ -47,14 +62,27 @@ impl Recount<'_> {
             row.manifests += 1;
             row.manifest_bytes = row.manifest_bytes.saturating_add(size);
         });
-        for (&(repository, _), &count) in tags {
-            let organisation = self.organisation(repository)?;
+        self.totals(&mut usage, totals);
+        let rows = usage.into_iter().filter(|(_, row)| *row != UsageRow::default());
+        self.rows.extend(rows.map(|(key, row)| (key, row.to_bytes())));
+        Ok(())
+    }
+
+    /// Plain sums; and a repository in which they are all 0, but that had something once, is empty.
+    fn totals(&mut self, usage: &mut BTreeMap<Vec<u8>, UsageRow>, totals: &Totals) {
+        for (&repository, &organisation) in &self.organisations {
+            let of = |totals: &BTreeMap<RepositoryId, u64>| totals.get(&repository).copied().unwrap_or_default();
             for scope in [Scope::Registry, Scope::Organisation(organisation), Scope::Repository(repository)] {
-                usage.entry(key::usage(scope).bytes()).or_default().tags += u64::from(count);
+                let row = usage.entry(key::usage(scope).bytes()).or_default();
+                row.tags += of(&totals.tags);
+                row.links += of(&totals.links);
+                row.history += of(&totals.history);
+                row.repositories += u64::from(!matches!(scope, Scope::Repository(_)));
+            }
+            if usage.get(&key::usage(Scope::Repository(repository)).bytes()).is_none_or(UsageRow::is_empty) {
+                self.rows.insert(key::empty_repository(repository).bytes(), EmptyRepositoryRow {}.to_bytes());
             }
         }
-        self.rows.extend(usage.into_iter().map(|(key, row)| (key, row.to_bytes())));
-        Ok(())
     }
 }
 

@@ -1,0 +1,155 @@
+//! What ends, and what is given back before it does: drops, windows, restoring, renewing.
+//!
+//! Whoever asks for a drop has read that it is due; here it is read again, in the step whose records are journaled next.
+//! What was pushed, named or linked anew in between stays.
+
+use crate::{
+    digest::Digest,
+    index::{
+        View, prefix_end,
+        schema::{
+            self, DropKind, DropRow, HistoryRow, LinkRow, ManifestRow, ParentsRow, SchemaError, Scope, SettlingRow,
+            UsageRow, key,
+        },
+    },
+    journal::operation::{LocalRecord, Operation, RepositoryId},
+    name::{RepositoryName, Tag},
+    state::{
+        counts,
+        life::Life,
+        request::{Due, GRACES_MAX, Outcome, Refusal},
+    },
+};
+
+use super::Batch;
+
+impl Batch<'_> {
+    pub(super) fn drop_due(&mut self, due: &Due) -> Result<Outcome, Refusal> {
+        let operation = match due {
+            Due::Link { repository, digest } => self.drop_link(*repository, digest)?,
+            Due::Manifest { repository, digest } => self.drop_manifest(*repository, digest)?,
+            Due::History { repository, entries } => self.drop_history(*repository, entries)?,
+            Due::Repository(repository) => self.drop_repository(*repository)?,
+            Due::Records(lsns) => Some(Operation::ForgetDrops { lsns: lsns.clone() }),
+        };
+        self.logical(operation.ok_or(Refusal::NotDue)?)?;
+        Ok(Outcome::Done)
+    }
+
+    fn drop_link(&self, repository: RepositoryId, digest: &Digest) -> Result<Option<Operation>, SchemaError> {
+        let link: Option<LinkRow> = schema::get(&self.overlay, key::link(repository, digest))?;
+        let is_due = link.is_some_and(|link| link.due_ms <= self.time_ms())
+            && counts::repository_count(&self.overlay, repository, digest)?.named == 0;
+        Ok(is_due.then_some(Operation::DropLink { repository, digest: *digest }))
+    }
+
+    /// A manifest goes when it does not live and its window is over, nothing names it as child, and all that it names
+    /// knows that it does not live.
+    fn drop_manifest(&self, repository: RepositoryId, digest: &Digest) -> Result<Option<Operation>, SchemaError> {
+        let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, digest))?;
+        let Some(row) = row.filter(|row| row.held_until_ms <= self.time_ms()) else { return Ok(None) };
+        let parents = schema::get::<ParentsRow>(&self.overlay, key::parents(repository, digest))?.unwrap_or_default();
+        let settling: Option<SettlingRow> = schema::get(&self.overlay, key::settling(row.manifest))?;
+        let lives = Life::of(&row, &parents).is_live() || Life::told(&row).is_live();
+        let is_due = !lives && parents.all == 0 && settling.is_none();
+        let manifest = row.manifest;
+        Ok(is_due.then_some(Operation::DropManifest { repository, manifest, digest: *digest }))
+    }
+
+    fn drop_history(
+        &self,
+        repository: RepositoryId,
+        entries: &[(Tag, u64, u64)],
+    ) -> Result<Option<Operation>, SchemaError> {
+        let mut due = Vec::new();
+        for (tag, lsn, due_ms) in entries {
+            let row: Option<HistoryRow> = schema::get(&self.overlay, key::history(repository, tag, *lsn))?;
+            if row.is_some_and(|row| row.until_ms == *due_ms && row.until_ms <= self.time_ms()) {
+                due.push((tag.clone(), *lsn, *due_ms));
+            }
+        }
+        Ok((!due.is_empty()).then_some(Operation::DropHistory { repository, entries: due }))
+    }
+
+    fn drop_repository(&self, repository: RepositoryId) -> Result<Option<Operation>, SchemaError> {
+        let known = self.overlay.get(&key::empty_repository(repository).bytes())?.is_some();
+        let usage: Option<UsageRow> = schema::get(&self.overlay, key::usage(Scope::Repository(repository)))?;
+        let is_due = known && usage.is_none_or(|usage| usage.is_empty());
+        Ok(is_due.then_some(Operation::DropRepository { repository }))
+    }
+
+    /// One step of what is settling, if anything is.
+    pub(super) fn settle(&mut self, window_ms: u64) -> Result<Outcome, Refusal> {
+        if self.applied.settling == 0 {
+            return Ok(Outcome::Done);
+        }
+        let held_until_ms = self.time_ms().saturating_add(window_ms);
+        self.logical(Operation::Settle { held_until_ms })?;
+        Ok(if self.applied.settling == 0 { Outcome::Done } else { Outcome::More })
+    }
+
+    pub(super) fn end_windows(&mut self, repository: RepositoryId, digests: &[Digest]) -> Result<Outcome, Refusal> {
+        let mut held = Vec::new();
+        for digest in digests {
+            let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, digest))?;
+            if row.is_some_and(|row| row.held_until_ms > self.time_ms()) {
+                held.push(*digest);
+            }
+        }
+        if !held.is_empty() {
+            self.logical(Operation::EndWindows { repository, digests: held })?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn restore(
+        &mut self,
+        name: &RepositoryName,
+        digest: &Digest,
+        tag: Option<&Tag>,
+        window_ms: u64,
+    ) -> Result<Outcome, Refusal> {
+        let repository = self.repository(name)?;
+        let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, digest))?;
+        let Some(row) = row else { return Err(self.why_missing(name, digest)?) };
+        let held_until_ms = self.time_ms().saturating_add(window_ms);
+        let (manifest, digest, tag) = (row.manifest, *digest, tag.cloned());
+        self.logical(Operation::Restore { repository, manifest, digest, tag, held_until_ms })?;
+        Ok(Outcome::Done)
+    }
+
+    /// Whether a manifest that is not there was dropped, or never known.
+    fn why_missing(&self, name: &RepositoryName, digest: &Digest) -> Result<Refusal, SchemaError> {
+        const DROPS_READ: usize = 1_000;
+        let prefix = key::dropped_of(digest).bytes();
+        let mut dropped = None;
+        for (key, _) in self.overlay.scan(&prefix, &prefix_end(&prefix), DROPS_READ)? {
+            let lsn = key[prefix.len()..].try_into().map_err(|_| SchemaError::Missing { table: "dropped" })?;
+            let row: DropRow = schema::expect(&self.overlay, key::drop_record(u64::from_be_bytes(lsn)))?;
+            if row.repository == *name && row.what == DropKind::Manifest {
+                dropped = Some(Refusal::Dropped { digest: *digest, time_ms: row.time_ms });
+            }
+        }
+        Ok(dropped.unwrap_or(Refusal::ManifestUnknown(*digest)))
+    }
+
+    /// Prolongs the grace of a blob that no manifest names when less than half of it is left, up to so many graces after
+    /// its last upload.
+    pub(super) fn renew(&mut self, name: &RepositoryName, digest: &Digest, grace_ms: u64) -> Result<Outcome, Refusal> {
+        let repository = self.repository(name)?;
+        let link: Option<LinkRow> = schema::get(&self.overlay, key::link(repository, digest))?;
+        let link = link.ok_or(Refusal::BlobUnknown(*digest))?;
+        if let Some(due_ms) = renewed(&link, self.time_ms(), grace_ms) {
+            self.local(LocalRecord::Renewed { repository, digest: *digest, due_ms })?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// Until when a link's grace is to be prolonged, if it is worth it.
+pub(super) fn renewed(link: &LinkRow, now_ms: u64, grace_ms: u64) -> Option<u64> {
+    let due_ms =
+        now_ms.saturating_add(grace_ms).min(link.linked_ms.saturating_add(grace_ms.saturating_mul(GRACES_MAX)));
+    let is_late = link.due_ms < now_ms.saturating_add(grace_ms / 2);
+    (is_late && due_ms > link.due_ms).then_some(due_ms)
+}

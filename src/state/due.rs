@@ -1,0 +1,94 @@
+//! What is due: a bounded read of the rows that say when something ends, in the order of time.
+//!
+//! What it finds may not be due any more when it is dropped; `decide` looks again.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    codec::{DecodeError, Decoder},
+    index::{
+        View, prefix_end,
+        schema::{SchemaError, Table},
+    },
+    journal::operation::RepositoryId,
+    name::Tag,
+    state::request::Due,
+};
+
+/// The tables in which something can be due, in an order in which each drop makes the next possible.
+pub const TABLES: [Table; 5] =
+    [Table::DueManifests, Table::DueHistory, Table::DueLinks, Table::EmptyRepositories, Table::DueDrops];
+
+/// A part of what is due.
+#[derive(Debug, Clone, Default)]
+pub struct DuePage {
+    /// What is due. Entries of history are together by repository.
+    pub items: Vec<Due>,
+    /// The last row that was read, from which the next page goes on; `None` when there is no more.
+    pub last: Option<Vec<u8>>,
+}
+
+/// Reads at most `limit` rows of one of [`TABLES`] after the row `after`, as far as they are due at `now_ms`.
+///
+/// # Errors
+/// When the index fails or is damaged.
+pub fn page(
+    view: &dyn View,
+    table: Table,
+    after: Option<&[u8]>,
+    now_ms: u64,
+    limit: usize,
+) -> Result<DuePage, SchemaError> {
+    let prefix = vec![table as u8];
+    let from = after.map_or_else(|| prefix.clone(), |after| [after, &[0]].concat());
+    let until = match table {
+        Table::EmptyRepositories => prefix_end(&prefix),
+        _ => [prefix.as_slice(), &now_ms.saturating_add(1).to_be_bytes()].concat(),
+    };
+    let rows = view.scan(&from, &until, limit)?;
+    let last = rows.last().filter(|_| rows.len() == limit).map(|(key, _)| key.clone());
+    let mut page = DuePage { items: Vec::new(), last };
+    let mut history: BTreeMap<RepositoryId, Vec<(Tag, u64, u64)>> = BTreeMap::new();
+    let mut records = Vec::new();
+    for (key, _) in &rows {
+        match item(table, &key[1..]).map_err(|source| SchemaError::Row { table: table.name(), source })? {
+            Found::Item(item) => page.items.push(item),
+            Found::Entry(repository, entry) => history.entry(repository).or_default().push(entry),
+            Found::Record(lsn) => records.push(lsn),
+        }
+    }
+    page.items.extend(history.into_iter().map(|(repository, entries)| Due::History { repository, entries }));
+    if !records.is_empty() {
+        page.items.push(Due::Records(records));
+    }
+    Ok(page)
+}
+
+enum Found {
+    Item(Due),
+    Entry(RepositoryId, (Tag, u64, u64)),
+    Record(u64),
+}
+
+fn item(table: Table, key: &[u8]) -> Result<Found, DecodeError> {
+    let mut d = Decoder::new(key);
+    if table == Table::EmptyRepositories {
+        return Ok(Found::Item(Due::Repository(d.u32("repository")?.swap_bytes())));
+    }
+    let due_ms = d.u64("due")?.swap_bytes();
+    if table == Table::DueDrops {
+        return Ok(Found::Record(d.u64("lsn")?.swap_bytes()));
+    }
+    let repository = d.u32("repository")?.swap_bytes();
+    Ok(match table {
+        Table::DueLinks => Found::Item(Due::Link { repository, digest: d.digest("digest")? }),
+        Table::DueManifests => Found::Item(Due::Manifest { repository, digest: d.digest("digest")? }),
+        _ => {
+            let text = d.raw(d.rest().len().saturating_sub(9), "tag")?;
+            let tag = std::str::from_utf8(text).ok().and_then(|text| text.parse::<Tag>().ok());
+            let tag = tag.ok_or(DecodeError { field: "tag", problem: "is none" })?;
+            d.raw(1, "tag's end")?;
+            Found::Entry(repository, (tag, d.u64("lsn")?.swap_bytes(), due_ms))
+        }
+    })
+}

@@ -1,0 +1,369 @@
+//! Lives as they change: what a change of a manifest's rows means for it, and telling that to what it names.
+//!
+//! A manifest's own life follows from its rows in the same operation, so whether it can be dropped is always known. What it
+//! names (blobs' live counts, children, referrers) is *told* in steps: an operation tells up to [`STEP_DIGESTS`] digests at
+//! once, and what is left stands in the settling table until *Settle* operations have done it. A pass tells one change from
+//! its first digest to its last; if the life has changed meanwhile, another pass follows. So any order of deleting and
+//! restoring ends in the same rows.
+//!
+//! Invariants: nothing is settling ⇔ all lives are what `life` says of them, and every manifest was told.
+
+use std::collections::VecDeque;
+
+use crate::{
+    codec::Decoder,
+    digest::Digest,
+    index::{
+        Overlay, View, prefix_end,
+        schema::{
+            self, Applied, DueManifestRow, ManifestRow, NamedDigest, ParentsRow, REFERENCES_PER_ROW, ReferencesRow,
+            SchemaError, SettlingRow, Table, key,
+        },
+    },
+    journal::operation::{ManifestId, RepositoryId},
+    state::{
+        counts::{self, Change},
+        life::{Life, is_reached},
+    },
+};
+
+/// Digests that one operation tells at most. Part of the meaning of every operation. Tests have
+/// smaller manifests.
+pub(super) const STEP_DIGESTS: u32 = if cfg!(test) { 6 } else { 1_000 };
+
+/// Lives that change by one operation.
+pub(super) struct Lives<'a, 'b> {
+    pub(super) overlay: &'a mut Overlay<'b>,
+    pub(super) applied: &'a mut Applied,
+    /// Until when what ceases to live by this operation can be restored.
+    held_until_ms: u64,
+    /// Digests that may still be told.
+    left: u32,
+    /// Manifests whose life is not what they have told.
+    changed: VecDeque<(RepositoryId, Digest)>,
+}
+
+impl<'a, 'b> Lives<'a, 'b> {
+    pub(super) fn new(overlay: &'a mut Overlay<'b>, applied: &'a mut Applied, held_until_ms: u64) -> Self {
+        Self { overlay, applied, held_until_ms, left: STEP_DIGESTS, changed: VecDeque::new() }
+    }
+
+    /// Adds a manifest that the repository does not have.
+    pub(super) fn insert(
+        &mut self,
+        repository: RepositoryId,
+        digest: &Digest,
+        mut row: ManifestRow,
+        by_digest: bool,
+    ) -> Result<(), SchemaError> {
+        let parents = self.parents(repository, digest)?;
+        if let Some(subject) = &row.subject {
+            row.attached = self.attaches(repository, subject, digest)?;
+        }
+        row.root = by_digest && !is_reached(&row, &parents);
+        self.weigh(repository, digest, None, row, (&parents, &parents))
+    }
+
+    /// Changes a manifest's row; the closure also sees what names it as child.
+    pub(super) fn change(
+        &mut self,
+        repository: RepositoryId,
+        digest: &Digest,
+        change: impl FnOnce(&mut ManifestRow, &ParentsRow),
+    ) -> Result<(), SchemaError> {
+        let before: ManifestRow = schema::expect(self.overlay, key::manifest(repository, digest))?;
+        let parents = self.parents(repository, digest)?;
+        let mut after = before.clone();
+        change(&mut after, &parents);
+        self.weigh(repository, digest, Some(&before), after, (&parents, &parents))
+    }
+
+    /// Changes what names a child, whether that is there or not.
+    pub(super) fn change_parents(
+        &mut self,
+        repository: RepositoryId,
+        child: &Digest,
+        change: impl FnOnce(&mut ParentsRow),
+    ) -> Result<(), SchemaError> {
+        let before = self.parents(repository, child)?;
+        let mut after = before.clone();
+        change(&mut after);
+        if after == ParentsRow::default() {
+            self.overlay.delete(key::parents(repository, child).bytes());
+        } else {
+            schema::put(self.overlay, key::parents(repository, child), &after);
+        }
+        match schema::get::<ManifestRow>(self.overlay, key::manifest(repository, child))? {
+            Some(row) => self.weigh(repository, child, Some(&row), row.clone(), (&before, &after)),
+            None => Ok(()),
+        }
+    }
+
+    fn parents(&self, repository: RepositoryId, child: &Digest) -> Result<ParentsRow, SchemaError> {
+        Ok(schema::get(self.overlay, key::parents(repository, child))?.unwrap_or_default())
+    }
+
+    /// Writes a manifest's row with what follows from it: what reaches it for the first time ends its living by itself, what
+    /// leaves it last begins its window, and a window that nothing else holds open has a due row.
+    fn weigh(
+        &mut self,
+        repository: RepositoryId,
+        digest: &Digest,
+        before: Option<&ManifestRow>,
+        mut after: ManifestRow,
+        (parents_before, parents): (&ParentsRow, &ParentsRow),
+    ) -> Result<(), SchemaError> {
+        after.root &= !is_reached(&after, parents);
+        let was = before.map_or(Life::NONE, |row| Life::of(row, parents_before));
+        let life = Life::of(&after, parents);
+        match Change::between(was.is_live(), life.is_live()) {
+            Some(Change::Enters) => (after.left_ms, after.held_until_ms) = (0, 0),
+            Some(Change::Leaves) => (after.left_ms, after.held_until_ms) = (self.applied.time_ms, self.held_until_ms),
+            None => {}
+        }
+        let due_before = before.and_then(|row| due_ms(row, was, parents_before));
+        let due = due_ms(&after, life, parents);
+        if let Some(due_ms) = due_before.filter(|_| due_before != due) {
+            self.overlay.delete(key::due_manifest(due_ms, repository, digest).bytes());
+        }
+        if let Some(due_ms) = due.filter(|_| due_before != due) {
+            schema::put(self.overlay, key::due_manifest(due_ms, repository, digest), &DueManifestRow {});
+        }
+        if before != Some(&after) {
+            schema::put(self.overlay, key::manifest(repository, digest), &after);
+        }
+        if life != Life::told(&after) {
+            self.changed.push_back((repository, *digest));
+        }
+        Ok(())
+    }
+
+    /// Whether a subject has told a referrer that it attaches it. A pass under way has told the referrers up to one.
+    fn attaches(&self, repository: RepositoryId, subject: &Digest, referrer: &Digest) -> Result<bool, SchemaError> {
+        let Some(row) = schema::get::<ManifestRow>(self.overlay, key::manifest(repository, subject))? else {
+            return Ok(false);
+        };
+        let pass: Option<SettlingRow> = schema::get(self.overlay, key::settling(row.manifest))?;
+        let passed = pass.filter(|pass| pass.referrer.is_some_and(|last| last >= *referrer));
+        Ok(passed.map_or(Life::told(&row), |pass| Life::from_code(pass.target)).attaches())
+    }
+
+    /// Takes a manifest's row away, and begins to take its names back.
+    pub(super) fn drop_manifest(
+        &mut self,
+        repository: RepositoryId,
+        digest: &Digest,
+        row: &ManifestRow,
+    ) -> Result<(), SchemaError> {
+        self.overlay.delete(key::manifest(repository, digest).bytes());
+        self.overlay.delete(key::due_manifest(row.held_until_ms, repository, digest).bytes());
+        if let Some(subject) = &row.subject {
+            self.overlay.delete(key::referrer(repository, subject, digest).bytes());
+        }
+        let pass = Pass::begin(row.manifest, repository, *digest, Life::NONE, Life::NONE, true);
+        self.tell(pass)
+    }
+
+    /// Tells what has changed, as far as one operation may, and notes the rest.
+    pub(super) fn settle(&mut self) -> Result<(), SchemaError> {
+        while let Some((repository, digest)) = self.changed.pop_front() {
+            let Some(row) = schema::get::<ManifestRow>(self.overlay, key::manifest(repository, &digest))? else {
+                continue;
+            };
+            let life = Life::of(&row, &self.parents(repository, &digest)?);
+            let is_under_way = || schema::get::<SettlingRow>(self.overlay, key::settling(row.manifest));
+            if life == Life::told(&row) || is_under_way()?.is_some() {
+                continue;
+            }
+            self.tell(Pass::begin(row.manifest, repository, digest, Life::told(&row), life, false))?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with what earlier operations have left.
+    pub(super) fn settle_noted(&mut self) -> Result<(), SchemaError> {
+        while self.left > 0 {
+            let prefix = [Table::Settling as u8];
+            let Some((settling, row)) = self.overlay.scan(&prefix, &prefix_end(&prefix), 1)?.pop() else { break };
+            let id = settling[1..].try_into().map_err(|_| SchemaError::Missing { table: "settling" })?;
+            let row = <SettlingRow as schema::RowValue>::from_bytes(&row)?;
+            let told = match schema::get::<ManifestRow>(self.overlay, key::manifest(row.repository, &row.digest))? {
+                Some(manifest) if !row.dropped => Life::told(&manifest),
+                _ => Life::NONE,
+            };
+            self.tell(Pass { manifest: u64::from_be_bytes(id), told, row, is_noted: true })?;
+            self.settle()?;
+        }
+        self.settle()
+    }
+
+    /// Goes on with a pass, to its end or as far as this operation may.
+    fn tell(&mut self, mut pass: Pass) -> Result<(), SchemaError> {
+        // A pass with nothing to tell counts, too.
+        let begun = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        if !(begun && self.tell_references(&mut pass)? && self.tell_referrers(&mut pass)?) {
+            if !pass.is_noted {
+                self.note(pass.row.repository, Change::Enters)?;
+            }
+            schema::put(self.overlay, key::settling(pass.manifest), &pass.row);
+            return Ok(());
+        }
+        if pass.is_noted {
+            self.overlay.delete(key::settling(pass.manifest).bytes());
+            self.note(pass.row.repository, Change::Leaves)?;
+        }
+        if pass.row.dropped {
+            self.forget(&pass);
+            return Ok(());
+        }
+        let (repository, digest) = (pass.row.repository, pass.row.digest);
+        self.change(repository, &digest, |row, _| row.told = pass.row.target)
+    }
+
+    fn note(&mut self, repository: RepositoryId, change: Change) -> Result<(), SchemaError> {
+        change.step(&mut self.applied.settling, 1);
+        counts::total_changed(self.overlay, repository, |usage| change.step(&mut usage.settling, 1))
+    }
+
+    /// Takes away what is left of a manifest that was dropped, when nothing is named by it any more.
+    fn forget(&mut self, pass: &Pass) {
+        for page in 0..=pass.row.references / REFERENCES_PER_ROW as u32 {
+            self.overlay.delete(key::references(pass.manifest, page).bytes());
+        }
+        self.overlay.delete(key::manifest_id(pass.manifest).bytes());
+    }
+
+    /// Whether all was told.
+    fn tell_references(&mut self, pass: &mut Pass) -> Result<bool, SchemaError> {
+        if pass.row.target == pass.told.code() && !pass.row.dropped {
+            return Ok(true);
+        }
+        let per_row = REFERENCES_PER_ROW as u32;
+        loop {
+            let page = key::references(pass.manifest, pass.row.references / per_row);
+            let Some(row) = schema::get::<ReferencesRow>(self.overlay, page)? else { return Ok(true) };
+            for named in row.references.iter().skip((pass.row.references % per_row) as usize) {
+                if self.left == 0 {
+                    return Ok(false);
+                }
+                self.left -= 1;
+                self.tell_reference(pass, named)?;
+                pass.row.references += 1;
+            }
+            if row.references.len() < REFERENCES_PER_ROW {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn tell_reference(&mut self, pass: &Pass, named: &NamedDigest) -> Result<(), SchemaError> {
+        let (repository, dropped) = (pass.row.repository, pass.row.dropped);
+        let (from, to) = (pass.told, Life::from_code(pass.row.target));
+        if dropped {
+            self.overlay.delete(key::name(&named.digest, repository, pass.manifest).bytes());
+        }
+        if named.is_blob() {
+            if let Some(change) = Change::between(from.is_live(), to.is_live()) {
+                counts::live_changed(self.overlay, repository, &named.digest, change)?;
+            }
+            if dropped {
+                counts::name_changed(self.overlay, repository, &named.digest, Change::Leaves)?;
+            }
+        }
+        let strong = Change::between(from.is_strong(), to.is_strong());
+        let carried = Change::between(from.carries(), to.carries());
+        if named.is_child() && (dropped || strong.is_some() || carried.is_some()) {
+            self.change_parents(repository, &named.digest, |parents| {
+                for (count, change) in [(&mut parents.strong, strong), (&mut parents.carried, carried)] {
+                    change.into_iter().for_each(|change| step(count, change));
+                }
+                if dropped {
+                    step(&mut parents.all, Change::Leaves);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether all were told.
+    fn tell_referrers(&mut self, pass: &mut Pass) -> Result<bool, SchemaError> {
+        let (repository, digest, to) = (pass.row.repository, pass.row.digest, Life::from_code(pass.row.target));
+        if pass.row.dropped {
+            // When the manifest was pushed anew meanwhile, its referrers belong to that one.
+            if schema::get::<ManifestRow>(self.overlay, key::manifest(repository, &digest))?.is_some() {
+                return Ok(true);
+            }
+        } else if pass.told.attaches() == to.attaches() {
+            return Ok(true);
+        }
+        let prefix = key::referrers(repository, &digest).bytes();
+        loop {
+            let from = match &pass.row.referrer {
+                Some(last) => [key::referrer(repository, &digest, last).bytes(), vec![0]].concat(),
+                None => prefix.clone(),
+            };
+            let rows = self.overlay.scan(&from, &prefix_end(&prefix), self.left.clamp(1, 100) as usize)?;
+            if rows.is_empty() {
+                return Ok(true);
+            }
+            for (referrer, _) in rows {
+                if self.left == 0 {
+                    return Ok(false);
+                }
+                self.left -= 1;
+                let mut d = Decoder::new(&referrer[prefix.len()..]);
+                let referrer = d.digest("referrer");
+                let referrer = referrer.map_err(|source| SchemaError::Row { table: "referrers", source })?;
+                self.tell_referrer(pass, &referrer)?;
+                pass.row.referrer = Some(referrer);
+            }
+        }
+    }
+
+    fn tell_referrer(&mut self, pass: &Pass, referrer: &Digest) -> Result<(), SchemaError> {
+        let to = Life::from_code(pass.row.target);
+        let dropped = pass.row.dropped;
+        self.change(pass.row.repository, referrer, |row, parents| {
+            row.attached = to.attaches();
+            // Its subject does not go, so it does not either; only that no longer keeps it.
+            row.root |= !row.deleted && !row.attached && to.is_live() && !is_reached(row, parents);
+            row.root &= !dropped;
+        })
+    }
+}
+
+/// When a manifest is due: when it does not live, and no other that is not dropped names it.
+fn due_ms(row: &ManifestRow, life: Life, parents: &ParentsRow) -> Option<u64> {
+    (!life.is_live() && parents.all == 0).then_some(row.held_until_ms)
+}
+
+fn step(count: &mut u32, change: Change) {
+    *count = match change {
+        Change::Enters => count.saturating_add(1),
+        Change::Leaves => count.saturating_sub(1),
+    };
+}
+
+/// One change of a manifest's life on its way to all that the manifest names.
+struct Pass {
+    manifest: ManifestId,
+    told: Life,
+    row: SettlingRow,
+    /// Whether its row is in the settling table.
+    is_noted: bool,
+}
+
+impl Pass {
+    fn begin(
+        manifest: ManifestId,
+        repository: RepositoryId,
+        digest: Digest,
+        told: Life,
+        target: Life,
+        dropped: bool,
+    ) -> Self {
+        let row = SettlingRow { repository, digest, target: target.code(), dropped, references: 0, referrer: None };
+        Self { manifest, told, row, is_noted: false }
+    }
+}
