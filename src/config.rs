@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     http::{Limits, PaceLimits, server::ServerLimits},
-    registry::RegistryOptions,
+    registry::{RegistryOptions, Sparse},
     store::StoreOptions,
 };
 use settings::{SETTINGS, Setting};
@@ -80,6 +80,7 @@ impl Default for Config {
                 references_max: 30_000,
                 json_depth_max: 64,
                 uploads_max: 10_000,
+                sparse: Sparse::Off,
                 retention_window: Duration::from_secs(14 * 24 * 60 * 60),
             },
             upload_idle: Duration::from_secs(24 * 60 * 60),

@@ -36,6 +36,7 @@ mod pace;
 mod path;
 mod query;
 mod range;
+mod referrers;
 pub mod server;
 mod stream;
 mod uploads;
@@ -45,6 +46,7 @@ pub use pace::PaceLimits;
 const DOCKER_API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 
 /// Bounds of the handlers; those of connections are [`server::ServerLimits`].
@@ -145,6 +147,10 @@ async fn dispatch(app: &Arc<App>, route: Route, request: Request) -> Result<Resp
             manifests::put(app, repository, &reference, request).await
         }
         (Route::Manifest { repository, reference }, "DELETE") => manifests::delete(app, repository, &reference).await,
+
+        (Route::Referrers { repository, subject }, "GET" | "HEAD") => {
+            referrers::list(app, repository, subject, request.uri().query()).await
+        }
 
         (Route::Blob { repository, digest }, "GET") => blobs::get(app, repository, digest, request.headers()).await,
         (Route::Blob { repository, digest }, "HEAD") => blobs::head(app, repository, digest, request.headers()).await,

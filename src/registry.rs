@@ -24,10 +24,13 @@ use crate::{
 
 mod json;
 pub mod manifest;
+mod referrers;
 #[cfg(test)]
 mod tests;
 mod uploads;
 
+pub use crate::state::request::Sparse;
+pub use referrers::{ReferrersPage, ReferrersWanted};
 pub use uploads::UploadLease;
 
 /// What a client names a manifest by.
@@ -50,6 +53,8 @@ pub struct RegistryOptions {
     pub json_depth_max: usize,
     /// Most uploads that may be open at once.
     pub uploads_max: usize,
+    /// What a manifest may name that its repository does not have.
+    pub sparse: Sparse,
     /// How long a manifest that nothing reaches any more can be restored.
     pub retention_window: Duration,
 }
@@ -99,7 +104,11 @@ pub enum RegistryError {
         reference: String,
     },
     /// The manifest names what the repository does not have.
-    #[error("the manifest names content that repository \"{repository}\" does not have: {}", list(.missing))]
+    #[error(
+        "the manifest names content that repository \"{repository}\" does not have: {}; push that first, \
+         or let the operator of the registry allow its absence (setting registry.sparse)",
+        list(.missing)
+    )]
     ManifestBlobUnknown {
         /// Where it was pushed.
         repository: RepositoryName,
@@ -321,7 +330,8 @@ impl Registry {
         self.uploads.expire(idle)
     }
 
-    /// Stores a manifest, and points `tags` at it. All that it names must be there.
+    /// Stores a manifest, and points `tags` at it. All that it names must be there, but for what
+    /// [`RegistryOptions::sparse`] lets be absent.
     ///
     /// `expected` is the digest in the request's path, `media_type` its Content-Type, if it had them.
     ///
@@ -353,6 +363,7 @@ impl Registry {
                 content,
                 manifest: manifest.clone(),
                 tags: tags.to_vec(),
+                sparse: options.sparse,
                 window_ms: self.window_ms(),
             }))
         };

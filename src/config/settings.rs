@@ -6,6 +6,7 @@ use super::{
     Config, ConfigError,
     value::{self, Bounds},
 };
+use crate::registry::Sparse;
 
 /// A setting.
 #[derive(Debug)]
@@ -152,6 +153,14 @@ pub(super) const SETTINGS: &[Setting] = &[
     number!(Count, "registry.references_max", registry.references_max, 1, 1_000_000,
         "Most descriptors that one manifest may name"),
     number!(Count, "registry.json_depth_max", registry.json_depth_max, 4, 120, "Deepest nesting of a manifest"),
+    Setting { key: "registry.sparse", about: "What a manifest may name that is absent: off (non-distributable layers only), index (also an index's entries), any (also configs and layers)",
+        kind: Kind::Text {
+            accepted: "off, index or any",
+            check: |text| Sparse::of_name(text).is_some(),
+            get: |config| config.registry.sparse.name().to_owned(),
+            set: |config, text| config.registry.sparse = Sparse::of_name(&text).unwrap_or_default(),
+        },
+    },
     number!(Count, "registry.uploads_max", registry.uploads_max, 1, 1_000_000, "Uploads that may be open at once"),
     duration!("registry.upload_idle", upload_idle, SECOND, 365 * DAY,
         "How long an upload is kept that nobody writes to"),

@@ -16,15 +16,15 @@ use crate::{
 const PAGE_MAX: usize = 10_000;
 
 /// What a query parameter encodes: all but the unreserved characters of RFC 3986.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Which page is asked for.
 #[derive(Debug, PartialEq, Eq)]
-struct Paging {
+pub(super) struct Paging {
     /// Names at most; 0 to `PAGE_MAX`.
-    limit: usize,
+    pub(super) limit: usize,
     /// The name before the first.
-    after: Option<String>,
+    pub(super) after: Option<String>,
 }
 
 impl Paging {
@@ -32,7 +32,7 @@ impl Paging {
     ///
     /// # Errors
     /// 400 when `n` is negative, not a number or longer than 64 bits. A larger one than the maximum is clamped.
-    fn parse(query: Option<&str>) -> Result<Self, HttpError> {
+    pub(super) fn parse(query: Option<&str>) -> Result<Self, HttpError> {
         let query = Query::parse(query)?;
         let limit = match query.get("n") {
             None => PAGE_MAX,
@@ -95,7 +95,8 @@ pub(super) async fn catalog(app: &Arc<App>, query: Option<&str>) -> Result<Respo
     Ok(linked(json_response(&json!({ "repositories": page.names })), link))
 }
 
-fn linked(mut response: Response, link: Option<String>) -> Response {
+/// Adds a `Link`, if there is one.
+pub(super) fn linked(mut response: Response, link: Option<String>) -> Response {
     if let Some(link) = link {
         response.headers_mut().insert(header::LINK, header_value(link));
     }

@@ -17,7 +17,7 @@ use crate::{
     digest::{Algorithm, Digest},
     disk::sim::SimDisk,
     index::memory::MemoryIndex,
-    registry::{Registry, RegistryOptions},
+    registry::{Registry, RegistryOptions, Sparse},
     store::{Store, StoreOptions},
 };
 
@@ -64,6 +64,7 @@ fn client() -> Client {
         references_max: 100,
         json_depth_max: 16,
         uploads_max: 3,
+        sparse: Sparse::Off,
         retention_window: Duration::from_secs(60),
     };
     let registry = Registry::new(Arc::new(store), registry).unwrap();

@@ -19,7 +19,7 @@ mod row;
 pub use row::*;
 
 /// Version of all tables together.
-pub const INDEX_VERSION: u32 = 1;
+pub const INDEX_VERSION: u32 = 2;
 /// References in one row of the references table.
 pub const REFERENCES_PER_ROW: usize = 1_000;
 
@@ -61,6 +61,7 @@ pub enum Table {
     ManifestIds = 0x31,
     Names = 0x32,
     References = 0x33,
+    Awaited = 0x34,
     Tags = 0x40,
     History = 0x41,
     Referrers = 0x42,
@@ -76,7 +77,7 @@ pub enum Table {
 
 impl Table {
     /// All tables, in key order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Meta,
         Self::OrganisationNames,
         Self::Organisations,
@@ -88,6 +89,7 @@ impl Table {
         Self::ManifestIds,
         Self::Names,
         Self::References,
+        Self::Awaited,
         Self::Tags,
         Self::History,
         Self::Referrers,
@@ -115,6 +117,7 @@ impl Table {
             Self::ManifestIds => "manifest-ids",
             Self::Names => "names",
             Self::References => "references",
+            Self::Awaited => "awaited",
             Self::Tags => "tags",
             Self::History => "history",
             Self::Referrers => "referrers",
@@ -138,7 +141,7 @@ impl Table {
             Self::Repositories => &[U32("repository")],
             Self::Blobs => &[Digest("digest")],
             Self::Links => &[Digest("digest"), U32("repository")],
-            Self::Manifests => &[U32("repository"), Digest("digest")],
+            Self::Manifests | Self::Awaited => &[U32("repository"), Digest("digest")],
             Self::ManifestIds => &[U64("manifest")],
             Self::Names => &[Digest("digest"), U32("repository"), U64("manifest")],
             Self::References => &[U64("manifest"), U32("page")],

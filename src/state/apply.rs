@@ -3,16 +3,14 @@
 //! Deterministic: the same operations give the same rows on every machine and at every replay. It reads only rows and the
 //! operation itself, and refuses nothing; an error here is a failing or damaged index.
 
-use std::ops::ControlFlow;
-
 use crate::{
     digest::Digest,
     index::{
         Overlay,
         schema::{
-            self, Applied, BlobRow, HistoryRow, LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow, NameRow,
-            OrganisationNameRow, OrganisationRow, REFERENCES_PER_ROW, ReferencesRow, ReferrerRow, RepositoryNameRow,
-            RepositoryRow, RowValue, SchemaError, SegmentRow, TagRow, UploadRow, key,
+            self, Applied, AwaitedRow, BlobRow, HistoryRow, LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow,
+            NameRow, OrganisationNameRow, OrganisationRow, REFERENCES_PER_ROW, ReferencesRow, ReferrerRow,
+            RepositoryNameRow, RepositoryRow, SchemaError, SegmentRow, TagRow, UploadRow, key,
         },
     },
     journal::operation::{
@@ -141,14 +139,17 @@ fn first_push(
     digest: &Digest,
     content: &ManifestContent,
 ) -> Result<(), SchemaError> {
-    let parents = count_parents(overlay, repository, digest)?;
+    let awaited: Option<AwaitedRow> = schema::get(overlay, key::awaited(repository, digest))?;
+    if awaited.is_some() {
+        overlay.delete(key::awaited(repository, digest).bytes());
+    }
     let row = ManifestRow {
         manifest,
         size: content.size,
         deleted: false,
         root: false,
         tags: 0,
-        parents,
+        parents: awaited.map_or(0, |row| row.parents),
         references: content.references.len() as u32,
         pushed_ms: at.time_ms,
         left_ms: 0,
@@ -199,24 +200,19 @@ fn roles_of(blobs: bool) -> u8 {
     if blobs { !child } else { child }
 }
 
-/// A child that is there already is reached by one manifest more, and lives by itself no longer.
+/// A child is reached by one manifest more, and lives by itself no longer. One that has not come yet (sparse indexes) is
+/// counted aside, so that its first push costs one read however many name it.
 fn parent_changed(overlay: &mut Overlay<'_>, repository: RepositoryId, child: &Digest) -> Result<(), SchemaError> {
     if let Some(mut row) = schema::get::<ManifestRow>(overlay, key::manifest(repository, child))? {
         row.parents = row.parents.saturating_add(1);
         row.root = false;
         schema::put(overlay, key::manifest(repository, child), &row);
+    } else {
+        let awaited: Option<AwaitedRow> = schema::get(overlay, key::awaited(repository, child))?;
+        let parents = awaited.map_or(0, |row| row.parents).saturating_add(1);
+        schema::put(overlay, key::awaited(repository, child), &AwaitedRow { parents });
     }
     Ok(())
-}
-
-/// Manifests that name a child which comes after them (sparse indexes). Bounded pages; almost always empty.
-fn count_parents(overlay: &Overlay<'_>, repository: RepositoryId, child: &Digest) -> Result<u32, SchemaError> {
-    let mut parents = 0_u32;
-    schema::each_row(overlay, &key::names(child, repository).bytes(), |_, value| {
-        parents += u32::from(NameRow::from_bytes(value)?.roles & roles_of(false) != 0);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(parents)
 }
 
 /// A push makes a manifest present again; by digest, and with nothing that reaches it, it lives by itself.

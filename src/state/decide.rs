@@ -18,7 +18,7 @@ use crate::{
     name::{RepositoryName, Tag},
     state::{
         apply,
-        request::{Content, Outcome, PushRequest, Refusal, Request, TAGS_PER_STEP},
+        request::{Content, Outcome, PushRequest, Refusal, Request, Sparse, TAGS_PER_STEP},
     },
 };
 
@@ -149,7 +149,7 @@ impl<'a> Batch<'a> {
     fn push(&mut self, push: &PushRequest) -> Result<Outcome, Refusal> {
         let digest = push.content.digest;
         let known = find_repository(&self.overlay, &push.repository)?;
-        check_references(&self.overlay, known, &push.manifest.references)?;
+        check_references(&self.overlay, known, &push.manifest.references, push.sparse)?;
         let stored: Option<ManifestRow> = match known {
             Some(repository) => schema::get(&self.overlay, key::manifest(repository, &digest))?,
             None => None,
@@ -230,12 +230,13 @@ pub fn find_repository(view: &dyn View, name: &RepositoryName) -> Result<Option<
     Ok(row.map(|row| row.repository))
 }
 
-/// Checks that everything is there that a manifest needs, and that the stated sizes are true. All that is missing is
-/// named, so that a client needs no second try to learn the next.
+/// Checks that everything is there that a manifest needs, and that the stated sizes of what is there are true. All that
+/// is missing is named, so that a client needs no second try to learn the next.
 fn check_references(
     view: &dyn View,
     repository: Option<RepositoryId>,
     references: &[NamedReference],
+    sparse: Sparse,
 ) -> Result<(), Refusal> {
     let mut missing = Vec::new();
     for &NamedReference { role, digest, size: stated } in references {
@@ -245,7 +246,7 @@ fn check_references(
         };
         match stored {
             Some(stored) if stored != stated => return Err(Refusal::SizeDisagrees { digest, stated, stored }),
-            None if role != Role::ForeignLayer => missing.push(digest),
+            None if !sparse.allows(role) => missing.push(digest),
             _ => {}
         }
     }

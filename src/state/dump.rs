@@ -13,9 +13,10 @@ use crate::{
     index::{
         View,
         schema::{
-            self, Applied, BlobRow, CountRow, DueRow, HistoryRow, KeyPart, LinkRow, ManifestCountRow, ManifestIdRow,
-            ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ReferencesRow, ReferrerRow,
-            RepositoryNameRow, RepositoryRow, RowValue, SchemaError, SegmentRow, Table, TagRow, UploadRow, UsageRow,
+            self, Applied, AwaitedRow, BlobRow, CountRow, DueRow, HistoryRow, KeyPart, LinkRow, ManifestCountRow,
+            ManifestIdRow, ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ReferencesRow,
+            ReferrerRow, RepositoryNameRow, RepositoryRow, RowValue, SchemaError, SegmentRow, Table, TagRow, UploadRow,
+            UsageRow,
         },
     },
 };
@@ -49,6 +50,7 @@ pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, Sch
         Table::ManifestIds => json::<ManifestIdRow>(value),
         Table::Names => json::<NameRow>(value),
         Table::References => json::<ReferencesRow>(value),
+        Table::Awaited => json::<AwaitedRow>(value),
         Table::Tags => json::<TagRow>(value),
         Table::History => json::<HistoryRow>(value),
         Table::Referrers => json::<ReferrerRow>(value),

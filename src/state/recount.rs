@@ -16,9 +16,9 @@ use crate::{
     index::{
         View,
         schema::{
-            self, Applied, BlobRow, DueRow, Key, LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow, NameRow,
-            OrganisationNameRow, OrganisationRow, ReferencesRow, ReferrerRow, RepositoryNameRow, RepositoryRow,
-            RowValue, SchemaError, SegmentRow, Table, TagRow, key,
+            self, Applied, AwaitedRow, BlobRow, DueRow, Key, LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow,
+            NameRow, OrganisationNameRow, OrganisationRow, ReferencesRow, ReferrerRow, RepositoryNameRow,
+            RepositoryRow, RowValue, SchemaError, SegmentRow, Table, TagRow, key,
         },
     },
     journal::operation::{ManifestId, OrganisationId, RepositoryId, Role},
@@ -45,7 +45,7 @@ impl fmt::Display for Difference {
 }
 
 /// Tables of which every row is counted again.
-const COUNTED: [Table; 15] = [
+const COUNTED: [Table; 16] = [
     Table::OrganisationNames,
     Table::Organisations,
     Table::RepositoryNames,
@@ -53,6 +53,7 @@ const COUNTED: [Table; 15] = [
     Table::ManifestIds,
     Table::Names,
     Table::References,
+    Table::Awaited,
     Table::Tags,
     Table::Referrers,
     Table::ManifestTags,
@@ -184,6 +185,11 @@ impl Recount<'_> {
             self.expect(key::manifest(repository, &digest), &ManifestRow { references, tags, parents, root, ..row });
             Ok(())
         })?;
+        for (&(repository, child), of) in named.iter().filter(|(_, of)| of.as_child > 0) {
+            if schema::get::<ManifestRow>(self.view, key::manifest(repository, &child))?.is_none() {
+                self.expect(key::awaited(repository, &child), &AwaitedRow { parents: of.as_child });
+            }
+        }
         Ok(named)
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     digest::Digest,
     index::schema::SchemaError,
-    journal::operation::{LocalRecord, ManifestContent, SessionId},
+    journal::operation::{LocalRecord, ManifestContent, Role, SessionId},
     location::{Location, RecordKind, SegmentNumber},
     name::{RepositoryName, Tag},
 };
@@ -115,6 +115,48 @@ pub enum Request {
     },
 }
 
+/// What a manifest may name although its repository does not have it. What comes later counts from then on.
+///
+/// Subjects and non-distributable layers may be absent always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sparse {
+    /// Nothing else.
+    #[default]
+    Off,
+    /// Also the entries of an index.
+    Index,
+    /// Also configs and layers.
+    Any,
+}
+
+impl Sparse {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Index, Self::Any];
+
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Index => "index",
+            Self::Any => "any",
+        }
+    }
+
+    /// The one of that name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|sparse| sparse.name() == name)
+    }
+
+    /// Whether what is named in this role may be absent.
+    pub fn allows(self, role: Role) -> bool {
+        match role {
+            Role::ForeignLayer => true,
+            Role::Child | Role::IndexedBlob => self != Self::Off,
+            Role::Config | Role::Layer => self == Self::Any,
+        }
+    }
+}
+
 /// A manifest's push.
 #[derive(Debug, Clone)]
 pub struct PushRequest {
@@ -126,6 +168,8 @@ pub struct PushRequest {
     pub manifest: ManifestContent,
     /// Tags that shall point to it.
     pub tags: Vec<Tag>,
+    /// What it may name that is not there.
+    pub sparse: Sparse,
     /// How long what the tags pointed to before can be restored, in milliseconds.
     pub window_ms: u64,
 }

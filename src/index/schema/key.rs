@@ -60,6 +60,10 @@ pub fn name(digest: &Digest, repository: RepositoryId, manifest: ManifestId) -> 
 pub fn references(manifest: ManifestId, page: u32) -> Key {
     Key::of(Table::References).u64(manifest).u32(page)
 }
+/// Of [`super::AwaitedRow`].
+pub fn awaited(repository: RepositoryId, child: &Digest) -> Key {
+    Key::of(Table::Awaited).u32(repository).digest(child)
+}
 /// The prefix of the [`super::TagRow`]s of a repository.
 pub fn tags(repository: RepositoryId) -> Key {
     Key::of(Table::Tags).u32(repository)
@@ -72,9 +76,13 @@ pub fn tag(repository: RepositoryId, tag: &Tag) -> Key {
 pub fn history(repository: RepositoryId, tag: &Tag, lsn: u64) -> Key {
     Key::of(Table::History).u32(repository).raw(tag.as_str().as_bytes()).raw(&[0]).u64(lsn)
 }
+/// The prefix of the [`super::ReferrerRow`]s of a subject.
+pub fn referrers(repository: RepositoryId, subject: &Digest) -> Key {
+    Key::of(Table::Referrers).u32(repository).digest(subject)
+}
 /// Of [`super::ReferrerRow`].
 pub fn referrer(repository: RepositoryId, subject: &Digest, referrer: &Digest) -> Key {
-    Key::of(Table::Referrers).u32(repository).digest(subject).digest(referrer)
+    referrers(repository, subject).digest(referrer)
 }
 /// The prefix of the [`super::ManifestTagRow`]s of a manifest.
 pub fn manifest_tags(repository: RepositoryId, manifest: ManifestId) -> Key {

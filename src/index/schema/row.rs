@@ -241,6 +241,14 @@ row! {
 }
 
 row! {
+    /// repository, digest → how many manifests name as child what has not come there yet
+    AwaitedRow in Awaited {
+        /// Manifests of the repository, deleted ones included; they become the child's parents when it comes.
+        parents: u32 u32,
+    }
+}
+
+row! {
     /// repository, tag → what it points to
     TagRow in Tags {
         /// The manifest's id.

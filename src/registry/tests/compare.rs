@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::{Value, json};
+
 use crate::{
     digest::Digest,
     index::schema::{self, Scope, UsageRow, key},
     name::RepositoryName,
-    registry::{Page, Reference, Registry},
+    registry::{Page, Reference, ReferrersWanted, Registry},
     state::decide::find_repository,
 };
 
 use super::{
-    items::Item,
+    items::{Item, SIGNATURE},
     model::{Model, blobs_of, error_name, parse},
 };
 
@@ -64,6 +66,13 @@ impl Model {
             let reference = Reference::Digest(item.digest);
             same(name, "manifest", manifest, read_manifest(registry, &repository, &reference))?;
         }
+        let subjects = items.iter().filter_map(|item| item.document.as_ref()?.subject);
+        for subject in subjects.chain([items[0].digest]).collect::<BTreeSet<_>>() {
+            for artifact_type in [None, Some(SIGNATURE)] {
+                let found = all_referrers(registry, &repository, subject, artifact_type);
+                same(name, "referrers", self.referrers(items, name, subject, artifact_type), found)?;
+            }
+        }
         let Some(expected) = expected else {
             let found = registry.tags(&repository, None, 1).map_err(|error| error_name(&error));
             return same(name, "tags", Err("NameUnknown".to_owned()), found);
@@ -75,6 +84,28 @@ impl Model {
         }
         let tags: Vec<String> = expected.tags.keys().cloned().collect();
         same(name, "tags", &tags, &all_pages(|after, limit| registry.tags(&repository, after, limit).unwrap()))
+    }
+
+    /// Descriptors of the present manifests that name the subject, in the order of their digests.
+    fn referrers(&self, items: &[Item], name: &str, subject: Digest, artifact_type: Option<&str>) -> Vec<Value> {
+        let manifests = self.repositories.get(name).map(|repository| &repository.manifests);
+        let mut referrers = Vec::new();
+        for (digest, manifest) in manifests.into_iter().flatten() {
+            let item = &items[manifest.item];
+            let names_it = item.document.as_ref().is_some_and(|document| document.subject == Some(subject));
+            let found_type = item.artifact_type();
+            if !names_it || manifest.deleted || (artifact_type.is_some() && artifact_type != found_type) {
+                continue;
+            }
+            let document: Value = serde_json::from_slice(&item.bytes).unwrap();
+            let mut descriptor = json!({ "mediaType": manifest.media_type, "digest": digest, "size": item.len() });
+            descriptor["annotations"] = document["annotations"].clone();
+            if let Some(found) = found_type {
+                descriptor["artifactType"] = json!(found);
+            }
+            referrers.push(descriptor);
+        }
+        referrers
     }
 
     fn manifest(&self, items: &[Item], name: &str, digest: &Digest) -> Result<String, String> {
@@ -120,6 +151,28 @@ fn all_pages(page: impl Fn(Option<&str>, usize) -> Page) -> Vec<String> {
         if !next.more {
             return names;
         }
+    }
+}
+
+/// A whole list of referrers, read in pages of two.
+fn all_referrers(
+    registry: &Registry,
+    name: &RepositoryName,
+    subject: Digest,
+    artifact_type: Option<&str>,
+) -> Vec<Value> {
+    let artifact_types = artifact_type.into_iter().map(str::to_owned).collect();
+    let mut wanted = ReferrersWanted { artifact_types, after: None, limit: 2 };
+    let mut referrers = Vec::new();
+    loop {
+        let page = registry.referrers(name, &subject, &wanted).unwrap();
+        let mut index: Value = serde_json::from_slice(&page.index).unwrap();
+        referrers.extend(index["manifests"].as_array_mut().unwrap().drain(..));
+        if page.next.is_none() {
+            return referrers;
+        }
+        assert!(page.next > wanted.after, "the pages go on");
+        wanted.after = page.next;
     }
 }
 

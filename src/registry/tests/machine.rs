@@ -8,7 +8,7 @@ use std::{
 use crate::{
     disk::sim::SimDisk,
     index::{Index, memory::MemoryIndex},
-    registry::{Registry, RegistryOptions},
+    registry::{Registry, RegistryOptions, Sparse},
     state::recount::recount,
     store::{IndexStart, OpenError, Store, StoreOptions},
 };
@@ -39,11 +39,17 @@ pub(super) struct Machine {
     pub(super) disk: SimDisk,
     index: Arc<MemoryIndex>,
     registry: Option<Registry>,
+    sparse: Sparse,
 }
 
 impl Machine {
     pub(super) fn new() -> Self {
-        let mut machine = Self { disk: SimDisk::new(), index: Arc::default(), registry: None };
+        Self::with(Sparse::Off)
+    }
+
+    /// One with this setting.
+    pub(super) fn with(sparse: Sparse) -> Self {
+        let mut machine = Self { disk: SimDisk::new(), index: Arc::default(), registry: None, sparse };
         machine.open().unwrap();
         machine
     }
@@ -90,6 +96,7 @@ impl Machine {
             references_max: 100,
             json_depth_max: 16,
             uploads_max: 1_000,
+            sparse: self.sparse,
             retention_window: Duration::from_secs(1_000),
         };
         self.registry = Some(Registry::new(Arc::new(store?), options).unwrap());

@@ -6,7 +6,7 @@ use crate::{
     digest::Digest,
     journal::operation::Role,
     name::RepositoryName,
-    registry::{RegistryError, uploads::MARK_BYTES},
+    registry::{RegistryError, Sparse, uploads::MARK_BYTES},
 };
 
 use super::{
@@ -85,6 +85,7 @@ pub(super) struct Session {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Model {
+    pub(super) sparse: Sparse,
     pub(super) repositories: BTreeMap<String, Repository>,
     pub(super) sessions: BTreeMap<String, Session>,
     /// Sessions that have ended, and stay so.
@@ -203,7 +204,12 @@ impl Model {
             if is_there && len != Some(*stated) {
                 return Err("ManifestInvalid".to_owned());
             }
-            if !is_there && *role != Role::ForeignLayer {
+            let may_be_absent = match self.sparse {
+                Sparse::Off => *role == Role::ForeignLayer,
+                Sparse::Index => matches!(role, Role::ForeignLayer | Role::Child | Role::IndexedBlob),
+                Sparse::Any => true,
+            };
+            if !is_there && !may_be_absent {
                 missing.insert(*digest);
             }
         }

@@ -22,7 +22,7 @@ use crate::{
     },
     journal::operation::{ManifestContent, NamedReference, Role, SessionId},
     name::RepositoryName,
-    state::request::{PushRequest, Request},
+    state::request::{PushRequest, Request, Sparse},
     store::{Store, StoreOptions},
 };
 
@@ -166,6 +166,7 @@ fn push(store: &Store, document: &Document, tags: &[&str]) {
             content,
             manifest: document.content.clone(),
             tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
+            sparse: Sparse::Off,
             window_ms: WINDOW_MS,
         }))
     };
