@@ -6,6 +6,10 @@ mod content;
 mod lists;
 /// Mounts between repositories.
 mod mounts;
+/// Indexes in indexes, one digest in several roles, manifests that name what is absent.
+mod nested;
+/// Referrers: types, annotations, filters, pages.
+mod referrers;
 /// Kills, restarts and orderly ends.
 mod restart;
 /// Every way to upload.
