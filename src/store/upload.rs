@@ -113,6 +113,14 @@ impl Upload {
         Ok(())
     }
 
+    /// Its segment, if it has one: with an open file, for as long as the upload lives.
+    pub fn segment(&self) -> Option<SegmentNumber> {
+        match &self.bytes {
+            Bytes::Buffered(_) => None,
+            Bytes::Single(single) => Some(single.number()),
+        }
+    }
+
     /// Makes what it has durable, if it is of the kind that outlives a restart; then tells the segment.
     ///
     /// # Errors
