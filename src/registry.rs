@@ -474,7 +474,7 @@ impl From<StoreError> for RegistryError {
         match error {
             StoreError::Full(_) => Self::Full(text),
             StoreError::Overloaded => Self::Overloaded(text),
-            StoreError::Unavailable(_) => Self::Unavailable(text),
+            StoreError::Unavailable(_) | StoreError::Stopped(_) => Self::Unavailable(text),
             StoreError::DigestMismatch { expected, found } => Self::DigestMismatch { expected, found },
             StoreError::Corrupt(_) => Self::Corrupt(text),
             StoreError::Refused(_) | StoreError::Failed(_) => Self::Failed(text),
