@@ -310,7 +310,8 @@ mod tests {
     /// 100 clients that pushed a manifest of 25,000 missing layers and did not read the answer took 440 MiB of memory.
     #[tokio::test]
     async fn an_answer_that_names_what_is_missing_stays_small() {
-        let error = RegistryError::ManifestBlobUnknown { repository: "a".parse().unwrap(), missing: vec![digest(); 30_000] };
+        let error =
+            RegistryError::ManifestBlobUnknown { repository: "a".parse().unwrap(), missing: vec![digest(); 30_000] };
         let body = HttpError::from(error).into_response().into_body().collect().await.unwrap().to_bytes();
         assert!(body.len() < 100_000, "{}", body.len());
         let body: Value = serde_json::from_slice(&body).unwrap();

@@ -192,8 +192,8 @@ impl Upload {
             Bytes::Buffered(buffer) => commit_bytes(&shared, kind, expected, &buffer.bytes, commit),
             Bytes::Single(single) if len <= shared.options.large_blob_bytes => {
                 let number = single.number();
-                let result =
-                    read_small(&single, &expected).and_then(|bytes| commit_bytes(&shared, kind, expected, &bytes, commit));
+                let result = read_small(&single, &expected)
+                    .and_then(|bytes| commit_bytes(&shared, kind, expected, &bytes, commit));
                 let unused = match &result {
                     Ok(()) => true,
                     Err(StoreError::Unavailable(_)) => false,

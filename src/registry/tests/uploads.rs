@@ -1,5 +1,7 @@
 //! Upload sessions over failures and restarts.
 
+use std::time::Duration;
+
 use crate::{
     digest::{Algorithm, Digest},
     disk::{
@@ -117,7 +119,7 @@ fn an_upload_that_the_journal_cannot_forget_stays_until_it_can() {
         assert!(format!("{error:?}").starts_with(expected), "{error:?}");
         machine.disk.set_capacity(None);
         assert_eq!(machine.registry().upload_offset(&parse("a/x"), &id).unwrap(), LARGE as u64);
-        assert_eq!(machine.registry().expire_uploads(std::time::Duration::ZERO).unwrap(), 1);
+        assert_eq!(machine.registry().expire_uploads(Duration::ZERO).unwrap(), 1);
         assert_eq!(segment_files(&machine), 0);
         machine.check();
     }
@@ -169,4 +171,39 @@ fn a_small_upload_that_found_the_buffers_full_ends_in_a_shared_segment() {
         assert_eq!(stored.read_all().unwrap(), content[..]);
     }
     machine.check();
+}
+
+/// Each idle upload kept its file open: ten thousand of them took all that a process may open, and with that the store.
+#[test]
+fn many_idle_uploads_keep_few_files_open_and_all_can_be_gone_on_with() {
+    let machine = Machine::new();
+    let ids: Vec<String> = (0..10).map(|seed| kept_upload(&machine, &[seed; LARGE])).collect();
+    for (seed, id) in ids.iter().enumerate() {
+        assert_eq!(machine.registry().upload_offset(&parse("a/x"), id).unwrap(), LARGE as u64);
+        let resumed = machine.disk.changes();
+        let mut lease = machine.registry().lease_upload(&parse("a/x"), id).unwrap();
+        assert_eq!(
+            machine.disk.changes() > resumed,
+            seed < 7,
+            "upload {seed}: only one that rested is cut where it was marked"
+        );
+        lease.write(b"end").unwrap();
+        let content = [&[seed as u8; LARGE], &b"end"[..]].concat();
+        lease.finish(Digest::of(Algorithm::Sha256, &content)).unwrap();
+    }
+    machine.check();
+}
+
+/// The time that an upload was idle began anew with every start: where the process is restarted each night, none ever
+/// expired.
+#[test]
+fn a_restart_does_not_make_an_idle_upload_younger() {
+    let mut machine = Machine::new();
+    let id = kept_upload(&machine, &[7; LARGE]);
+    std::thread::sleep(Duration::from_millis(60));
+    machine.end(End::Close);
+    machine.open().unwrap();
+    assert_eq!(machine.registry().expire_uploads(Duration::from_secs(60)).unwrap(), 0);
+    assert_eq!(machine.registry().expire_uploads(Duration::from_millis(50)).unwrap(), 1);
+    assert!(machine.registry().upload_offset(&parse("a/x"), &id).is_err());
 }
