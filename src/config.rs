@@ -228,6 +228,11 @@ impl Loaded {
                 toml::Value::Table(inner) if SETTINGS.iter().any(|setting| in_table(setting, &key)) => {
                     self.read_table(&format!("{key}."), inner)?;
                 }
+                // Named with what is in it, or the nearest setting would be one that looks like a table's name.
+                toml::Value::Table(inner) if !inner.is_empty() => {
+                    let first = inner.keys().next().map_or("", String::as_str);
+                    find(&format!("{key}.{first}"))?;
+                }
                 toml::Value::String(text) => self.set(find(&key)?, text, Origin::File)?,
                 other => self.set(find(&key)?, &other.to_string(), Origin::File)?,
             }

@@ -161,8 +161,16 @@ pub enum RegistryError {
     Failed(String),
 }
 
+/// Most missing digests that a message names. A manifest may name 30,000: an answer of megabytes for each connection that
+/// does not read it would pass every bound on memory.
+const MISSING_SHOWN: usize = 100;
+
 fn list(digests: &[Digest]) -> String {
-    digests.iter().map(Digest::to_string).collect::<Vec<_>>().join(", ")
+    let shown = digests.iter().take(MISSING_SHOWN).map(Digest::to_string).collect::<Vec<_>>().join(", ");
+    match digests.len().saturating_sub(MISSING_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// A manifest as it was pushed.
@@ -477,7 +485,7 @@ impl From<StoreError> for RegistryError {
         match error {
             StoreError::Full(_) => Self::Full(text),
             StoreError::Overloaded => Self::Overloaded(text),
-            StoreError::Unavailable(_) => Self::Unavailable(text),
+            StoreError::Unavailable(_) | StoreError::Stopped(_) => Self::Unavailable(text),
             StoreError::DigestMismatch { expected, found } => Self::DigestMismatch { expected, found },
             StoreError::Corrupt(_) => Self::Corrupt(text),
             StoreError::Refused(_) | StoreError::Failed(_) => Self::Failed(text),

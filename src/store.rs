@@ -153,6 +153,9 @@ pub enum StoreError {
     /// done or not.
     #[error("{0}")]
     Unavailable(String),
+    /// The store takes no writes for the moment; nothing was changed.
+    #[error("{0}")]
+    Stopped(String),
     /// Too many requests wait; nothing was changed.
     #[error("too many requests wait for the committer; try again soon")]
     Overloaded,

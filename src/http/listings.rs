@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::{http::header, response::Response};
+use axum::{
+    body::Body,
+    http::{HeaderValue, header},
+    response::Response,
+};
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{App, error::HttpError, header_value, json_response, query::Query, range};
+use super::{App, error::HttpError, header_value, query::Query, range};
 use crate::{
     name::RepositoryName,
     registry::{Page, RegistryError},
@@ -77,7 +82,7 @@ pub(super) async fn tags(
         })
         .await?;
     let link = paging.next(&format!("/v2/{repository}/tags/list"), &page);
-    Ok(linked(json_response(&json!({ "name": repository.as_str(), "tags": page.names })), link))
+    listed(app, &json!({ "name": repository.as_str(), "tags": page.names }), link)
 }
 
 /// `GET /v2/_catalog`
@@ -92,15 +97,28 @@ pub(super) async fn catalog(app: &Arc<App>, query: Option<&str>) -> Result<Respo
         })
         .await?;
     let link = paging.next("/v2/_catalog", &page);
-    Ok(linked(json_response(&json!({ "repositories": page.names })), link))
+    listed(app, &json!({ "repositories": page.names }), link)
 }
 
-/// Adds a `Link`, if there is one.
-pub(super) fn linked(mut response: Response, link: Option<String>) -> Response {
+/// A page of long names has megabytes, which lie in memory until the client has read them: they are held in the budget.
+fn listed(app: &App, page: &Value, link: Option<String>) -> Result<Response, HttpError> {
+    held(app, Bytes::from(page.to_string()), "application/json", link)
+}
+
+/// An answer with a page of a list, and the link to the next, if there is one.
+pub(super) fn held(
+    app: &App,
+    page: Bytes,
+    media_type: &'static str,
+    link: Option<String>,
+) -> Result<Response, HttpError> {
+    let held = app.buffers.hold(page.len() as u64)?;
+    let mut response = Response::new(Body::from(held.keep(page)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     if let Some(link) = link {
         response.headers_mut().insert(header::LINK, header_value(link));
     }
-    response
+    Ok(response)
 }
 
 #[cfg(test)]

@@ -5,18 +5,13 @@
 
 use std::sync::Arc;
 
-use axum::{
-    body::Body,
-    http::{HeaderValue, header},
-    response::Response,
-};
+use axum::{http::HeaderValue, response::Response};
 use percent_encoding::utf8_percent_encode;
 
 use super::{
     App, OCI_FILTERS_APPLIED,
     error::HttpError,
-    header_value,
-    listings::{ENCODED, Paging, linked},
+    listings::{self, ENCODED, Paging},
     path,
     query::Query,
 };
@@ -44,14 +39,11 @@ pub(super) async fn list(
         })
         .await?;
     let link = page.next.map(|next| link(&repository, &subject, &wanted, &next));
-    let held = app.buffers.hold(page.index.len() as u64)?;
-    let mut response = Response::new(Body::from(held.keep(page.index)));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header_value(OCI_INDEX));
+    let mut response = listings::held(app, page.index, OCI_INDEX, link)?;
     if is_filtered {
-        headers.insert(OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+        response.headers_mut().insert(OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }
-    Ok(linked(response, link))
+    Ok(response)
 }
 
 /// Reads `artifactType`, `n` and `last`.

@@ -134,7 +134,7 @@ impl Work {
             return Some(poisoned);
         }
         if let Err(error) = self.shared.index.health() {
-            return Some(StoreError::Unavailable(error.to_string()));
+            return Some(StoreError::Stopped(error.to_string()));
         }
         let sealed = self
             .sealed

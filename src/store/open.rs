@@ -167,15 +167,25 @@ fn keep_if_ahead(disk: &dyn Disk, options: &JournalOptions, stood: Position) -> 
          power was cut during an earlier start; what the index knew beyond it goes to lost/"
     );
     if !is_empty(disk, INDEX_DIRECTORY)? {
-        let keep = || {
-            disk.create_dir(LOST_DIRECTORY)?;
-            disk.rename(INDEX_DIRECTORY, &format!("{LOST_DIRECTORY}/index-{}-{}", stood.lsn, stood.local))?;
-            disk.sync_dir(LOST_DIRECTORY)?;
-            disk.sync_dir("")
-        };
-        keep().map_err(|error| OpenError::io("move the index to lost/".to_owned(), error))?;
+        keep_index(disk, stood).map_err(|error| OpenError::io("move the index to lost/".to_owned(), error))?;
     }
     Ok(lost)
+}
+
+/// The same backup can be put back twice: the name that an index of this place would get may be taken.
+pub(super) fn keep_index(disk: &dyn Disk, stood: Position) -> std::io::Result<()> {
+    disk.create_dir(LOST_DIRECTORY)?;
+    let taken = disk.list(LOST_DIRECTORY)?;
+    let mut name = format!("index-{}-{}", stood.lsn, stood.local);
+    for copy in 1_u64.. {
+        if taken.iter().all(|entry| entry.name != name) {
+            break;
+        }
+        name = format!("index-{}-{}.{copy}", stood.lsn, stood.local);
+    }
+    disk.rename(INDEX_DIRECTORY, &format!("{LOST_DIRECTORY}/{name}"))?;
+    disk.sync_dir(LOST_DIRECTORY)?;
+    disk.sync_dir("")
 }
 
 /// Where an index stands.

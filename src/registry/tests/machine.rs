@@ -16,6 +16,9 @@ use crate::{
 /// Uploads above this have a segment of their own.
 pub(super) const LARGE_BLOB_BYTES: usize = 4_000;
 
+/// What all buffered uploads may hold: far more than the random runs do.
+pub(super) const BUFFERED_BYTES_MAX: usize = 1_000_000;
+
 /// What becomes of the index when the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IndexAfter {
@@ -60,6 +63,11 @@ impl Machine {
 
     pub(super) fn flush_index(&self) {
         self.index.flush().unwrap();
+    }
+
+    /// Whether the index takes writes for now.
+    pub(super) fn stop_index(&self, stopped: bool) {
+        self.index.set_stopped(stopped);
     }
 
     /// Ends the process.
@@ -120,7 +128,7 @@ impl Machine {
 fn open(disk: &SimDisk, index: &Mutex<Arc<MemoryIndex>>) -> Result<Store, OpenError> {
     let options = StoreOptions {
         large_blob_bytes: LARGE_BLOB_BYTES as u64,
-        buffered_bytes_max: u64::MAX,
+        buffered_bytes_max: BUFFERED_BYTES_MAX as u64,
         shared_segment_bytes_max: 30_000,
         open_files_max: 8,
         reserve_bytes: 0,

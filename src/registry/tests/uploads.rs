@@ -1,5 +1,7 @@
 //! Upload sessions over failures and restarts.
 
+use std::time::Duration;
+
 use crate::{
     digest::{Algorithm, Digest},
     disk::{
@@ -11,7 +13,7 @@ use crate::{
 };
 
 use super::{
-    machine::{End, IndexAfter, Machine},
+    machine::{BUFFERED_BYTES_MAX, End, IndexAfter, LARGE_BLOB_BYTES, Machine},
     model::parse,
 };
 
@@ -117,8 +119,91 @@ fn an_upload_that_the_journal_cannot_forget_stays_until_it_can() {
         assert!(format!("{error:?}").starts_with(expected), "{error:?}");
         machine.disk.set_capacity(None);
         assert_eq!(machine.registry().upload_offset(&parse("a/x"), &id).unwrap(), LARGE as u64);
-        assert_eq!(machine.registry().expire_uploads(std::time::Duration::ZERO).unwrap(), 1);
+        assert_eq!(machine.registry().expire_uploads(Duration::ZERO).unwrap(), 1);
         assert_eq!(segment_files(&machine), 0);
         machine.check();
     }
+}
+
+/// While the index took no writes for a moment, the end of an upload made its session unknown, although the journal knew it
+/// still and nothing had been done; its segment, or that of one that was not marked, stayed until the next start.
+#[test]
+fn an_upload_that_ends_while_the_index_takes_no_writes_is_there_after_it() {
+    let content = [7; LARGE];
+    let machine = Machine::new();
+    let before = segment_files(&machine);
+    let id = kept_upload(&machine, &content);
+    machine.stop_index(true);
+    assert!(matches!(finish(&machine, &id, &content), Err(RegistryError::Unavailable(_))));
+    let unmarked = machine.registry().start_upload(&parse("a/x")).unwrap();
+    let mut lease = machine.registry().lease_upload(&parse("a/x"), &unmarked).unwrap();
+    lease.write(&content).unwrap();
+    assert!(matches!(lease.finish(Digest::of(Algorithm::Sha256, &content)), Err(RegistryError::Unavailable(_))));
+    assert_eq!(segment_files(&machine), before + 1, "nothing is left of the one that was not marked");
+    machine.stop_index(false);
+    assert_eq!(machine.registry().upload_offset(&parse("a/x"), &id).unwrap(), LARGE as u64);
+    finish(&machine, &id, &content).unwrap();
+    machine.check();
+}
+
+/// 64 uploads of 1 MiB that nobody went on with filled all buffers for a day, and each small blob that came then was left
+/// in a file of its own for ever.
+#[test]
+fn a_small_upload_that_found_the_buffers_full_ends_in_a_shared_segment() {
+    let mut machine = Machine::new();
+    for _ in 0..BUFFERED_BYTES_MAX / LARGE_BLOB_BYTES {
+        kept_upload(&machine, &[1; LARGE_BLOB_BYTES]);
+    }
+    let before = segment_files(&machine);
+    let contents: Vec<Vec<u8>> = (0..20).map(|seed| vec![seed; 1_000]).collect();
+    for content in &contents {
+        let id = kept_upload(&machine, content);
+        assert!(segment_files(&machine) > before, "it was not buffered");
+        finish(&machine, &id, content).unwrap();
+    }
+    let left = kept_upload(&machine, &contents[0]);
+    finish(&machine, &left, b"other").unwrap_err();
+    assert_eq!(segment_files(&machine), before + 1);
+    machine.end(End::PowerCut(1, IndexAfter::Flushed));
+    machine.open().unwrap();
+    for content in &contents {
+        let stored = machine.registry().blob(&parse("a/x"), &Digest::of(Algorithm::Sha256, content)).unwrap();
+        assert_eq!(stored.read_all().unwrap(), content[..]);
+    }
+    machine.check();
+}
+
+/// Each idle upload kept its file open: ten thousand of them took all that a process may open, and with that the store.
+#[test]
+fn many_idle_uploads_keep_few_files_open_and_all_can_be_gone_on_with() {
+    let machine = Machine::new();
+    let ids: Vec<String> = (0..10).map(|seed| kept_upload(&machine, &[seed; LARGE])).collect();
+    for (seed, id) in ids.iter().enumerate() {
+        assert_eq!(machine.registry().upload_offset(&parse("a/x"), id).unwrap(), LARGE as u64);
+        let resumed = machine.disk.changes();
+        let mut lease = machine.registry().lease_upload(&parse("a/x"), id).unwrap();
+        assert_eq!(
+            machine.disk.changes() > resumed,
+            seed < 7,
+            "upload {seed}: only one that rested is cut where it was marked"
+        );
+        lease.write(b"end").unwrap();
+        let content = [&[seed as u8; LARGE], &b"end"[..]].concat();
+        lease.finish(Digest::of(Algorithm::Sha256, &content)).unwrap();
+    }
+    machine.check();
+}
+
+/// The time that an upload was idle began anew with every start: where the process is restarted each night, none ever
+/// expired.
+#[test]
+fn a_restart_does_not_make_an_idle_upload_younger() {
+    let mut machine = Machine::new();
+    let id = kept_upload(&machine, &[7; LARGE]);
+    std::thread::sleep(Duration::from_millis(60));
+    machine.end(End::Close);
+    machine.open().unwrap();
+    assert_eq!(machine.registry().expire_uploads(Duration::from_secs(60)).unwrap(), 0);
+    assert_eq!(machine.registry().expire_uploads(Duration::from_millis(50)).unwrap(), 1);
+    assert!(machine.registry().upload_offset(&parse("a/x"), &id).is_err());
 }
