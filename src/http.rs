@@ -32,6 +32,7 @@ mod error;
 mod exchange;
 mod listings;
 mod manifests;
+mod multipart;
 mod pace;
 mod path;
 mod query;
