@@ -24,6 +24,7 @@ use crate::{
 
 mod json;
 pub mod manifest;
+mod platform;
 #[cfg(test)]
 mod tests;
 mod uploads;
