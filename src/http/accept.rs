@@ -43,15 +43,10 @@ fn element(text: &str) -> Option<(&str, bool)> {
 }
 
 /// How well a range fits a type; `None` if it does not.
-fn fit(range: &str, media_type: &str) -> Option<u8> {
-    let is = |text: &str| range.eq_ignore_ascii_case(text);
-    match () {
-        () if is(media_type) => Some(3),
-        () if is("application/json") => Some(2),
-        () if is("application/*") => Some(1),
-        () if is("*/*") => Some(0),
-        () => None,
-    }
+fn fit(range: &str, media_type: &str) -> Option<usize> {
+    let ranges = [media_type, "application/json", "application/*", "*/*"];
+    let place = ranges.iter().position(|known| range.eq_ignore_ascii_case(known))?;
+    Some(ranges.len() - place)
 }
 
 #[cfg(test)]

@@ -64,7 +64,11 @@ pub(super) async fn get(
     let framing = (parts.len() > 1).then(|| Multipart::new(&digest, len));
     let body_type = framing.as_ref().map(Multipart::content_type);
     let body_len = stream::body_len(&parts, framing.as_ref());
-    let body = Body::new(BlobBody::new(blob, app.bridge.clone(), step, first, parts, framing));
+    let body = match framing {
+        // All of it has been read; what the step holds is for those that still read.
+        None if first.len() as u64 == body_len => Body::from(first),
+        framing => Body::new(BlobBody::new(blob, app.bridge.clone(), step, first, parts, framing)),
+    };
     let mut response = described(&digest, body_len, body);
     if is_partial {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;

@@ -92,10 +92,8 @@ fn instead(
     if accept.takes(&found.media_type) {
         return Ok(None);
     }
-    let image = match manifest::is_index(&found.media_type) {
-        true => registry.default_image(repository, &found.digest)?,
-        false => None,
-    };
+    let is_index = manifest::is_index(&found.media_type);
+    let image = if is_index { registry.default_image(repository, &found.digest)? } else { None };
     match image.filter(|image| accept.takes(&image.media_type)) {
         Some(image) => Ok(Some(image)),
         None => Err(HttpError::not_taken(tag.as_str(), &found.digest, &found.media_type)),

@@ -69,10 +69,12 @@ fn spec(text: &str, len: u64) -> Spec {
         (_, _, Some(begin), Some(last)) => (begin, last.saturating_add(1).min(len)),
         _ => return Spec::Malformed,
     };
-    match begin < end {
-        true => Spec::Satisfiable(begin..end),
-        false if begin == 0 => Spec::AllOfNothing,
-        false => Spec::Beyond,
+    if begin < end {
+        Spec::Satisfiable(begin..end)
+    } else if begin == 0 {
+        Spec::AllOfNothing
+    } else {
+        Spec::Beyond
     }
 }
 

@@ -45,7 +45,7 @@ fn a_mount_needs_the_right_to_read_the_source() {
 fn a_mount_without_a_source_looks_at_a_bounded_number_of_them() {
     let machine = Machine::new();
     let names: Vec<String> = (0..=MOUNT_SOURCES_MAX).map(|n| format!("source/{n}")).collect();
-    let digest = names.iter().map(|name| push(&machine, name)).next_back().unwrap();
+    let digest = names.iter().fold(None, |_, name| Some(push(&machine, name))).unwrap();
     let mount = |readable: &str| {
         machine.registry().mount(&parse("target/a"), &digest, None, |name| name.as_str() == readable).unwrap()
     };
