@@ -90,8 +90,7 @@ fn find(blob: StoredContent, digest: &Digest, headers: &HeaderMap, step_len: usi
     let len = blob.len();
     let (parts, is_partial) = match wanted(headers, digest, len) {
         Wanted::Unsatisfiable => return Ok(Found::Unsatisfiable { len }),
-        Wanted::Whole if len == 0 => (Vec::new(), false),
-        Wanted::Whole => (vec![0..len], false),
+        Wanted::Whole => ((len > 0).then_some(0..len).into_iter().collect(), false),
         Wanted::Parts(parts) => (parts, true),
     };
     let first = match parts.first() {
@@ -193,7 +192,7 @@ mod tests {
             let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, header_value(&tags))]);
             assert_eq!(is_known(&headers, &digest), known, "{tags}");
         }
-        let (part, weak) = (Wanted::Parts(vec![1..3]), format!("W/{own}"));
+        let (part, weak) = (Wanted::Parts(std::iter::once(1..3).collect()), format!("W/{own}"));
         let cases = [
             (None, part.clone()),
             (Some(own.as_str()), part),

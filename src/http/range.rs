@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn ranges_of_ten_bytes() {
-        let part = |begin: u64, end: u64| Wanted::Parts(vec![begin..end]);
+        let part = |begin: u64, end: u64| Wanted::Parts(std::iter::once(begin..end).collect());
         let parts = |parts: &[(u64, u64)]| Wanted::Parts(parts.iter().map(|&(begin, end)| begin..end).collect());
         let cases = [
             ("bytes=0-0", part(0, 1)),
