@@ -4,6 +4,9 @@ use crate::harness::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Orlo
 
 const SCHEMA_1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
+/// A client's name, its `Accept`, and the digests that it gets for four tags.
+type Case<'a> = (&'a str, Option<&'a str>, [Option<&'a String>; 4]);
+
 /// Pushes an index for arm64 and, if there is one, amd64, under the tag `index_tag`; the digests of index and amd64 image.
 fn push_index(server: &Orlop, index_tag: &str, [index_type, image_type]: [&str; 2], has_amd64: bool) -> [String; 2] {
     let config = noise(1, 100);
@@ -40,7 +43,7 @@ fn a_tag_is_answered_by_what_the_client_takes() {
     let containerd = format!("{DOCKER_MANIFEST}, {DOCKER_LIST}, {OCI_MANIFEST}, {OCI_INDEX}, */*");
     // What a client says; the digests that it gets for the tags oci, docker, foreign and image.
     let [all, none] = [[Some(&oci[0]), Some(&docker[0]), Some(&foreign[0]), Some(&image)], [None; 4]];
-    let cases: Vec<(&str, Option<&str>, [Option<&String>; 4])> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("an old script", None, all),
         ("curl", Some("*/*"), all),
         ("a script for JSON", Some("application/json"), all),
