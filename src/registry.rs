@@ -24,6 +24,7 @@ use crate::{
 
 mod json;
 pub mod manifest;
+mod platform;
 mod referrers;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,9 @@ mod uploads;
 pub use crate::state::request::Sparse;
 pub use referrers::{ReferrersPage, ReferrersWanted};
 pub use uploads::UploadLease;
+
+/// Most repositories that a mount without a source looks at.
+const MOUNT_SOURCES_MAX: usize = 100;
 
 /// What a client names a manifest by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -263,8 +267,9 @@ impl Registry {
         Ok(())
     }
 
-    /// Gives `repository` the right to serve a blob that `from` has or, when `None`, that any repository has. `false`
-    /// when there is none: the client has to upload.
+    /// Gives `repository` the right to serve a blob that `from` has or, when `None`, that any repository has. Only those count
+    /// that the caller `may_read`: a digest that somebody knows by guess gives nothing. `false` when there is none, or it is
+    /// not among the first `MOUNT_SOURCES_MAX` that have the blob: the client has to upload.
     ///
     /// # Errors
     /// When the store fails or takes no writes.
@@ -273,10 +278,11 @@ impl Registry {
         repository: &RepositoryName,
         digest: &Digest,
         from: Option<&RepositoryName>,
+        may_read: impl Fn(&RepositoryName) -> bool,
     ) -> Result<bool, RegistryError> {
         let from = match from {
-            Some(from) => Some(from.clone()),
-            None => self.any_linker(digest)?,
+            Some(from) => Some(from.clone()).filter(may_read),
+            None => self.linker(digest, may_read)?,
         };
         let Some(from) = from else { return Ok(false) };
         let grace_ms = self.store.options().grace_ms;
@@ -288,22 +294,31 @@ impl Registry {
         }
     }
 
-    fn any_linker(&self, digest: &Digest) -> Result<Option<RepositoryName>, RegistryError> {
+    /// A repository that has the blob and meets `may_read`.
+    fn linker(
+        &self,
+        digest: &Digest,
+        may_read: impl Fn(&RepositoryName) -> bool,
+    ) -> Result<Option<RepositoryName>, RegistryError> {
         let view = self.store.snapshot();
         let prefix = key::links(digest).bytes();
-        let rows = view.scan(&prefix, &prefix_end(&prefix), 1).map_err(StoreError::from)?;
-        let Some((name, _)) = rows.first() else { return Ok(None) };
-        let id = name[prefix.len()..].try_into().map_err(|_| missing(digest))?;
-        let row: Option<RepositoryRow> = row(&*view, key::repository(u32::from_be_bytes(id)))?;
-        Ok(row.map(|row| row.name))
+        for (name, _) in view.scan(&prefix, &prefix_end(&prefix), MOUNT_SOURCES_MAX).map_err(StoreError::from)? {
+            let id = name[prefix.len()..].try_into().map_err(|_| missing(digest))?;
+            let row: Option<RepositoryRow> = row(&*view, key::repository(u32::from_be_bytes(id)))?;
+            if let Some(row) = row.filter(|row| may_read(&row.name)) {
+                return Ok(Some(row.name));
+            }
+        }
+        Ok(None)
     }
 
-    /// Starts an upload; returns its id: 32 hexadecimal digits.
+    /// Starts an upload; returns its id: 32 hexadecimal digits. It hashes with `algorithm` while bytes come; a final digest in
+    /// another one works, and reads them again. After a restart it hashes with SHA-256.
     ///
     /// # Errors
     /// [`RegistryError::TooManyUploads`].
-    pub fn start_upload(&self, repository: &RepositoryName) -> Result<String, RegistryError> {
-        self.uploads.start(repository)
+    pub fn start_upload(&self, repository: &RepositoryName, algorithm: Algorithm) -> Result<String, RegistryError> {
+        self.uploads.start(repository, algorithm)
     }
 
     /// Bytes that an upload has; while a request writes to it, those that it had before.

@@ -14,7 +14,11 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::header_value;
-use crate::{digest::DigestError, name::NameError, registry::RegistryError};
+use crate::{
+    digest::{Digest, DigestError},
+    name::NameError,
+    registry::RegistryError,
+};
 
 /// Seconds after which a request that met a bound is worth another try.
 const RETRY_SOON: &str = "1";
@@ -57,9 +61,24 @@ impl HttpError {
         Self::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)
     }
 
+    /// One push names too many tags.
+    pub(super) fn too_many_tags(max: usize) -> Self {
+        let message = format!("one push sets at most {max} tags here; set the others by further pushes");
+        Self::new(StatusCode::URI_TOO_LONG, "UNSUPPORTED", message)
+    }
+
     /// Path and query are longer than the limit.
     pub(super) fn uri_too_long(max: usize) -> Self {
         Self::new(StatusCode::URI_TOO_LONG, "UNSUPPORTED", format!("path and query have at most {max} bytes here"))
+    }
+
+    /// There is a manifest, of a type that the client does not take. 404 and not 406, as clients know it from Docker's
+    /// registry and OCI distribution has it for what cannot be pulled.
+    pub(super) fn not_taken(tag: &str, digest: &Digest, media_type: &str) -> Self {
+        let message = format!(
+            "\"{tag}\" is of type {media_type}, which the request's Accept does not have; add it there, or ask for {digest}"
+        );
+        Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message).with(header::VARY, "Accept")
     }
 
     /// A digest that must be there is not.
@@ -240,7 +259,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::digest::{Algorithm, Digest};
+    use crate::digest::Algorithm;
 
     fn digest() -> Digest {
         Digest::of(Algorithm::Sha256, b"")

@@ -301,7 +301,7 @@ async fn a_manifest_comes_back_as_it_was_pushed_until_it_is_deleted() {
     client.check("PUT", &format!("/v2/a/manifests/{digest}?tag=two&tag=three"), &typed, &bytes, (201, "")).await;
     for reference in ["one", "two", "three", &digest.to_string()] {
         let path = format!("/v2/a/manifests/{reference}");
-        let found = client.send("GET", &path, &[("accept", "text/plain")], "").await;
+        let found = client.send("GET", &path, &[("accept", "text/plain, */*")], "").await;
         assert_eq!((found.status, found.header("content-type")), (200, MANIFEST_TYPE));
         assert_eq!(found.body, bytes);
         let head = client.send("HEAD", &path, &[], "").await;

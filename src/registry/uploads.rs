@@ -14,7 +14,7 @@ use std::{
 use data_encoding::HEXLOWER;
 
 use crate::{
-    digest::Digest,
+    digest::{Algorithm, Digest},
     index::schema::{self, RowValue, Table, UploadRow, key},
     journal::operation::SessionId,
     location::SegmentNumber,
@@ -97,7 +97,7 @@ impl Uploads {
         Ok(Self { store, uploads_max, slots: Mutex::new(slots) })
     }
 
-    pub(super) fn start(&self, repository: &RepositoryName) -> Result<String, RegistryError> {
+    pub(super) fn start(&self, repository: &RepositoryName, algorithm: Algorithm) -> Result<String, RegistryError> {
         let mut session = [0; 16];
         getrandom::fill(&mut session)
             .map_err(|error| RegistryError::Failed(format!("cannot draw an upload id: {error}")))?;
@@ -105,9 +105,11 @@ impl Uploads {
         if slots.len() >= self.uploads_max {
             return Err(RegistryError::TooManyUploads { max: self.uploads_max });
         }
+        let mut upload = self.store.upload();
+        upload.hash_with(algorithm);
         let slot = Slot {
             repository: repository.clone(),
-            state: State::Idle(Box::new(self.store.upload())),
+            state: State::Idle(Box::new(upload)),
             offset: 0,
             marked: None,
             touched: Instant::now(),
@@ -272,6 +274,14 @@ impl UploadLease {
     /// Bytes that the upload has.
     pub fn offset(&self) -> u64 {
         self.upload.as_ref().map_or(0, Upload::len)
+    }
+
+    /// Hashes with the algorithm of the digest that will end the upload, if nothing has come yet. Without it another one than
+    /// was announced costs that everything is read again.
+    pub fn hash_with(&mut self, algorithm: Algorithm) {
+        if let Some(upload) = &mut self.upload {
+            upload.hash_with(algorithm);
+        }
     }
 
     /// Appends bytes.

@@ -77,6 +77,14 @@ impl Upload {
         Ok(Self { shared, hasher, bytes: Bytes::Single(single) })
     }
 
+    /// Hashes with `algorithm` from the beginning. With bytes that came before it stays as it is, and [`Upload::digest`]
+    /// reads them again.
+    pub fn hash_with(&mut self, algorithm: Algorithm) {
+        if self.len() == 0 {
+            self.hasher = Hasher::new(algorithm);
+        }
+    }
+
     /// Bytes that it has.
     #[expect(clippy::len_without_is_empty, reason = "an offset to go on from, not a collection")]
     pub fn len(&self) -> u64 {

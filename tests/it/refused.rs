@@ -4,6 +4,8 @@ use crate::harness::Orlop;
 
 /// Digests on every way in.
 mod digests;
+/// Floods of parameters and headers, values that are no text, numbers of any length.
+mod floods;
 /// Lists: page sizes.
 mod lists;
 /// Manifests by themselves and against what is stored.

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{ConfigArguments, Failure, engine, logging};
 
-/// How often uploads are looked at that nobody writes to.
+/// How often uploads are looked at that nobody writes to; more often where they are kept for less than twice as long.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(60);
 /// Threads of the runtime beside those of requests: name resolution, mostly.
 const SPARE_THREADS: usize = 4;
@@ -93,7 +93,7 @@ async fn serve(app: Arc<App>, config: &Config) -> Result<(), Failure> {
 }
 
 async fn expire_uploads(app: Arc<App>, idle: Duration) {
-    let mut ticks = tokio::time::interval(EXPIRY_PERIOD);
+    let mut ticks = tokio::time::interval(EXPIRY_PERIOD.min(idle / 2));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
+    digest::Algorithm,
     disk::sim::{Call, Failure},
     registry::Sparse,
 };
@@ -165,7 +166,8 @@ impl Run {
     fn start_upload(&mut self) {
         let repository = self.name();
         let item = self.item();
-        let id = self.machine.registry().start_upload(&parse(&repository)).unwrap();
+        let algorithm = if item.is_multiple_of(2) { Algorithm::Sha256 } else { Algorithm::Sha512 };
+        let id = self.machine.registry().start_upload(&parse(&repository), algorithm).unwrap();
         self.trace.push(format!("start {id} of item {item} ({} bytes)", self.items[item].len()));
         self.model.sessions.insert(id, Session { repository, item, written: 0, kept: None });
     }

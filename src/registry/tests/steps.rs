@@ -131,7 +131,9 @@ pub(super) fn act(machine: &Machine, items: &[Item], model: &Model, step: &Step)
         }
         Step::Mount { repository, item, from } => {
             let from = from.as_deref().map(parse);
-            registry.mount(&parse(repository), &items[*item].digest, from.as_ref()).map(|found| found.to_string())
+            registry
+                .mount(&parse(repository), &items[*item].digest, from.as_ref(), |_| true)
+                .map(|found| found.to_string())
         }
         Step::DeleteBlob { repository, item } => {
             registry.delete_blob(&parse(repository), &items[*item].digest).map(|()| String::new())

@@ -22,7 +22,7 @@ const LARGE: usize = 20_000;
 /// An upload that is large enough to be marked, and was.
 fn kept_upload(machine: &Machine, content: &[u8]) -> String {
     let repository = parse("a/x");
-    let id = machine.registry().start_upload(&repository).unwrap();
+    let id = machine.registry().start_upload(&repository, Algorithm::Sha256).unwrap();
     let mut lease = machine.registry().lease_upload(&repository, &id).unwrap();
     lease.write(content).unwrap();
     assert_eq!(lease.keep().unwrap(), content.len() as u64);
@@ -86,7 +86,7 @@ fn a_kept_upload_outlives_every_end_and_a_buffered_one_none() {
         let mut machine = Machine::new();
         let large = kept_upload(&machine, &content[..LARGE / 2]);
         let small = kept_upload(&machine, b"small");
-        let dropped = machine.registry().start_upload(&parse("a/x")).unwrap();
+        let dropped = machine.registry().start_upload(&parse("a/x"), Algorithm::Sha256).unwrap();
         machine.registry().lease_upload(&parse("a/x"), &dropped).unwrap().write(&content).unwrap();
         assert_eq!(machine.registry().upload_offset(&parse("a/x"), &dropped).unwrap(), LARGE as u64);
         machine.end(end);
