@@ -106,7 +106,7 @@ cosign_by_tag() {
     jq -cn --arg digest "$digest" '{critical: {image: {"docker-manifest-digest": $digest}}}' >"$work/payload"
     artifact "$work/payload" application/vnd.dev.cosign.simplesigning.v1+json
     push_artifact signed/app "$tag" "$work/payload"
-    [[ $(status GET "/v2/signed/app/manifests/$tag") == 200 ]]
+    [[ $(status GET "/v2/signed/app/manifests/$tag" -H "Accept: $oci_manifest, $oci_index") == 200 ]]
     cmp "$work/body" "$work/artifact"
     blob_is signed/app "$work/payload"
     # skopeo copies an image with such a tag beside it, and the tag by itself.
@@ -132,7 +132,7 @@ referrers_by_tag() {
         mv "$index.new" "$index"
         [[ $(status PUT "/v2/signed/app/manifests/$tag" -H "Content-Type: $oci_index" --data-binary "@$index") == 201 ]]
     done
-    [[ $(status GET "/v2/signed/app/manifests/$tag") == 200 ]]
+    [[ $(status GET "/v2/signed/app/manifests/$tag" -H "Accept: $oci_manifest, $oci_index") == 200 ]]
     cmp "$work/body" "$index"
     [[ $(status DELETE "/v2/signed/app/manifests/$tag") == 202 ]]
 }
