@@ -436,15 +436,19 @@ impl Registry {
     /// When it is not known.
     pub fn delete_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<(), RegistryError> {
         let (name, window_ms) = (repository.clone(), self.window_ms());
-        let (request, shown) = match reference {
+        let (mut request, shown) = match reference {
             Reference::Tag(tag) => (Request::Untag { repository: name, tag: tag.clone(), window_ms }, tag.to_string()),
             Reference::Digest(digest) => {
-                (Request::Delete { repository: name, digest: *digest, window_ms }, digest.to_string())
+                (Request::Delete { repository: name, digest: *digest, after: None, window_ms }, digest.to_string())
             }
         };
         loop {
             match self.store.commit(request.clone()) {
-                Ok(Outcome::More) => {}
+                Ok(Outcome::More { after: last }) => {
+                    if let Request::Delete { after, .. } = &mut request {
+                        *after = last;
+                    }
+                }
                 Ok(_) => return Ok(()),
                 Err(error) => return Err(self.refused(error, repository, &shown)),
             }

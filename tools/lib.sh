@@ -77,12 +77,14 @@ missing_packages() {
     local name
     local -A wanted=([c++]=g++ [cc]=gcc [ccache]=ccache)
     if [[ $purpose == test ]]; then
-        for name in skopeo buildah umoci curl jq strace zstd docker-registry shellcheck; do wanted[$name]=$name; done
+        for name in skopeo buildah podman umoci curl jq strace zstd docker-registry shellcheck python3; do wanted[$name]=$name; done
         wanted[mkfs.ext4]=e2fsprogs wanted[ps]=procps wanted[ar]=binutils
     fi
     for name in "${!wanted[@]}"; do
         PATH=$PATH:/usr/sbin:/sbin command -v "$name" >/dev/null || echo "${wanted[$name]}"
     done
+    # PyPI's clients live in environments of their own; Debian packages the module that makes these apart.
+    [[ $purpose != test ]] || python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
     have_libclang || echo libclang-dev
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
 }

@@ -53,7 +53,7 @@ impl<'a> Batch<'a> {
         match request {
             Request::Upload { repository, content, session, grace_ms } => {
                 let outcome = self.upload(repository, content, *grace_ms)?;
-                if let (Outcome::Done, Some(session)) = (outcome, session) {
+                if let (Outcome::Done, Some(session)) = (&outcome, session) {
                     self.local(LocalRecord::UploadEnded { session: *session })?;
                 }
                 Ok(outcome)
@@ -61,7 +61,9 @@ impl<'a> Batch<'a> {
             Request::Mount { repository, digest, from, grace_ms } => self.mount(repository, digest, from, *grace_ms),
             Request::Unlink { repository, digest } => self.unlink(repository, digest),
             Request::Push(push) => self.push(push),
-            Request::Delete { repository, digest, window_ms } => self.delete(repository, digest, *window_ms),
+            Request::Delete { repository, digest, after, window_ms } => {
+                self.delete(repository, digest, after.as_ref(), *window_ms)
+            }
             Request::Untag { repository, tag, window_ms } => self.untag(repository, tag, *window_ms),
             Request::MarkUpload { session, repository, segment, bytes } => {
                 let (session, repository, segment, bytes) = (*session, repository.clone(), *segment, *bytes);
@@ -169,27 +171,41 @@ impl<'a> Batch<'a> {
         Ok(Outcome::Done)
     }
 
-    fn delete(&mut self, name: &RepositoryName, digest: &Digest, window_ms: u64) -> Result<Outcome, Refusal> {
+    fn delete(
+        &mut self,
+        name: &RepositoryName,
+        digest: &Digest,
+        after: Option<&Tag>,
+        window_ms: u64,
+    ) -> Result<Outcome, Refusal> {
         let repository = self.repository(name)?;
         let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, digest))?;
         let row = row.filter(|row| !row.deleted).ok_or(Refusal::ManifestUnknown(*digest))?;
         let held_until_ms = self.time_ms().saturating_add(window_ms);
-        let tags = self.some_tags(repository, row.manifest)?;
-        let all = tags.len() == row.tags as usize;
+        let mut tags = self.some_tags(repository, row.manifest, after)?;
+        if tags.is_empty() && after.is_some() {
+            // What is left was set meanwhile, before that place.
+            tags = self.some_tags(repository, row.manifest, None)?;
+        }
+        let (all, last) = (tags.len() == row.tags as usize, tags.last().cloned());
         if !tags.is_empty() {
             self.logical(Operation::Untag { repository, tags, held_until_ms })?;
         }
         if !all {
-            return Ok(Outcome::More);
+            return Ok(Outcome::More { after: last });
         }
         let (manifest, digest) = (row.manifest, *digest);
         self.logical(Operation::Delete { repository, manifest, digest, held_until_ms })?;
         Ok(Outcome::Done)
     }
 
-    fn some_tags(&self, repository: RepositoryId, manifest: u64) -> Result<Vec<Tag>, SchemaError> {
+    fn some_tags(&self, repository: RepositoryId, manifest: u64, after: Option<&Tag>) -> Result<Vec<Tag>, SchemaError> {
         let prefix = key::manifest_tags(repository, manifest).bytes();
-        let rows = self.overlay.scan(&prefix, &prefix_end(&prefix), TAGS_PER_STEP)?;
+        let from = match after {
+            Some(tag) => [key::manifest_tag(repository, manifest, tag).bytes().as_slice(), &[0]].concat(),
+            None => prefix.clone(),
+        };
+        let rows = self.overlay.scan(&from, &prefix_end(&prefix), TAGS_PER_STEP)?;
         let tag = |key: &[u8]| std::str::from_utf8(&key[prefix.len()..]).ok()?.parse().ok();
         rows.iter().map(|(key, _)| tag(key).ok_or(SchemaError::Missing { table: "manifest-tags" })).collect()
     }

@@ -85,6 +85,9 @@ pub enum Request {
         repository: RepositoryName,
         /// What.
         digest: Digest,
+        /// The tag that the step before ended at. Tags are looked for behind it first: the index steps over removed rows one
+        /// by one, so that looking from the start each time would cost the square of their number.
+        after: Option<Tag>,
         /// How long it can be restored, in milliseconds.
         window_ms: u64,
     },
@@ -175,12 +178,15 @@ pub struct PushRequest {
 }
 
 /// What a request did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// All of it; durable.
     Done,
     /// A bounded part; ask again for the rest.
-    More,
+    More {
+        /// Where to go on.
+        after: Option<Tag>,
+    },
     /// Nothing: the stored copy that it relied on is gone or damaged; write the content, and ask again.
     ContentNeeded,
 }

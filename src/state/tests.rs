@@ -55,7 +55,7 @@ impl State {
     }
 
     fn done(&mut self, request: Request) {
-        while self.batch(0, std::slice::from_ref(&request)).remove(0).unwrap() == Outcome::More {}
+        while let Outcome::More { .. } = self.batch(0, std::slice::from_ref(&request)).remove(0).unwrap() {}
     }
 
     fn content(&mut self, kind: RecordKind, digest: Digest, len: u64) -> Content {
@@ -154,7 +154,7 @@ fn random_request(state: &mut State, random: &mut fastrand::Rng) -> Request {
         7 => push(state, &[tag]),
         8 => push(state, &tags),
         9 => Request::Untag { repository, tag: tag.parse().unwrap(), window_ms: 5_000 },
-        _ => Request::Delete { repository, digest: digest(number), window_ms: 5_000 },
+        _ => Request::Delete { repository, digest: digest(number), after: None, window_ms: 5_000 },
     }
 }
 
@@ -236,10 +236,22 @@ fn a_manifest_with_very_many_tags_loses_them_in_steps() {
     let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
     let push = state.push(&repository, 100, manifest(100, Vec::new()), &tags);
     state.done(push);
-    let delete = Request::Delete { repository: repository.clone(), digest: digest(100), window_ms: 0 };
-    let steps: Vec<_> = (0..4).map(|_| state.batch(0, std::slice::from_ref(&delete)).remove(0)).collect();
-    let unknown = Err(Refusal::ManifestUnknown(digest(100)).to_string());
-    assert_eq!(steps, [Ok(Outcome::More), Ok(Outcome::More), Ok(Outcome::Done), unknown]);
+    let mut after = None;
+    let mut step = |state: &mut State| {
+        let delete =
+            Request::Delete { repository: repository.clone(), digest: digest(100), after: after.clone(), window_ms: 0 };
+        let result = state.batch(0, &[delete]).remove(0);
+        if let Ok(Outcome::More { after: last }) = &result {
+            after.clone_from(last);
+        }
+        result.map(|outcome| outcome == Outcome::Done)
+    };
+    assert_eq!(step(&mut state), Ok(false));
+    // A tag set meanwhile, before the place where the next step goes on, goes as well.
+    let push = state.push(&repository, 100, manifest(100, Vec::new()), &["a"]);
+    state.done(push);
+    assert_eq!([step(&mut state), step(&mut state), step(&mut state)], [Ok(false), Ok(false), Ok(true)]);
+    assert_eq!(step(&mut state), Err(Refusal::ManifestUnknown(digest(100)).to_string()));
     state.check();
     let prefix = Key::of(Table::Tags).bytes();
     assert!(state.index.scan(&prefix, &[prefix[0] + 1], 1).unwrap().is_empty());

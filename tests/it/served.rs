@@ -2,6 +2,8 @@
 
 /// Blobs, manifests: exact bytes and headers; deletion.
 mod content;
+/// The requests of clients that no test can run.
+mod habits;
 /// Tags and repositories in pages.
 mod lists;
 /// Mounts between repositories.

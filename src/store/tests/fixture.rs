@@ -209,7 +209,7 @@ fn tell(store: &Store) {
     push(store, docker, &["latest", "docker"]);
     let (repository, window_ms) = (name(APP), WINDOW_MS);
     store.commit(Request::Untag { repository, tag: "1.0".parse().unwrap(), window_ms }).unwrap();
-    store.commit(Request::Delete { repository: name(APP), digest: index.digest, window_ms }).unwrap();
+    store.commit(Request::Delete { repository: name(APP), digest: index.digest, after: None, window_ms }).unwrap();
     let digest = Digest::of(Algorithm::Sha256, &unlinked());
     store.commit(Request::Unlink { repository: name(APP), digest }).unwrap();
 }

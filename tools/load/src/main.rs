@@ -8,6 +8,7 @@ mod clients;
 mod content;
 mod error;
 mod http;
+mod many_tags;
 mod push_blobs;
 mod push_images;
 mod registry;
@@ -29,6 +30,8 @@ enum Command {
     PushBlobs(push_blobs::PushBlobs),
     /// Push images until the time is over or the server is gone
     PushImages(push_images::PushImages),
+    /// Set very many tags, page through them, delete what they point to
+    ManyTags(many_tags::ManyTags),
     /// Check the registry against a log of acknowledgements, and resume what was cut off
     Check(check::Check),
 }
@@ -79,6 +82,7 @@ fn run(command: &Command) -> Result<(Value, Vec<String>), LoadError> {
     match command {
         Command::PushBlobs(workload) => Ok((workload.run()?.to_json(), Vec::new())),
         Command::PushImages(workload) => Ok((workload.run()?, Vec::new())),
+        Command::ManyTags(workload) => workload.run(),
         Command::Check(check) => {
             let findings = check.run()?;
             Ok((findings.to_json(), findings.wrong))
