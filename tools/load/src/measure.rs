@@ -24,6 +24,8 @@ use work::{Piece, Plan, Shape, Work};
 
 /// Pieces that are deleted, unless told; they have to be pushed first.
 const DELETED: u64 = 20;
+/// Less CPU time than this is not told: the kernel counts in steps of 10 ms.
+const CPU_LEAST: Duration = Duration::from_millis(50);
 
 /// What, how much, by whom.
 #[derive(Debug, Clone, clap::Args)]
@@ -99,14 +101,15 @@ impl Measure {
         )?;
         let after = self.cpu();
         let each = |then: Duration, now: Duration| {
-            now.saturating_sub(then).as_secs_f64() * 1e6 / (figures.pieces.len() as f64).max(1.0)
+            let used = now.saturating_sub(then);
+            (used >= CPU_LEAST).then(|| used.as_secs_f64() * 1e6 / (figures.pieces.len() as f64).max(1.0))
         };
         let report = json!({
             "clients": self.clients,
             "errors": figures.errors,
             "seconds": figures.elapsed.as_secs_f64(),
             "client_cpu_us": each(before.0, after.0),
-            "server_cpu_us": (!self.server_pid.is_empty()).then(|| each(before.1, after.1)),
+            "server_cpu_us": each(before.1, after.1),
             "work": self.rows(&figures),
         });
         let wrong = figures.first_error.iter().map(|error| {
@@ -170,14 +173,14 @@ fn table(report: &Value) -> String {
             number("max_us") / 1e3,
         ));
     }
-    let server = report["server_cpu_us"].as_f64().map(|micros| format!(", of the server {micros:.0} µs"));
+    let cpu = |key: &str| report[key].as_f64().map_or("–".to_owned(), |micros| format!("{micros:.0} µs"));
     lines.push(format!(
-        "{} clients, {:.2} s, {} errors; CPU for each piece: of the clients {:.0} µs{}",
+        "{} clients, {:.2} s, {} errors; CPU for each piece: clients {}, server {}",
         report["clients"],
         report["seconds"].as_f64().unwrap_or(0.0),
         report["errors"],
-        report["client_cpu_us"].as_f64().unwrap_or(0.0),
-        server.unwrap_or_default(),
+        cpu("client_cpu_us"),
+        cpu("server_cpu_us"),
     ));
     lines.join("\n")
 }
