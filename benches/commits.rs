@@ -22,14 +22,14 @@ fn main() -> Outcome {
     engine.store.put(&engine.repository, Algorithm::Sha256, &stored)?;
     for threads in WRITERS {
         let row = Row { threads, count: 100_000, bytes: BLOB_BYTES as u64 };
-        table.row(&format!("put 4 KiB, {threads} writers"), row, |number| {
+        table.row("put 4 KiB", row, |number| {
             engine.store.put(&engine.repository, Algorithm::Sha256, &blob(threads as u64, number))?;
             Ok(())
         })?;
     }
     for threads in WRITERS {
         let row = Row { threads, count: 100_000, bytes: 0 };
-        table.row(&format!("link, {threads} writers"), row, |number| {
+        table.row("link", row, |number| {
             let repository = format!("bench/{threads}-{number}").parse()?;
             engine.store.put(&repository, Algorithm::Sha256, &stored)?;
             Ok(())
@@ -38,7 +38,7 @@ fn main() -> Outcome {
     let images = Images::of(&engine)?;
     for threads in WRITERS {
         let row = Row { threads, count: 100_000, bytes: 0 };
-        table.row(&format!("tag, {threads} writers"), row, |number| images.push(&format!("t{threads}-{number}"), 1))?;
+        table.row("tag", row, |number| images.push(&format!("t{threads}-{number}"), 1))?;
     }
     drop(images);
     engine.close()

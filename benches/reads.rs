@@ -29,7 +29,7 @@ fn main() -> Outcome {
         let digests = digests?;
         for threads in [1, 4] {
             let row = Row { threads, count: 200_000, bytes: len as u64 };
-            table.row(&format!("whole, {name}, {threads} threads"), row, |_| {
+            table.row(&format!("whole, {name}"), row, |_| {
                 let stored = open(&digests[fastrand::usize(..digests.len())])?;
                 stored.read_all()?;
                 Ok(())
@@ -52,7 +52,7 @@ fn main() -> Outcome {
     for (name, len) in [("4 KiB", 4 << 10), ("64 KiB", 64 << 10), ("1 MiB", 1 << 20)] {
         for threads in [1, 4] {
             let row = Row { threads, count: 200_000, bytes: len as u64 };
-            table.row(&format!("range of {name} of 256 MiB, {threads} threads"), row, |_| {
+            table.row(&format!("range of {name} of 256 MiB"), row, |_| {
                 open(&digest)?.read(fastrand::u64(..LARGE_BYTES as u64 - len as u64), len)?;
                 Ok(())
             })?;

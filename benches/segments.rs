@@ -35,7 +35,7 @@ fn main() -> Outcome {
         let count = (256 << 20) / len as u64;
         for threads in [1, 4] {
             let row = Row { threads, count, bytes: len as u64 };
-            table.row(&format!("append {name}, {threads} threads"), row, |_| append())?;
+            table.row(&format!("append {name}"), row, |_| append())?;
             segments.sync()?;
         }
         let row = Row { threads: 1, count, bytes: len as u64 };

@@ -46,8 +46,8 @@ impl Table {
         let scratch = tempfile::tempdir_in(&below)?;
         println!("{subject}, on {}", file_system(scratch.path()));
         println!(
-            "{:<44} {:>8} {:>11} {:>11} {:>11} {:>9}",
-            "operation", "count", "median µs", "p99 µs", "per second", "MiB/s"
+            "{:<40} {:>7} {:>8} {:>11} {:>11} {:>11} {:>9}",
+            "operation", "threads", "count", "median µs", "p99 µs", "per second", "MiB/s"
         );
         Ok(Self { scratch })
     }
@@ -103,22 +103,25 @@ impl Table {
         let (mut spent, outcome) = all.into_inner().unwrap_or_else(PoisonError::into_inner);
         outcome?;
         spent.sort_unstable();
-        print(operation, &spent, elapsed, row.bytes);
+        print(operation, &spent, elapsed, row);
         Ok(())
     }
 }
 
 /// One line of the table; `spent` is in order.
-fn print(operation: &str, spent: &[Duration], elapsed: Duration, bytes: u64) {
+fn print(operation: &str, spent: &[Duration], elapsed: Duration, row: Row) {
     let micros = |share: usize| {
         let at = spent.len().saturating_sub(1) * share / 100;
         spent.get(at).map_or(0.0, |spent| spent.as_secs_f64() * 1e6)
     };
     let each_second = spent.len() as f64 / elapsed.as_secs_f64().max(1e-9);
-    let rate =
-        if bytes == 0 { "–".to_owned() } else { format!("{:.1}", each_second * bytes as f64 / (1 << 20) as f64) };
+    let rate = match row.bytes {
+        0 => "–".to_owned(),
+        bytes => format!("{:.1}", each_second * bytes as f64 / f64::from(1 << 20)),
+    };
     println!(
-        "{operation:<44} {:>8} {:>11.1} {:>11.1} {each_second:>11.1} {rate:>9}",
+        "{operation:<40} {:>7} {:>8} {:>11.1} {:>11.1} {each_second:>11.1} {rate:>9}",
+        row.threads,
         spent.len(),
         micros(50),
         micros(99)
