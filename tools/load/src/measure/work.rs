@@ -275,8 +275,9 @@ impl Plan {
         }
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
         let tags = answer["tags"].as_array().map_or(&[][..], Vec::as_slice);
-        let right = tags.len() as u64 == PAGE_TAGS && tags[0] == tag(after + 1).as_str();
-        let problem = || format!("asked for {PAGE_TAGS} tags after it, got {}", tags.len());
+        let next = tag(after + 1);
+        let right = tags.len() as u64 == PAGE_TAGS && tags[0] == next.as_str();
+        let problem = || format!("asked for {PAGE_TAGS} tags after it, from {next} on; got {} tags", tags.len());
         require(right, &last, problem)
     }
 }
