@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What tools/serve and tools/test share: what has to be installed, which Rust is used, and where things are built.
+# What tools/serve, tools/test and tools/bench share: what has to be installed, which Rust is used, and where things are built.
 # Sourced, never run. Everything it says goes to stderr.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -79,6 +79,9 @@ missing_packages() {
     if [[ $purpose == test ]]; then
         for name in skopeo buildah podman umoci curl jq strace zstd docker-registry shellcheck python3; do wanted[$name]=$name; done
         wanted[mkfs.ext4]=e2fsprogs wanted[ps]=procps wanted[ar]=binutils
+    elif [[ $purpose == bench ]]; then
+        for name in jq docker-registry; do wanted[$name]=$name; done
+        wanted[nginx]=nginx-light
     fi
     for name in "${!wanted[@]}"; do
         PATH=$PATH:/usr/sbin:/sbin command -v "$name" >/dev/null || echo "${wanted[$name]}"
@@ -113,7 +116,7 @@ install_packages() {
 
 purpose=build
 
-# prepare build|test: installs what is missing for that purpose, finds Rust, and sets the environment of the build.
+# prepare build|test|bench: installs what is missing for that purpose, finds Rust, and sets the environment of the build.
 prepare() {
     purpose=$1
     local packages

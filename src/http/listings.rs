@@ -101,7 +101,7 @@ pub(super) async fn catalog(app: &Arc<App>, query: Option<&str>) -> Result<Respo
 }
 
 /// A page of long names has megabytes, which lie in memory until the client has read them: they are held in the budget.
-fn listed(app: &App, page: &Value, link: Option<String>) -> Result<Response, HttpError> {
+pub(super) fn listed(app: &App, page: &Value, link: Option<String>) -> Result<Response, HttpError> {
     held(app, Bytes::from(page.to_string()), "application/json", link)
 }
 

@@ -299,14 +299,14 @@ fn a_child_that_comes_after_its_indexes_is_reached_by_them() {
         state.done(push);
         state.check();
     }
-    let delete = Request::Delete { repository: repository.clone(), digest: digest(103), window_ms: 5_000 };
+    let delete = Request::Delete { repository: repository.clone(), digest: digest(103), after: None, window_ms: 5_000 };
     state.done(delete);
     let push = state.push(&repository, 101, manifest(101, Vec::new()), &[]);
     state.done(push);
     state.check();
     let found = [100, 101, 102, 104].map(|number| parents_and_root(&state, number));
     assert_eq!(found, [(0, true), (3, false), (1, false), (0, true)]);
-    let delete = Request::Delete { repository: repository.clone(), digest: digest(101), window_ms: 5_000 };
+    let delete = Request::Delete { repository: repository.clone(), digest: digest(101), after: None, window_ms: 5_000 };
     state.done(delete);
     // It is no longer absent but deleted: what names it from now on counts there.
     let push = state.push(&repository, 105, manifest(105, vec![reference(Role::Child, 101)]), &[]);
@@ -360,7 +360,7 @@ fn layers_that_come_later_count_with_their_real_size() {
         assert_eq!(used(&state), expected);
     }
     assert!(push(&mut state).unwrap_err().contains("states 77777 bytes"), "now it can be checked");
-    state.done(Request::Delete { repository: repository.clone(), digest: digest(100), window_ms: 5_000 });
+    state.done(Request::Delete { repository: repository.clone(), digest: digest(100), after: None, window_ms: 5_000 });
     state.done(Request::Unlink { repository: repository.clone(), digest: digest(0) });
     assert_eq!(used(&state), (1, size(1)));
     assert_eq!(push(&mut state), Ok(Outcome::Done), "absent again");

@@ -135,7 +135,7 @@ fn an_upload_that_ends_while_the_index_takes_no_writes_is_there_after_it() {
     let id = kept_upload(&machine, &content);
     machine.stop_index(true);
     assert!(matches!(finish(&machine, &id, &content), Err(RegistryError::Unavailable(_))));
-    let unmarked = machine.registry().start_upload(&parse("a/x")).unwrap();
+    let unmarked = machine.registry().start_upload(&parse("a/x"), Algorithm::Sha256).unwrap();
     let mut lease = machine.registry().lease_upload(&parse("a/x"), &unmarked).unwrap();
     lease.write(&content).unwrap();
     assert!(matches!(lease.finish(Digest::of(Algorithm::Sha256, &content)), Err(RegistryError::Unavailable(_))));
