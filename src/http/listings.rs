@@ -95,8 +95,7 @@ pub(super) async fn catalog(app: &Arc<App>, query: Option<&str>) -> Result<Respo
     Ok(linked(json_response(&json!({ "repositories": page.names })), link))
 }
 
-/// Adds a `Link`, if there is one.
-pub(super) fn linked(mut response: Response, link: Option<String>) -> Response {
+fn linked(mut response: Response, link: Option<String>) -> Response {
     if let Some(link) = link {
         response.headers_mut().insert(header::LINK, header_value(link));
     }

@@ -16,7 +16,7 @@ use super::{
     App, OCI_FILTERS_APPLIED,
     error::HttpError,
     header_value,
-    listings::{ENCODED, Paging, linked},
+    listings::{ENCODED, Paging},
     path,
     query::Query,
 };
@@ -51,7 +51,10 @@ pub(super) async fn list(
     if is_filtered {
         headers.insert(OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }
-    Ok(linked(response, link))
+    if let Some(link) = link {
+        headers.insert(header::LINK, header_value(link));
+    }
+    Ok(response)
 }
 
 /// Reads `artifactType`, `n` and `last`.

@@ -139,17 +139,14 @@ fn first_push(
     digest: &Digest,
     content: &ManifestContent,
 ) -> Result<(), SchemaError> {
-    let awaited: Option<AwaitedRow> = schema::get(overlay, key::awaited(repository, digest))?;
-    if awaited.is_some() {
-        overlay.delete(key::awaited(repository, digest).bytes());
-    }
+    let parents = count_parents(overlay, repository, digest)?;
     let row = ManifestRow {
         manifest,
         size: content.size,
         deleted: false,
         root: false,
         tags: 0,
-        parents: awaited.map_or(0, |row| row.parents),
+        parents,
         references: content.references.len() as u32,
         pushed_ms: at.time_ms,
         left_ms: 0,
@@ -213,6 +210,15 @@ fn parent_changed(overlay: &mut Overlay<'_>, repository: RepositoryId, child: &D
         schema::put(overlay, key::awaited(repository, child), &AwaitedRow { parents });
     }
     Ok(())
+}
+
+/// Manifests that have named a child before it came (sparse indexes); it is awaited no longer.
+fn count_parents(overlay: &mut Overlay<'_>, repository: RepositoryId, child: &Digest) -> Result<u32, SchemaError> {
+    let awaited: Option<AwaitedRow> = schema::get(overlay, key::awaited(repository, child))?;
+    Ok(awaited.map_or(0, |row| {
+        overlay.delete(key::awaited(repository, child).bytes());
+        row.parents
+    }))
 }
 
 /// A push makes a manifest present again; by digest, and with nothing that reaches it, it lives by itself.

@@ -167,7 +167,7 @@ fn all_referrers(
     loop {
         let page = registry.referrers(name, &subject, &wanted).unwrap();
         let mut index: Value = serde_json::from_slice(&page.index).unwrap();
-        referrers.extend(index["manifests"].as_array_mut().unwrap().drain(..));
+        referrers.append(index["manifests"].as_array_mut().unwrap());
         if page.next.is_none() {
             return referrers;
         }

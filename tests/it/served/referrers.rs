@@ -1,3 +1,8 @@
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+};
+
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, OCI_INDEX, OCI_MANIFEST, Orlop, descriptor, image, index, sha256, sha512};
@@ -208,4 +213,35 @@ fn annotations_that_are_no_texts_are_left_out() {
     let found = descriptors(&list(&server, &subject, ""));
     assert_eq!(found.len(), 5);
     assert!(found.iter().all(|descriptor| descriptor.get("annotations").is_none()), "{found:?}");
+}
+
+/// Damage is told, not left out; the pages around it go on, and the next push heals it.
+#[test]
+fn a_damaged_referrer_is_an_error_of_its_page() {
+    let server = Orlop::start();
+    server.push_blob("team/app", "{}");
+    let named = descriptor(OCI_MANIFEST, "a subject that never comes");
+    let subject = sha256("a subject that never comes");
+    let texts: Vec<String> = (0..3).map(|n| referrer(&named, None, json!({ "n": format!("number {n}") }))).collect();
+    texts.iter().for_each(|text| push(&server, OCI_MANIFEST, &subject, text));
+    let mut digests: Vec<String> = texts.iter().map(sha256).collect();
+    digests.sort();
+    let damaged = texts.iter().find(|text| sha256(text) == digests[1]).unwrap();
+    for file in server.segment_files() {
+        let bytes = fs::read(&file).unwrap();
+        if let Some(at) = bytes.windows(damaged.len()).position(|part| part == damaged.as_bytes()) {
+            File::options().write(true).open(&file).unwrap().write_all_at(b"!", at as u64 + 5).unwrap();
+        }
+    }
+    let path = format!("/v2/team/app/referrers/{subject}");
+    server.get(&path).refused(500, "UNKNOWN", "damaged");
+    let only = |query: &str, digest: &str| {
+        let answer = list(&server, &subject, query);
+        assert_eq!(descriptors(&answer)[0]["digest"], digest);
+        assert_eq!(descriptors(&answer).len(), 1);
+    };
+    only("?n=1", &digests[0]);
+    only(&format!("?last={}", digests[1]), &digests[2]);
+    push(&server, OCI_MANIFEST, &subject, damaged);
+    assert_eq!(descriptors(&list(&server, &subject, "")).len(), 3);
 }
