@@ -4,12 +4,16 @@ use crate::harness::Orlop;
 
 /// Digests on every way in.
 mod digests;
+/// Far too many of something in one request.
+mod floods;
 /// Lists: page sizes.
 mod lists;
 /// Manifests by themselves and against what is stored.
 mod manifests;
 /// Names and tags on every route.
 mod names;
+/// Clients that stall or go away, in each phase of each request.
+mod phases;
 /// HTTP itself: routes, methods, framing, sizes of heads.
 mod protocol;
 /// Starting: configuration, flags, directories.
