@@ -117,7 +117,7 @@ async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
     let namespace = namespace(request.uri().query());
     let mut response = match route(&app, request).await {
         Ok(response) => response,
-        Err(error) => error.into_response(),
+        Err(error) => error.into_response(&app.buffers),
     };
     response.headers_mut().insert(DOCKER_API_VERSION, HeaderValue::from_static("registry/2.0"));
     if let Some(namespace) = namespace {

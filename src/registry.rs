@@ -165,8 +165,7 @@ pub enum RegistryError {
     Failed(String),
 }
 
-/// Most missing digests that a message names. A manifest may name 30,000: an answer of megabytes for each connection that
-/// does not read it would pass every bound on memory.
+/// Most missing digests that a message names, for people; [`RegistryError::ManifestBlobUnknown`] has all.
 const MISSING_SHOWN: usize = 100;
 
 fn list(digests: &[Digest]) -> String {
