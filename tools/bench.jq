@@ -51,6 +51,10 @@ def wrong: [$lines[] | . as $line | ("orlop", "docker-registry", "nginx") as $se
     | [of($line; $server)[] | .wrong | values] | select(. != [])
     | "- \($server), \($line.title): \(.[0] | gsub("^wrong: "; "") | gsub("\n+$"; ""))"];
 
+# Whose figures those are, when somebody else was at work.
+def busy($load): ($load | split(" ")[0] | tonumber) as $now
+    | if $now > 0.5 then "The machine was busy with something else when the run began (load \($now)): these figures are worth little.\n\n" else "" end;
+
 def list($none): if . == [] then $none else join("\n") end;
 
 $machine[0] as $m
@@ -83,7 +87,7 @@ reserved ahead; its tags have their manifests' bytes in them, as docker-registry
 
 ## What is bad
 
-Goals missed:
+\(busy($m.load))Goals missed:
 
 \(missed | list("- none"))
 
