@@ -70,6 +70,13 @@ impl Position {
     }
 }
 
+impl Position {
+    /// How many records of both classes lie between this point and a later one.
+    pub fn records_until(self, later: Self) -> u64 {
+        later.lsn.saturating_sub(self.lsn).saturating_add(later.local.saturating_sub(self.local))
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LSN {} local {}", self.lsn, self.local)

@@ -186,6 +186,14 @@ pub struct Trimmed {
     pub bytes: u64,
 }
 
+/// Removes a snapshot that is of no use.
+///
+/// # Errors
+/// `Io`.
+pub fn remove(disk: &dyn Disk, snapshot: &SnapshotFile) -> Result<(), JournalError> {
+    disk.remove(&snapshot.path).map_err(|source| JournalError::io(&snapshot.path, "remove", source))
+}
+
 /// Removes the journal files that lie wholly below the previous snapshot, and the snapshots before that one.
 ///
 /// The caller has made sure that the newest snapshot's name is durable, by syncing the directory in this run. The
