@@ -258,7 +258,8 @@ fn a_full_disk_ends_a_snapshot_and_leaves_the_reserve() {
 /// Lets a store work for rounds, and holds its journal against its snapshot after each.
 fn check_growth(what: &str, journal_file_bytes_max: u64, rounds: u64, prepare: fn(&Store), work: fn(&Store, u64)) {
     let machine = Machine::new();
-    let options = StoreOptions { snapshot_bytes_min: 4_000, journal_file_bytes_max, ..options() };
+    let options =
+        StoreOptions { snapshot_bytes_min: 4_000, journal_file_bytes_max, large_blob_bytes: 3_000, ..options() };
     let store = machine.open_with(options).unwrap();
     prepare(&store);
     let bytes = |suffix: &str| -> u64 {
