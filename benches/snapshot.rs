@@ -39,7 +39,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let index = open("first")?;
     let mut loader = Loader::new(&index, STORE, &header(blobs));
-    each_fact(blobs, &mut |fact| loader.load(fact).and_then(|()| loader.write()))?;
+    each_fact(blobs, &mut |fact| {
+        loader.load(fact)?;
+        Ok(loader.write()?)
+    })?;
     loader.finish()?;
     index.flush()?;
 
@@ -112,13 +115,7 @@ fn header(blobs: u64) -> SnapshotHeader {
 }
 
 /// The facts of the store, in the order in which they are loaded.
-fn each_fact<E: From<orlop::index::schema::SchemaError>>(
-    blobs: u64,
-    visit: &mut dyn FnMut(Fact) -> Result<(), E>,
-) -> Result<(), Box<dyn Error>>
-where
-    Box<dyn Error>: From<E>,
-{
+fn each_fact(blobs: u64, visit: &mut dyn FnMut(Fact) -> Result<(), Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
     let digest = |kind: &str, n: u64| Digest::of(Algorithm::Sha256, format!("{kind} {n}").as_bytes());
     visit(Fact::Organisation { organisation: 1, name: "team".to_owned() })?;
     for repository in 1..=REPOSITORIES {
