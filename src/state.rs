@@ -7,6 +7,7 @@
 //! - `decide`: a request against the current state.
 //! - `apply`: an operation's or a local record's changes.
 //! - `counts`: named counts and used bytes, kept by `apply`.
+//! - `facts`: the state as facts of a snapshot, and back.
 //! - `dump`: every row as text.
 //! - `recount`: the derived rows, counted again from the primary ones.
 
@@ -14,6 +15,7 @@ pub mod apply;
 mod counts;
 pub mod decide;
 pub mod dump;
+pub mod facts;
 pub mod recount;
 pub mod request;
 

@@ -98,17 +98,30 @@ fn intern(
 ) {
     if organisation > applied.organisations {
         applied.organisations = organisation;
-        let organisation_name = name.organisation().to_owned();
-        schema::put(overlay, key::organisation_name(&organisation_name), &OrganisationNameRow { organisation });
-        schema::put(overlay, key::organisation(organisation), &OrganisationRow { name: organisation_name });
+        put_organisation(overlay, organisation, OrganisationRow { name: name.organisation().to_owned() });
     }
     applied.repositories = applied.repositories.max(repository);
-    schema::put(overlay, key::repository_name(name.as_str()), &RepositoryNameRow { repository, organisation });
     let row = RepositoryRow { name: name.clone(), organisation, created_ms: at.time_ms };
-    schema::put(overlay, key::repository(repository), &row);
+    put_repository(overlay, repository, &row);
 }
 
-fn link(overlay: &mut Overlay<'_>, repository: RepositoryId, digest: &Digest, row: LinkRow) -> Result<(), SchemaError> {
+pub(super) fn put_organisation(overlay: &mut Overlay<'_>, organisation: OrganisationId, row: OrganisationRow) {
+    schema::put(overlay, key::organisation_name(&row.name), &OrganisationNameRow { organisation });
+    schema::put(overlay, key::organisation(organisation), &row);
+}
+
+pub(super) fn put_repository(overlay: &mut Overlay<'_>, repository: RepositoryId, row: &RepositoryRow) {
+    let name_row = RepositoryNameRow { repository, organisation: row.organisation };
+    schema::put(overlay, key::repository_name(row.name.as_str()), &name_row);
+    schema::put(overlay, key::repository(repository), row);
+}
+
+pub(super) fn link(
+    overlay: &mut Overlay<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    row: LinkRow,
+) -> Result<(), SchemaError> {
     let before: Option<LinkRow> = schema::get(overlay, key::link(repository, digest))?;
     let named = counts::is_named(overlay, repository, digest)?;
     if let Some(before) = &before {
@@ -139,15 +152,14 @@ fn first_push(
     digest: &Digest,
     content: &ManifestContent,
 ) -> Result<(), SchemaError> {
-    let parents = count_parents(overlay, repository, digest)?;
     let row = ManifestRow {
         manifest,
         size: content.size,
         deleted: false,
         root: false,
         tags: 0,
-        parents,
-        references: content.references.len() as u32,
+        parents: 0,
+        references: 0,
         pushed_ms: at.time_ms,
         left_ms: 0,
         held_until_ms: 0,
@@ -155,17 +167,32 @@ fn first_push(
         artifact_type: content.artifact_type.clone(),
         subject: content.subject,
     };
+    put_manifest(overlay, repository, digest, row, &content.references)
+}
+
+/// Brings a manifest into a repository that did not have it, with all that follows from what it names. The row's parents
+/// and references are counted here.
+pub(super) fn put_manifest(
+    overlay: &mut Overlay<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    mut row: ManifestRow,
+    references: &[NamedReference],
+) -> Result<(), SchemaError> {
+    row.parents = count_parents(overlay, repository, digest)?;
+    row.references = references.len() as u32;
+    let manifest = row.manifest;
     schema::put(overlay, key::manifest(repository, digest), &row);
     schema::put(overlay, key::manifest_id(manifest), &ManifestIdRow { repository, digest: *digest });
-    for (page, references) in content.references.chunks(REFERENCES_PER_ROW).enumerate() {
+    for (page, references) in references.chunks(REFERENCES_PER_ROW).enumerate() {
         let row = ReferencesRow { references: references.to_vec() };
         schema::put(overlay, key::references(manifest, page as u32), &row);
     }
-    if let Some(subject) = &content.subject {
+    if let Some(subject) = &row.subject {
         schema::put(overlay, key::referrer(repository, subject, digest), &ReferrerRow { manifest });
     }
-    counts::manifest_changed(overlay, repository, digest, content.size, Change::Enters)?;
-    name_all(overlay, repository, manifest, &content.references)
+    counts::manifest_changed(overlay, repository, digest, row.size, Change::Enters)?;
+    name_all(overlay, repository, manifest, references)
 }
 
 /// Writes the names of a manifest: one row for each digest, which counts once however often it is named.
@@ -266,11 +293,7 @@ fn set_tag(
             if unchanged {
                 return Ok(());
             }
-            schema::put(overlay, key::manifest_tag(repository, manifest, tag), &ManifestTagRow {});
-            let mut row: ManifestRow = schema::expect(overlay, key::manifest(repository, digest))?;
-            row.tags = row.tags.saturating_add(1);
-            row.root = false;
-            schema::put(overlay, key::manifest(repository, digest), &row);
+            reached_by_tag(overlay, repository, tag, manifest, digest)?;
             if before.is_none() {
                 counts::tags_changed(overlay, repository, Change::Enters)?;
             }
@@ -283,6 +306,22 @@ fn set_tag(
     }
     let row = HistoryRow { digest: target.map(|(_, digest)| *digest), time_ms: at.time_ms };
     schema::put(overlay, key::history(repository, tag, at.lsn), &row);
+    Ok(())
+}
+
+/// A manifest is reached by one tag more, and lives by itself no longer.
+pub(super) fn reached_by_tag(
+    overlay: &mut Overlay<'_>,
+    repository: RepositoryId,
+    tag: &Tag,
+    manifest: ManifestId,
+    digest: &Digest,
+) -> Result<(), SchemaError> {
+    schema::put(overlay, key::manifest_tag(repository, manifest, tag), &ManifestTagRow {});
+    let mut row: ManifestRow = schema::expect(overlay, key::manifest(repository, digest))?;
+    row.tags = row.tags.saturating_add(1);
+    row.root = false;
+    schema::put(overlay, key::manifest(repository, digest), &row);
     Ok(())
 }
 
@@ -316,8 +355,7 @@ fn local(overlay: &mut Overlay<'_>, applied: &mut Applied, record: &LocalRecord)
                 segment.single = *single;
                 segment.sealed |= *single;
                 segment.committed_end = segment.committed_end.max(location.offset.saturating_add(*record_len));
-                segment.live_bytes = segment.live_bytes.saturating_add(*record_len);
-                segment.live_records += 1;
+                add_live(segment, *record_len);
             })
         }
         LocalRecord::Sealed { segment, len } => with_segment(overlay, applied, *segment, |row| {
@@ -342,7 +380,13 @@ fn local(overlay: &mut Overlay<'_>, applied: &mut Applied, record: &LocalRecord)
     }
 }
 
-fn with_segment(
+/// A segment has one live record more.
+pub(super) fn add_live(segment: &mut SegmentRow, record_len: u64) {
+    segment.live_bytes = segment.live_bytes.saturating_add(record_len);
+    segment.live_records += 1;
+}
+
+pub(super) fn with_segment(
     overlay: &mut Overlay<'_>,
     applied: &mut Applied,
     number: SegmentNumber,

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-use super::{Shared, StoreError, flush::Waker, open::now_ms};
+use super::{Shared, StoreError, flush, open::now_ms, snapshot};
 
 /// Called once with a request's result, on the committer's thread.
 pub type Reply = Box<dyn FnOnce(Result<Outcome, StoreError>) + Send>;
@@ -42,6 +42,12 @@ struct Job {
     reply: Reply,
 }
 
+/// The threads that follow the journal's growth.
+pub(super) struct Wakers {
+    pub(super) flush: flush::Waker,
+    pub(super) snapshot: snapshot::Waker,
+}
+
 /// The way to the committer's thread.
 pub(super) struct Committer {
     /// `None` once the store closes.
@@ -50,9 +56,9 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn start(shared: Arc<Shared>, journal: Journal, applied: Applied, waker: Waker) -> Self {
+    pub(super) fn start(shared: Arc<Shared>, journal: Journal, applied: Applied, wakers: Wakers) -> Self {
         let (sender, receiver) = sync_channel(shared.options.queue_max);
-        let work = Work { shared, journal, applied, sealed: Vec::new(), waker };
+        let work = Work { shared, journal, applied, sealed: Vec::new(), wakers };
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || work.run(&receiver));
         let thread = thread.inspect_err(|error| tracing::error!(%error, "cannot start the committer's thread")).ok();
         Self { queue: Mutex::new(Some(sender)), thread }
@@ -89,7 +95,7 @@ struct Work {
     applied: Applied,
     /// Segments whose end is still to be journaled.
     sealed: Vec<SealedSegment>,
-    waker: Waker,
+    wakers: Wakers,
 }
 
 impl Work {
@@ -165,7 +171,8 @@ impl Work {
         written.map_err(|error| self.index_failed(&error.into()))?;
         self.applied = batch.applied;
         self.sealed.clear();
-        self.waker.grew(&self.shared, appended.bytes);
+        self.wakers.flush.grew(&self.shared, appended.bytes);
+        self.wakers.snapshot.grew(&self.shared, appended.bytes);
         Ok(())
     }
 

@@ -17,6 +17,7 @@ use crate::{
 use super::{IndexStart, OpenError, Store, StoreError, StoreOptions, open};
 
 mod fixture;
+mod snapshots;
 
 /// A disk, the index on it, and the store that was last opened there.
 struct Machine {
@@ -40,7 +41,11 @@ impl Machine {
     }
 
     fn open(&self) -> Result<Store, OpenError> {
-        Store::open_on(Arc::new(self.disk.clone()), Self::options(), &|start| {
+        self.open_with(Self::options())
+    }
+
+    fn open_with(&self, options: StoreOptions) -> Result<Store, OpenError> {
+        Store::open_on(Arc::new(self.disk.clone()), options, &|start| {
             let mut index = self.index.lock().unwrap();
             if start == IndexStart::Empty {
                 *index = Arc::default();

@@ -63,7 +63,7 @@ fn any_calls_faults_and_restarts_leave_what_was_acknowledged() {
 }
 
 /// What a test that means something has met.
-const EXPECTED: [&str; 26] = [
+const EXPECTED: [&str; 32] = [
     "Cancel Ok",
     "Delete ManifestUnknown",
     "Delete NameUnknown",
@@ -84,6 +84,12 @@ const EXPECTED: [&str; 26] = [
     "Push Ok",
     "Put Full",
     "Put Ok",
+    "Snapshot fails",
+    "Snapshot false",
+    "Snapshot loaded, rebuilt false",
+    "Snapshot loaded, rebuilt true",
+    "Snapshot removes",
+    "Snapshot true",
     "Write Full",
     "Write Ok",
     "an absent child is awaited",
@@ -124,8 +130,9 @@ impl Run {
     fn step(&mut self) {
         match self.random.u8(..100) {
             0..4 => self.restart(),
-            4..8 => self.machine.flush_index(),
-            8..14 => self.start_upload(),
+            4..6 => self.machine.flush_index(),
+            6..10 => self.write_snapshot(),
+            10..14 => self.start_upload(),
             14..20 => {
                 let fault = self.fault();
                 self.step_with_fault(fault);
@@ -172,16 +179,62 @@ impl Run {
         self.model.sessions.insert(id, Session { repository, item, written: 0, kept: None });
     }
 
+    /// Half of them meet a fault, and the end of the process after it. Whatever became of the snapshot and of the files below
+    /// the one before, no row is different.
+    fn write_snapshot(&mut self) {
+        let before = self.machine.dump();
+        let fault = if self.random.bool() { Some(self.fault_in_snapshot()) } else { None };
+        match fault {
+            Some(Fault::PowerOff(changes)) => self.machine.disk.power_off_after(changes),
+            Some(Fault::Fails(call, nth)) => self.machine.disk.fail(call, nth, Failure::Io),
+            None => {}
+        }
+        let written = self.machine.registry().store().write_snapshot();
+        self.trace.push(format!("snapshot with {fault:?}: {written:?}"));
+        self.seen.insert(match &written {
+            Ok(Some(report)) if report.removed.files > 0 => "Snapshot removes".to_owned(),
+            Ok(written) => format!("Snapshot {}", written.is_some()),
+            Err(_) => "Snapshot fails".to_owned(),
+        });
+        if fault.is_none() {
+            written.unwrap();
+            assert!(self.machine.snapshots() <= 2);
+            return;
+        }
+        if written.is_err() {
+            assert_eq!(self.machine.dump(), before);
+        }
+        let end = self.sudden_end();
+        self.end_and_check(end, &before);
+    }
+
+    fn fault_in_snapshot(&mut self) -> Fault {
+        match self.random.u8(..6) {
+            0 => Fault::Fails(Call::SyncData, 1),
+            1 => Fault::Fails(Call::Write, self.random.u64(1..4)),
+            2 => Fault::Fails(Call::SyncDir, 1),
+            3 => Fault::Fails(Call::Names, self.random.u64(1..8)),
+            _ => Fault::PowerOff(self.random.u64(..16)),
+        }
+    }
+
     fn restart(&mut self) {
         let before = self.machine.dump();
         self.saw_rows(&before);
-        let after = if self.random.u8(..4) == 0 { IndexAfter::Lost } else { IndexAfter::Flushed };
         let end = match self.random.u8(..6) {
             0 => End::Close,
             1 => End::Drop,
-            2 | 3 => End::Kill(after),
-            _ => End::PowerCut(self.random.u64(..), after),
+            _ => self.sudden_end(),
         };
+        self.end_and_check(end, &before);
+    }
+
+    fn sudden_end(&mut self) -> End {
+        let after = if self.random.u8(..4) == 0 { IndexAfter::Lost } else { IndexAfter::Flushed };
+        if self.random.bool() { End::Kill(after) } else { End::PowerCut(self.random.u64(..), after) }
+    }
+
+    fn end_and_check(&mut self, end: End, before: &[String]) {
         self.trace.push(format!("{end:?}"));
         self.machine.end(end);
         self.model.restart();
@@ -209,7 +262,14 @@ impl Run {
             });
         }
         self.machine.open().unwrap();
-        assert_eq!(self.machine.registry().store().recovery().rebuilt, None);
+        let recovery = self.machine.registry().store().recovery();
+        assert_eq!(recovery.lost_records, 0);
+        // An index that was not flushed for long is older than what two snapshots have left of the journal.
+        let is_too_old = recovery.snapshot.is_some() && self.machine.snapshots() == 2;
+        assert!(recovery.rebuilt.is_none() || is_too_old, "{recovery:?}");
+        if recovery.snapshot.is_some() {
+            self.seen.insert(format!("Snapshot loaded, rebuilt {}", recovery.rebuilt.is_some()));
+        }
     }
 
     /// Uploads that came through go on with the right bytes.
@@ -240,8 +300,7 @@ impl Run {
         } else {
             assert_eq!(answer, expected);
         }
-        let index = if self.random.u8(..4) == 0 { IndexAfter::Lost } else { IndexAfter::Flushed };
-        let end = if self.random.bool() { End::Kill(index) } else { End::PowerCut(self.random.u64(..), index) };
+        let end = self.sudden_end();
         self.trace.push(format!("{end:?}"));
         self.machine.end(end);
         self.reopen();
