@@ -50,7 +50,7 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1-snapshots",
         dump: include_str!("../../../tests/fixtures/v1-snapshots/dump.txt"),
-        rows: (2, "sha256:71462a06a38ef6c7f167d38e3f08fef506fad52ead80edb630b7b5421571fcba"),
+        rows: (2, "sha256:29e2ce0e89f5d97f10d4583006676e66667bc56d09b1e2ebf50a19cb35df70e2"),
         has_snapshots: true,
     },
 ];
