@@ -221,7 +221,8 @@ impl From<RegistryError> for HttpError {
                 Self::new(S::NOT_FOUND, "BLOB_UNKNOWN", text).detailed(json!({ "digest": digest.to_string() }))
             }
             RegistryError::BlobNamed { manifest, .. } => Self::new(S::METHOD_NOT_ALLOWED, "UNSUPPORTED", text)
-                .detailed(json!({ "manifest": manifest.to_string() })),
+                .detailed(json!({ "manifest": manifest.to_string() }))
+                .with(header::ALLOW, "GET, HEAD"),
             RegistryError::ManifestUnknown { reference, .. } => {
                 Self::new(S::NOT_FOUND, "MANIFEST_UNKNOWN", text).detailed(json!({ "reference": reference }))
             }

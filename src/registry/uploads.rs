@@ -330,9 +330,12 @@ impl UploadLease {
         let Some(upload) = &self.upload else { return Ok(()) };
         let Some(segment) = upload.sync()? else { return Ok(()) };
         let (session, repository, bytes) = (self.session, self.repository.clone(), upload.len());
-        self.uploads.store.commit(Request::MarkUpload { session, repository, segment, bytes })?;
-        self.marked = Some(bytes);
-        Ok(())
+        let result = self.uploads.store.commit(Request::MarkUpload { session, repository, segment, bytes });
+        // After `Unavailable` the journal may name the segment, so it must not be removed without being forgotten there.
+        if matches!(result, Ok(_) | Err(StoreError::Unavailable(_))) {
+            self.marked = Some(bytes);
+        }
+        Ok(result.map(|_| ())?)
     }
 }
 

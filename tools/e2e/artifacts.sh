@@ -114,6 +114,44 @@ cosign_by_tag() {
     cmp "$work/signature/manifest.json" "$work/artifact"
 }
 
+# referrers [QUERY]: sets $work/body to the list of what refers to the signed image.
+referrers() {
+    [[ $(status GET "/v2/signed/app/referrers/$(subject | jq -r .digest)${1:+?$1}" -D "$work/headers") == 200 ]]
+    tr -d '\r' <"$work/headers" | grep -ix "content-type: $oci_index"
+}
+
+# As cosign attaches where it is asked for OCI 1.1: a manifest that names the image as its subject, pushed by digest, and found
+# by the list of referrers.
+cosign_by_subject() {
+    local type=application/vnd.dev.sigstore.bundle.v0.3+json
+    referrers
+    jq -e '.manifests == []' "$work/body"
+    echo '{"bundle": 1}' >"$work/bundle.json"
+    artifact "$work/bundle.json" "$type" "$(subject)"
+    push_artifact signed/app "$(digest_of "$work/artifact")" "$work/bundle.json"
+    tr -d '\r' <"$work/headers" | grep -ix "oci-subject: $(subject | jq -r .digest)"
+    referrers "artifactType=${type/+/%2B}"
+    tr -d '\r' <"$work/headers" | grep -ix "oci-filters-applied: artifactType"
+    jq -e --arg type "$type" --argjson own "$(descriptor "$oci_manifest" "$work/artifact")" \
+        '.manifests == [$own + {artifactType: $type}]' "$work/body"
+    [[ $(status GET "/v2/signed/app/manifests/$(digest_of "$work/artifact")" -H "Accept: $oci_manifest") == 200 ]]
+    cmp "$work/body" "$work/artifact"
+    # What the oras client attaches is found as well, with its annotations; the filter tells both apart.
+    oras "
+from oras.oci import Subject
+subject = Subject(mediaType='$oci_manifest', digest=argv[2], size=int(argv[3]))
+client.push(target=argv[0], files=[argv[1]], subject=subject, manifest_annotations={'by': 'oras'})" \
+        signed/app:attached small.json:application/json "$(subject | jq -r .digest)" "$(subject | jq .size)"
+    referrers
+    jq -e '(.manifests | length) == 2 and ([.manifests[].annotations.by] | contains(["oras"]))' "$work/body"
+    referrers "artifactType=${type/+/%2B}"
+    jq -e '(.manifests | length) == 1' "$work/body"
+    [[ $(status DELETE "/v2/signed/app/manifests/$(digest_of "$work/artifact")") == 202 ]]
+    [[ $(status DELETE "/v2/signed/app/manifests/attached") == 202 ]]
+    referrers "artifactType=${type/+/%2B}"
+    jq -e '.manifests == []' "$work/body"
+}
+
 # As clients keep referrers where a registry cannot list them (distribution-spec, "Referrers Tag Schema"): an index tagged with
 # the subject's digest, read, changed and written by the client.
 referrers_by_tag() {
@@ -142,5 +180,6 @@ artifact_checks() {
     check "oras pushes files and a directory, whole and in chunks, and pulls, lists, deletes" oras_files
     check "a helm chart comes back bit for bit" helm_chart
     check "a signature is attached by tag, as cosign does" cosign_by_tag
+    check "a signature is attached by its subject, listed, filtered, deleted" cosign_by_subject
     check "referrers are kept in a tag, as clients do without the API" referrers_by_tag
 }

@@ -40,6 +40,23 @@ fn segment_files(machine: &Machine) -> usize {
     directories.iter().map(|directory| files(&directory.name)).sum()
 }
 
+/// A mark whose sync failed may be in the journal: its segment was removed with the upload, and the next start missed it.
+#[test]
+fn an_upload_whose_mark_may_be_journaled_is_not_removed() {
+    let (mut machine, repository, content) = (Machine::new(), parse("a/x"), [7; LARGE]);
+    let id = machine.registry().start_upload(&repository, Algorithm::Sha256).unwrap();
+    let mut lease = machine.registry().lease_upload(&repository, &id).unwrap();
+    lease.write(&content).unwrap();
+    // The first sync is that of the segment, the second that of the journal.
+    machine.disk.fail(Call::SyncData, 2, Failure::Io);
+    assert!(matches!(lease.keep(), Err(RegistryError::Unavailable(_))));
+    assert!(machine.registry().cancel_upload(&repository, &id).is_err());
+    machine.end(End::Kill(IndexAfter::Flushed));
+    machine.open().unwrap();
+    finish(&machine, &id, &content).unwrap();
+    machine.check();
+}
+
 /// The segment went before the journal forgot the upload: when the journal then failed, the upload was known after the
 /// restart, but nobody could go on with it.
 #[test]
