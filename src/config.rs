@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     http::{Limits, PaceLimits, server::ServerLimits},
-    registry::RegistryOptions,
+    registry::{RegistryOptions, Sparse},
     store::StoreOptions,
 };
 use settings::{SETTINGS, Setting};
@@ -80,7 +80,7 @@ impl Default for Config {
                 references_max: 30_000,
                 json_depth_max: 64,
                 uploads_max: 10_000,
-                retention_window: Duration::from_secs(14 * 24 * 60 * 60),
+                sparse: Sparse::Off,
             },
             upload_idle: Duration::from_secs(24 * 60 * 60),
             store: StoreOptions::default(),
@@ -226,6 +226,11 @@ impl Loaded {
             match value {
                 toml::Value::Table(inner) if SETTINGS.iter().any(|setting| in_table(setting, &key)) => {
                     self.read_table(&format!("{key}."), inner)?;
+                }
+                // Named with what is in it, or the nearest setting would be one that looks like a table's name.
+                toml::Value::Table(inner) if !inner.is_empty() => {
+                    let first = inner.keys().next().map_or("", String::as_str);
+                    find(&format!("{key}.{first}"))?;
                 }
                 toml::Value::String(text) => self.set(find(&key)?, text, Origin::File)?,
                 other => self.set(find(&key)?, &other.to_string(), Origin::File)?,

@@ -6,6 +6,8 @@
 
 use std::{fmt, io, path::Path, sync::Arc};
 
+use rustix::io::Errno;
+
 mod real;
 pub mod sim;
 
@@ -79,6 +81,13 @@ pub struct DirEntry {
     pub is_dir: bool,
     /// Length in bytes of a file; 0 for a directory.
     pub len: u64,
+}
+
+/// Whether an error says that the process, or the system, has no file descriptor left. No sync fails with it; opening a
+/// directory to sync it does.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| number == Some(errno.raw_os_error()))
 }
 
 /// Whether an error says that the disk (or the user's quota on it) is full.

@@ -23,7 +23,9 @@ use bridge::Bridge;
 use buffers::Buffers;
 use error::HttpError;
 use path::Route;
+use query::Query;
 
+mod accept;
 mod blobs;
 mod body;
 mod bridge;
@@ -32,10 +34,12 @@ mod error;
 mod exchange;
 mod listings;
 mod manifests;
+mod multipart;
 mod pace;
 mod path;
 mod query;
 mod range;
+mod referrers;
 pub mod server;
 mod stream;
 mod uploads;
@@ -45,7 +49,13 @@ pub use pace::PaceLimits;
 const DOCKER_API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const DOCKER_UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+const OCI_FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+const OCI_NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+
+/// Longest `ns` that is told back: a host and port.
+const NAMESPACE_LEN_MAX: usize = 260;
 
 /// Bounds of the handlers; those of connections are [`server::ServerLimits`].
 #[derive(Debug, Clone)]
@@ -104,12 +114,26 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
+    let namespace = namespace(request.uri().query());
     let mut response = match route(&app, request).await {
         Ok(response) => response,
-        Err(error) => error.into_response(),
+        Err(error) => error.into_response(&app.buffers),
     };
     response.headers_mut().insert(DOCKER_API_VERSION, HeaderValue::from_static("registry/2.0"));
+    if let Some(namespace) = namespace {
+        response.headers_mut().insert(OCI_NAMESPACE, namespace);
+    }
     response
+}
+
+/// The `ns` of a client that takes this registry for a proxy of another (OCI distribution, "Registry Proxying"). Names mean
+/// the same with and without it; it is told back, so that such a client goes on. What is no host is passed over.
+fn namespace(query: Option<&str>) -> Option<HeaderValue> {
+    let query = Query::parse(query.filter(|query| query.contains("ns="))).ok()?;
+    let namespace = query.get("ns")?;
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".:-_[]".contains(&byte);
+    let valid = !namespace.is_empty() && namespace.len() <= NAMESPACE_LEN_MAX && namespace.bytes().all(is_host);
+    valid.then(|| header_value(namespace))
 }
 
 async fn route(app: &Arc<App>, request: Request) -> Result<Response, HttpError> {
@@ -145,6 +169,10 @@ async fn dispatch(app: &Arc<App>, route: Route, request: Request) -> Result<Resp
             manifests::put(app, repository, &reference, request).await
         }
         (Route::Manifest { repository, reference }, "DELETE") => manifests::delete(app, repository, &reference).await,
+
+        (Route::Referrers { repository, subject }, "GET" | "HEAD") => {
+            referrers::list(app, repository, subject, request.uri().query()).await
+        }
 
         (Route::Blob { repository, digest }, "GET") => blobs::get(app, repository, digest, request.headers()).await,
         (Route::Blob { repository, digest }, "HEAD") => blobs::head(app, repository, digest, request.headers()).await,

@@ -1,14 +1,15 @@
 //! The journal: the append-only history of the store, as batches of records in files.
 //!
 //! It knows records as a class and bytes; what they mean is told by `operation`. It never decides, never applies, and
-//! deletes no file of its history. `read` looks at the files and changes nothing; `Journal::start` makes what was read
-//! durable once more and goes on from there.
+//! deletes no file of its history but those that two snapshots stand for. `read` looks at the files and changes nothing;
+//! `Journal::start` makes what was read durable once more and goes on from there.
 //!
 //! Invariants:
 //! - A batch is there in whole or not at all, and proves by its chain that all before it is what was written.
 //! - A batch is written only after the one before it was synced; nothing is written after a sync that failed.
 //! - Every file but the last was synced to its end before its successor got its name.
 //! - Only the end of the last file may be torn; anything else that does not fit is an error that names its place.
+//! - The history may begin where a snapshot stands instead of at its origin; behind that it has no hole.
 //!
 //! The bytes are told in FORMAT.md.
 
@@ -18,16 +19,18 @@ use data_encoding::HEXLOWER;
 
 use crate::codec::DecodeError;
 
+pub mod fact;
 mod format;
 pub mod operation;
 mod reader;
 mod recovery;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use format::{BODY_BYTES_MAX, Batch};
-pub use recovery::{ReadJournal, read};
+pub use recovery::{ReadJournal, read, read_end};
 pub use writer::Journal;
 
 /// The directory of the journal's files, below the disk's root.
@@ -64,6 +67,13 @@ impl Position {
     /// The position after so many more records; `None` when a number would not fit.
     pub(crate) fn advance(self, logical: u32, local: u32) -> Option<Self> {
         Some(Self { lsn: self.lsn.checked_add(logical.into())?, local: self.local.checked_add(local.into())? })
+    }
+}
+
+impl Position {
+    /// How many records of both classes lie between this point and a later one.
+    pub fn records_until(self, later: Self) -> u64 {
+        later.lsn.saturating_sub(self.lsn).saturating_add(later.local.saturating_sub(self.local))
     }
 }
 
@@ -204,8 +214,18 @@ pub enum JournalError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A snapshot that is not what was written, or not all of it.
+    #[error("{file} is no sound snapshot: {problem} (offset {offset})")]
+    BadSnapshot {
+        /// The file.
+        file: String,
+        /// Where that was found.
+        offset: u64,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A file of a format that this version does not know.
-    #[error("{file} has journal format version {found}; this version of orlop reads version {known}")]
+    #[error("{file} has format version {found}; this version of orlop reads version {known}")]
     UnknownVersion {
         /// The file.
         file: String,
@@ -244,8 +264,9 @@ pub enum JournalError {
         /// Where the file begins.
         found: Mark,
     },
-    /// The point to read from was never between two batches of this history: whatever state stands there came about
-    /// in another way and has to be rebuilt from [`Mark::ORIGIN`].
+    /// The point to read from is not between two batches of the history that is there: whatever state stands there is older
+    /// than the journal's first file, or came about in another way, and has to be rebuilt from a snapshot or from
+    /// [`Mark::ORIGIN`].
     #[error("the journal has no point {mark} in its history")]
     NotInHistory {
         /// The point.

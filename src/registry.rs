@@ -24,11 +24,18 @@ use crate::{
 
 mod json;
 pub mod manifest;
+mod platform;
+mod referrers;
 #[cfg(test)]
 mod tests;
 mod uploads;
 
+pub use crate::state::request::Sparse;
+pub use referrers::{ReferrersPage, ReferrersWanted};
 pub use uploads::UploadLease;
+
+/// Most repositories that a mount without a source looks at.
+const MOUNT_SOURCES_MAX: usize = 100;
 
 /// What a client names a manifest by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +57,8 @@ pub struct RegistryOptions {
     pub json_depth_max: usize,
     /// Most uploads that may be open at once.
     pub uploads_max: usize,
-    /// How long a manifest that nothing reaches any more can be restored.
-    pub retention_window: Duration,
+    /// What a manifest may name that its repository does not have.
+    pub sparse: Sparse,
 }
 
 /// Why a call was not done. The texts are for the client.
@@ -109,7 +116,11 @@ pub enum RegistryError {
         time_ms: u64,
     },
     /// The manifest names what the repository does not have.
-    #[error("the manifest names content that repository \"{repository}\" does not have: {}", list(.missing))]
+    #[error(
+        "the manifest names content that repository \"{repository}\" does not have: {}; push that first, \
+         or let the operator of the registry allow its absence (setting registry.sparse)",
+        list(.missing)
+    )]
     ManifestBlobUnknown {
         /// Where it was pushed.
         repository: RepositoryName,
@@ -162,8 +173,15 @@ pub enum RegistryError {
     Failed(String),
 }
 
+/// Most missing digests that a message names, for people; [`RegistryError::ManifestBlobUnknown`] has all.
+const MISSING_SHOWN: usize = 100;
+
 fn list(digests: &[Digest]) -> String {
-    digests.iter().map(Digest::to_string).collect::<Vec<_>>().join(", ")
+    let shown = digests.iter().take(MISSING_SHOWN).map(Digest::to_string).collect::<Vec<_>>().join(", ");
+    match digests.len().saturating_sub(MISSING_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// A manifest as it was pushed.
@@ -256,8 +274,9 @@ impl Registry {
         Ok(())
     }
 
-    /// Gives `repository` the right to serve a blob that `from` has or, when `None`, that any repository has. `false`
-    /// when there is none: the client has to upload.
+    /// Gives `repository` the right to serve a blob that `from` has or, when `None`, that any repository has. Only those count
+    /// that the caller `may_read`: a digest that somebody knows by guess gives nothing. `false` when there is none, or it is
+    /// not among the first `MOUNT_SOURCES_MAX` that have the blob: the client has to upload.
     ///
     /// # Errors
     /// When the store fails or takes no writes.
@@ -266,10 +285,11 @@ impl Registry {
         repository: &RepositoryName,
         digest: &Digest,
         from: Option<&RepositoryName>,
+        may_read: impl Fn(&RepositoryName) -> bool,
     ) -> Result<bool, RegistryError> {
         let from = match from {
-            Some(from) => Some(from.clone()),
-            None => self.any_linker(digest)?,
+            Some(from) => Some(from.clone()).filter(may_read),
+            None => self.linker(digest, may_read)?,
         };
         let Some(from) = from else { return Ok(false) };
         let grace_ms = self.store.options().grace_ms;
@@ -281,22 +301,31 @@ impl Registry {
         }
     }
 
-    fn any_linker(&self, digest: &Digest) -> Result<Option<RepositoryName>, RegistryError> {
+    /// A repository that has the blob and meets `may_read`.
+    fn linker(
+        &self,
+        digest: &Digest,
+        may_read: impl Fn(&RepositoryName) -> bool,
+    ) -> Result<Option<RepositoryName>, RegistryError> {
         let view = self.store.snapshot();
         let prefix = key::links(digest).bytes();
-        let rows = view.scan(&prefix, &prefix_end(&prefix), 1).map_err(StoreError::from)?;
-        let Some((name, _)) = rows.first() else { return Ok(None) };
-        let id = name[prefix.len()..].try_into().map_err(|_| missing(digest))?;
-        let row: Option<RepositoryRow> = row(&*view, key::repository(u32::from_be_bytes(id)))?;
-        Ok(row.map(|row| row.name))
+        for (name, _) in view.scan(&prefix, &prefix_end(&prefix), MOUNT_SOURCES_MAX).map_err(StoreError::from)? {
+            let id = name[prefix.len()..].try_into().map_err(|_| missing(digest))?;
+            let row: Option<RepositoryRow> = row(&*view, key::repository(u32::from_be_bytes(id)))?;
+            if let Some(row) = row.filter(|row| may_read(&row.name)) {
+                return Ok(Some(row.name));
+            }
+        }
+        Ok(None)
     }
 
-    /// Starts an upload; returns its id: 32 hexadecimal digits.
+    /// Starts an upload; returns its id: 32 hexadecimal digits. It hashes with `algorithm` while bytes come; a final digest in
+    /// another one works, and reads them again. After a restart it hashes with SHA-256.
     ///
     /// # Errors
     /// [`RegistryError::TooManyUploads`].
-    pub fn start_upload(&self, repository: &RepositoryName) -> Result<String, RegistryError> {
-        self.uploads.start(repository)
+    pub fn start_upload(&self, repository: &RepositoryName, algorithm: Algorithm) -> Result<String, RegistryError> {
+        self.uploads.start(repository, algorithm)
     }
 
     /// Bytes that an upload has; while a request writes to it, those that it had before.
@@ -331,7 +360,8 @@ impl Registry {
         self.uploads.expire(idle)
     }
 
-    /// Stores a manifest, and points `tags` at it. All that it names must be there.
+    /// Stores a manifest, and points `tags` at it. All that it names must be there, but for what
+    /// [`RegistryOptions::sparse`] lets be absent.
     ///
     /// `expected` is the digest in the request's path, `media_type` its Content-Type, if it had them.
     ///
@@ -363,6 +393,7 @@ impl Registry {
                 content,
                 manifest: manifest.clone(),
                 tags: tags.to_vec(),
+                sparse: options.sparse,
                 window_ms: self.window_ms(),
             }))
         };
@@ -412,15 +443,19 @@ impl Registry {
     /// When it is not known.
     pub fn delete_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<(), RegistryError> {
         let (name, window_ms) = (repository.clone(), self.window_ms());
-        let (request, shown) = match reference {
+        let (mut request, shown) = match reference {
             Reference::Tag(tag) => (Request::Untag { repository: name, tag: tag.clone(), window_ms }, tag.to_string()),
             Reference::Digest(digest) => {
-                (Request::Delete { repository: name, digest: *digest, window_ms }, digest.to_string())
+                (Request::Delete { repository: name, digest: *digest, after: None, window_ms }, digest.to_string())
             }
         };
         loop {
             match self.store.commit(request.clone()) {
-                Ok(Outcome::More) => {}
+                Ok(Outcome::More { after: last }) => {
+                    if let Request::Delete { after, .. } = &mut request {
+                        *after = last;
+                    }
+                }
                 Ok(_) => return Ok(()),
                 Err(error) => return Err(self.refused(error, repository, &shown)),
             }
@@ -446,7 +481,7 @@ impl Registry {
     }
 
     fn window_ms(&self) -> u64 {
-        u64::try_from(self.options.retention_window.as_millis()).unwrap_or(u64::MAX)
+        self.store.options().window_ms
     }
 
     /// A refusal in the words of the client that caused it.
@@ -478,7 +513,7 @@ impl From<StoreError> for RegistryError {
         match error {
             StoreError::Full(_) => Self::Full(text),
             StoreError::Overloaded => Self::Overloaded(text),
-            StoreError::Unavailable(_) => Self::Unavailable(text),
+            StoreError::Unavailable(_) | StoreError::Stopped(_) => Self::Unavailable(text),
             StoreError::DigestMismatch { expected, found } => Self::DigestMismatch { expected, found },
             StoreError::Corrupt(_) => Self::Corrupt(text),
             StoreError::Refused(_) | StoreError::Failed(_) => Self::Failed(text),

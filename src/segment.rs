@@ -203,6 +203,14 @@ impl Segments {
         self.files.remove(number)
     }
 
+    /// Allows `needed` bytes to be written to another file on the same disk, as appends are allowed: the reserve stays free.
+    ///
+    /// # Errors
+    /// [`SegmentError::Full`], [`SegmentError::Poisoned`], [`SegmentError::Io`].
+    pub fn claim(&self, needed: u64) -> Result<(), SegmentError> {
+        self.files.claim(needed)
+    }
+
     /// The number that the next segment gets.
     pub fn next_number(&self) -> u64 {
         self.files.next_number()

@@ -9,6 +9,7 @@
 //! - `life`: which manifests live.
 //! - `settle`: telling lives to what manifests name, in bounded steps.
 //! - `counts`: named and live counts, used and reclaimable bytes, kept by `apply`.
+//! - `facts`: the state as facts of a snapshot, and back.
 //! - `due`: what is due.
 //! - `dump`: every row as text.
 //! - `recount`: the derived rows, counted again from the primary ones.
@@ -18,6 +19,7 @@ mod counts;
 pub mod decide;
 pub mod due;
 pub mod dump;
+pub mod facts;
 pub mod life;
 pub mod recount;
 pub mod request;

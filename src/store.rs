@@ -1,8 +1,10 @@
 //! The store: one facade over segments, journal, state and index.
 //!
 //! - `open`: from a directory to a state that serves; recovery and rebuild.
+//! - `base`: what an index is built from: a snapshot, or the journal's origin.
 //! - `commit`: the committer, one thread that decides, journals, applies, acknowledges.
 //! - `flush`: the thread that makes the index durable now and then.
+//! - `snapshot`: the thread that writes snapshots, so that the journal before them can go.
 //! - `upload`: bytes on their way in.
 //! - `read`: bytes on their way out.
 //! - `format`: the file that says what the directory is.
@@ -34,11 +36,13 @@ use crate::{
     },
 };
 
+mod base;
 mod commit;
 mod flush;
 mod format;
 mod open;
 mod read;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -46,6 +50,7 @@ mod upload;
 pub use commit::Reply;
 pub use open::{IndexStart, OpenIndex, Recovery};
 pub use read::StoredContent;
+pub use snapshot::SnapshotReport;
 pub use upload::Upload;
 
 /// Settings of a store.
@@ -65,6 +70,9 @@ pub struct StoreOptions {
     pub flush_bytes: u64,
     /// Length in bytes at which a journal file is ended.
     pub journal_file_bytes_max: u64,
+    /// Bytes of journal after which a snapshot of it is written, at least; three quarters of the last snapshot's where that
+    /// is more. `u64::MAX` for never.
+    pub snapshot_bytes_min: u64,
     /// Requests that may wait for the committer.
     pub queue_max: usize,
     /// Bytes of RocksDB's block cache.
@@ -73,6 +81,8 @@ pub struct StoreOptions {
     pub index_memtable_bytes: usize,
     /// How long content that no manifest names is kept after its last upload, in milliseconds.
     pub grace_ms: u64,
+    /// How long a manifest that nothing reaches any more can be restored, in milliseconds.
+    pub window_ms: u64,
 }
 
 impl Default for StoreOptions {
@@ -85,10 +95,12 @@ impl Default for StoreOptions {
             reserve_bytes: 256 << 20,
             flush_bytes: 8 << 20,
             journal_file_bytes_max: 16 << 20,
+            snapshot_bytes_min: 64 << 20,
             queue_max: 4_096,
             index_cache_bytes: 64 << 20,
             index_memtable_bytes: 96 << 20,
             grace_ms: 24 * 60 * 60 * 1_000,
+            window_ms: 14 * 24 * 60 * 60 * 1_000,
         }
     }
 }
@@ -129,6 +141,14 @@ pub enum OpenError {
     /// The index could not be opened, nor built anew.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// There is nothing to build the index from.
+    #[error(
+        "the index has to be built, but no snapshot in journal/ is sound and the journal before them is gone; put a sound          copy of {snapshot} or of index/ back"
+    )]
+    NoBase {
+        /// The newest snapshot.
+        snapshot: String,
+    },
     /// The segments could not be opened.
     #[error(transparent)]
     Segment(#[from] SegmentError),
@@ -153,6 +173,9 @@ pub enum StoreError {
     /// done or not.
     #[error("{0}")]
     Unavailable(String),
+    /// The store takes no writes for the moment; nothing was changed.
+    #[error("{0}")]
+    Stopped(String),
     /// Too many requests wait; nothing was changed.
     #[error("too many requests wait for the committer; try again soon")]
     Overloaded,
@@ -232,6 +255,7 @@ pub struct Store {
     shared: Arc<Shared>,
     committer: commit::Committer,
     flusher: flush::Flusher,
+    snapshots: snapshot::Snapshots,
     recovery: Recovery,
 }
 
@@ -241,6 +265,7 @@ struct Shared {
     index: Box<dyn Index>,
     segments: Segments,
     options: StoreOptions,
+    store_id: [u8; 16],
     /// Why no more writes are taken.
     poison: OnceLock<String>,
     /// Content whose stored copy was found to be damaged: the next upload replaces it.
@@ -249,6 +274,10 @@ struct Shared {
     buffered: AtomicU64,
     /// Journal bytes since the last flush of the index.
     unflushed: AtomicU64,
+    /// Journal bytes since the last snapshot.
+    growth: snapshot::Growth,
+    /// Held by whoever writes a snapshot.
+    snapshotting: Mutex<()>,
     /// Keeps other processes out; last, so that it is released after all files.
     _lock: Box<dyn Send + Sync>,
 }
@@ -318,8 +347,10 @@ impl Store {
         let opened = open::open(disk, options, index)?;
         let shared = Arc::new(opened.shared);
         let flusher = flush::Flusher::start(Arc::clone(&shared));
-        let committer = commit::Committer::start(Arc::clone(&shared), opened.journal, opened.applied, flusher.waker());
-        Ok(Self { shared, committer, flusher, recovery: opened.recovery })
+        let snapshots = snapshot::Snapshots::start(Arc::clone(&shared));
+        let wakers = commit::Wakers { flush: flusher.waker(), snapshot: snapshots.waker() };
+        let committer = commit::Committer::start(Arc::clone(&shared), opened.journal, opened.applied, wakers);
+        Ok(Self { shared, committer, flusher, snapshots, recovery: opened.recovery })
     }
 
     /// What opening had to do.
@@ -441,11 +472,23 @@ impl Store {
         Ok(dump::dump(&*self.snapshot(), line)?)
     }
 
+    /// Writes a snapshot of the journal now, whatever it has grown by, and removes what lies below the previous one. The store
+    /// does that by itself when it is time; this is for whoever wants it at a moment of their own. `None` when the newest
+    /// snapshot stands at the present state already.
+    ///
+    /// # Errors
+    /// When the disk is full or fails, or the index is damaged: there is no new snapshot then, and the old ones stay. When
+    /// not even the directory can be synced the store takes no more writes.
+    pub fn write_snapshot(&self) -> Result<Option<SnapshotReport>, StoreError> {
+        Ok(snapshot::write(&self.shared, &mut || Ok(()))?)
+    }
+
     /// Ends the threads and makes the index durable, so that the next open replays nothing.
     ///
     /// # Errors
     /// When the index cannot be flushed; nothing is lost, the next open replays the journal.
     pub fn close(mut self) -> Result<(), StoreError> {
+        self.snapshots.stop();
         self.committer.stop();
         self.flusher.stop();
         Ok(self.shared.index.flush()?)
@@ -459,6 +502,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        self.snapshots.stop();
         self.committer.stop();
         self.flusher.stop();
     }
@@ -473,13 +517,5 @@ impl fmt::Debug for Store {
 impl OpenError {
     fn io(action: String, source: std::io::Error) -> Self {
         Self::Io { action, source: Arc::new(source) }
-    }
-}
-
-/// The journal's place of an applied row.
-fn mark(applied: &crate::index::schema::Applied) -> journal::Mark {
-    journal::Mark {
-        position: journal::Position { lsn: applied.lsn, local: applied.local },
-        chain: journal::Chain(applied.chain),
     }
 }

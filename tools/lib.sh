@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What tools/serve and tools/test share: what has to be installed, which Rust is used, and where things are built.
+# What tools/serve, tools/test and tools/bench share: what has to be installed, which Rust is used, and where things are built.
 # Sourced, never run. Everything it says goes to stderr.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -77,12 +77,17 @@ missing_packages() {
     local name
     local -A wanted=([c++]=g++ [cc]=gcc [ccache]=ccache)
     if [[ $purpose == test ]]; then
-        for name in skopeo buildah umoci curl jq strace zstd docker-registry shellcheck; do wanted[$name]=$name; done
+        for name in skopeo buildah podman umoci curl jq strace zstd docker-registry shellcheck python3; do wanted[$name]=$name; done
         wanted[mkfs.ext4]=e2fsprogs wanted[ps]=procps wanted[ar]=binutils
+    elif [[ $purpose == bench ]]; then
+        for name in jq docker-registry; do wanted[$name]=$name; done
+        wanted[nginx]=nginx-light
     fi
     for name in "${!wanted[@]}"; do
         PATH=$PATH:/usr/sbin:/sbin command -v "$name" >/dev/null || echo "${wanted[$name]}"
     done
+    # PyPI's clients live in environments of their own; Debian packages the module that makes these apart.
+    [[ $purpose != test ]] || python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
     have_libclang || echo libclang-dev
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
 }
@@ -111,7 +116,7 @@ install_packages() {
 
 purpose=build
 
-# prepare build|test: installs what is missing for that purpose, finds Rust, and sets the environment of the build.
+# prepare build|test|bench: installs what is missing for that purpose, finds Rust, and sets the environment of the build.
 prepare() {
     purpose=$1
     local packages

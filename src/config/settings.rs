@@ -6,6 +6,7 @@ use super::{
     Config, ConfigError,
     value::{self, Bounds},
 };
+use crate::registry::Sparse;
 
 /// A setting.
 #[derive(Debug)]
@@ -152,6 +153,14 @@ pub(super) const SETTINGS: &[Setting] = &[
     number!(Count, "registry.references_max", registry.references_max, 1, 1_000_000,
         "Most descriptors that one manifest may name"),
     number!(Count, "registry.json_depth_max", registry.json_depth_max, 4, 120, "Deepest nesting of a manifest"),
+    Setting { key: "registry.sparse", about: "What a manifest may name that is absent: off (non-distributable layers only), index (also an index's entries), any (also configs and layers)",
+        kind: Kind::Text {
+            accepted: "off, index or any",
+            check: |text| Sparse::of_name(text).is_some(),
+            get: |config| config.registry.sparse.name().to_owned(),
+            set: |config, text| config.registry.sparse = Sparse::of_name(&text).unwrap_or_default(),
+        },
+    },
     number!(Count, "registry.uploads_max", registry.uploads_max, 1, 1_000_000, "Uploads that may be open at once"),
     duration!("registry.upload_idle", upload_idle, SECOND, 365 * DAY,
         "How long an upload is kept that nobody writes to"),
@@ -162,8 +171,13 @@ pub(super) const SETTINGS: &[Setting] = &[
             set: |config, grace| config.store.grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
         },
     },
-    duration!("registry.retention_window", registry.retention_window, 0, 3_650 * DAY,
-        "How long a manifest that nothing reaches any more can be restored"),
+    Setting { key: "registry.retention_window", about: "How long a manifest that nothing reaches any more can be restored",
+        kind: Kind::Duration {
+            bounds_ms: (0, 3_650 * DAY),
+            get: |config| Duration::from_millis(config.store.window_ms),
+            set: |config, window| config.store.window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
+        },
+    },
 
     number!(Bytes, "store.large_blob_bytes", store.large_blob_bytes, 64 * KIB, GIB,
         "A blob that is larger gets a file of its own"),
@@ -176,8 +190,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Space that uploads leave free on the disk, so that deleting still works when it is full"),
     number!(Bytes, "store.flush_bytes", store.flush_bytes, MIB, 4 * GIB,
         "Journal after which the index is made durable; about what a start has to replay"),
-    number!(Bytes, "store.journal_file_bytes_max", store.journal_file_bytes_max, MIB, 4 * GIB,
+    number!(Bytes, "store.journal_file_bytes_max", store.journal_file_bytes_max, 16 * KIB, 4 * GIB,
         "Length at which a journal file is ended"),
+    number!(Bytes, "store.snapshot_bytes_min", store.snapshot_bytes_min, 4 * KIB, TIB,
+        "Journal after which a snapshot of it is written; more where the last one is larger"),
     number!(Count, "store.queue_max", store.queue_max, 1, 1_000_000, "Requests that may wait for the committer"),
     number!(Bytes, "store.index_cache_bytes", store.index_cache_bytes, MIB, TIB, "Memory for reads of the index"),
     number!(Bytes, "store.index_memtable_bytes", store.index_memtable_bytes, 8 * MIB, 64 * GIB,

@@ -53,7 +53,7 @@ fn what_is_not_accepted_is_named_with_what_is() {
     let cases = [
         ("lisen = 'a:1'", "there is no setting \"lisen\"; the nearest is \"listen\""),
         ("[http]\nconection_max = 1", "\"http.conection_max\"; the nearest is \"http.connections_max\""),
-        ("[htp]\nconnections_max = 1", "there is no setting \"htp\""),
+        ("[htp]\nconnections_max = 1", "\"htp.connections_max\"; the nearest is \"http.connections_max\""),
         ("http = 1", "there is no setting \"http\""),
         ("[listen]\na = 1", "there is no setting \"listen.a\"|listen = "),
         ("listen = 5000", "listen = \"5000\" (file) is not accepted: host and port"),

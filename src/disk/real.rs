@@ -104,7 +104,11 @@ impl Disk for RealDisk {
                 tracing::warn!(directory = path, name = ?entry.file_name(), "left alone: a name that is not UTF-8");
                 continue;
             };
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // Renamed or removed by another thread since the directory was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             let is_dir = metadata.is_dir();
             entries.push(DirEntry { name, is_dir, len: if is_dir { 0 } else { metadata.len() } });
         }

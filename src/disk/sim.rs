@@ -58,6 +58,8 @@ pub enum Failure {
     Io,
     /// `ENOSPC`
     Full,
+    /// `EMFILE`
+    NoFiles,
 }
 
 impl From<Failure> for io::Error {
@@ -65,6 +67,7 @@ impl From<Failure> for io::Error {
         match failure {
             Failure::Io => Errno::IO.into(),
             Failure::Full => Errno::NOSPC.into(),
+            Failure::NoFiles => Errno::MFILE.into(),
         }
     }
 }

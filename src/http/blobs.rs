@@ -1,6 +1,7 @@
-//! Blobs: whole or one range of them, and their deletion.
+//! Blobs: whole or in parts, and their deletion.
 //!
-//! Small blobs take one call to the registry. HEAD reads no content.
+//! Conditions and ranges are those of RFC 9110, sections 13 and 14; an entity tag is the digest. Small blobs take one call
+//! to the registry. HEAD reads no content, and has no ranges.
 
 use std::{ops::Range, sync::Arc};
 
@@ -15,6 +16,7 @@ use super::{
     App, DOCKER_CONTENT_DIGEST,
     error::HttpError,
     header_value,
+    multipart::{self, Multipart},
     range::{self, Wanted},
     stream::{self, BlobBody},
 };
@@ -23,11 +25,20 @@ use crate::{digest::Digest, name::RepositoryName, registry::RegistryError, store
 /// Bytes that a fast download reads at a time.
 const STEP_LEN: usize = 512 << 10;
 
-/// What a GET found, and its first piece.
+/// What a GET found.
 enum Found {
     NotModified,
     Unsatisfiable { len: u64 },
-    Content { blob: StoredContent, wanted: Wanted, range: Range<u64>, first: Bytes },
+    Content(Content),
+}
+
+/// Parts of a blob, and the first piece of the first of them.
+struct Content {
+    blob: StoredContent,
+    /// None of a blob without bytes; one that is the whole unless `is_partial`.
+    parts: Vec<Range<u64>>,
+    is_partial: bool,
+    first: Bytes,
 }
 
 /// `GET /v2/<name>/blobs/<digest>`
@@ -41,40 +52,52 @@ pub(super) async fn get(
     let step_len = step.len;
     let headers = headers.clone();
     let registry = app.registry.clone();
-    let found = app.bridge.call(move || {
-        let blob = registry.blob(&repository, &digest)?;
-        if is_known(&headers, &digest) {
-            return Ok(Found::NotModified);
-        }
-        let wanted = wanted(&headers, &digest, blob.len());
-        let range = match wanted {
-            Wanted::Whole => 0..blob.len(),
-            Wanted::Part { begin, end } => begin..end,
-            Wanted::Unsatisfiable => return Ok(Found::Unsatisfiable { len: blob.len() }),
-        };
-        // The first piece is checked before the status is sent, so damage there is a 500 and not a broken 200.
-        let first = if range.is_empty() { Bytes::new() } else { stream::read_piece(&blob, &range, step_len)? };
-        Ok::<_, RegistryError>(Found::Content { blob, wanted, range, first })
-    });
-    let (blob, wanted, range, first) = match found.await? {
+    let found = app.bridge.call(move || find(registry.blob(&repository, &digest)?, &digest, &headers, step_len));
+    let Content { blob, parts, is_partial, first } = match found.await? {
         Found::NotModified => return Ok(not_modified(&digest)),
         Found::Unsatisfiable { len } => return Err(HttpError::range(len)),
-        Found::Content { blob, wanted, range, first } => (blob, wanted, range, first),
+        Found::Content(content) => content,
     };
-    let (len, range_len) = (blob.len(), range.end - range.start);
-    let left = range.start.saturating_add(first.len() as u64).min(range.end)..range.end;
-    let body = if left.is_empty() {
-        Body::from(first)
-    } else {
-        Body::new(BlobBody::new(blob, app.bridge.clone(), step, first, left))
+    let Some(part) = parts.first().cloned() else { return Ok(described(&digest, 0, Body::empty())) };
+    let len = blob.len();
+    // One part is sent as it is, also when it was asked for in pieces: that is what all clients know.
+    let framing = (parts.len() > 1).then(|| Multipart::new(&digest, len));
+    let body_type = framing.as_ref().map(Multipart::content_type);
+    let body_len = stream::body_len(&parts, framing.as_ref());
+    let body = match framing {
+        // All of it has been read; what the step holds is for those that still read.
+        None if first.len() as u64 == body_len => Body::from(first),
+        framing => Body::new(BlobBody::new(blob, app.bridge.clone(), step, first, parts, framing)),
     };
-    let mut response = described(&digest, range_len, body);
-    if matches!(wanted, Wanted::Part { .. }) {
+    let mut response = described(&digest, body_len, body);
+    if is_partial {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let content_range = format!("bytes {}-{}/{len}", range.start, range.end - 1);
-        response.headers_mut().insert(header::CONTENT_RANGE, header_value(content_range));
+        let (name, value) = match body_type {
+            Some(body_type) => (header::CONTENT_TYPE, body_type),
+            None => (header::CONTENT_RANGE, header_value(multipart::content_range(&part, len))),
+        };
+        response.headers_mut().insert(name, value);
     }
     Ok(response)
+}
+
+/// What the headers ask of a blob. The first piece is checked before the status is sent, so damage there is a 500 and not
+/// a broken 200.
+fn find(blob: StoredContent, digest: &Digest, headers: &HeaderMap, step_len: usize) -> Result<Found, RegistryError> {
+    if is_known(headers, digest) {
+        return Ok(Found::NotModified);
+    }
+    let len = blob.len();
+    let (parts, is_partial) = match wanted(headers, digest, len) {
+        Wanted::Unsatisfiable => return Ok(Found::Unsatisfiable { len }),
+        Wanted::Whole => ((len > 0).then_some(0..len).into_iter().collect(), false),
+        Wanted::Parts(parts) => (parts, true),
+    };
+    let first = match parts.first() {
+        Some(part) => stream::read_piece(&blob, part, step_len)?,
+        None => Bytes::new(),
+    };
+    Ok(Found::Content(Content { blob, parts, is_partial, first }))
 }
 
 /// `HEAD /v2/<name>/blobs/<digest>`
@@ -98,6 +121,7 @@ pub(super) async fn delete(app: &Arc<App>, repository: RepositoryName, digest: D
     app.bridge.call(move || registry.delete_blob(&repository, &digest)).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::ACCEPTED;
+    response.headers_mut().insert(DOCKER_CONTENT_DIGEST, header_value(digest.to_string()));
     Ok(response)
 }
 
@@ -135,12 +159,16 @@ pub(super) fn not_modified(digest: &Digest) -> Response {
     response
 }
 
+/// What `Range` asks for, unless `If-Range` says that the client knows something else: a date, a weak tag (which is never
+/// strongly equal), or another one. Which of several `Range` lines counts would be a guess, so none does.
 fn wanted(headers: &HeaderMap, digest: &Digest, len: u64) -> Wanted {
-    if headers.get(header::IF_RANGE).is_some_and(|known| *known != etag(digest)) {
+    let etag = etag(digest);
+    let mut lines = headers.get_all(header::RANGE).iter();
+    let (Some(range), None) = (lines.next(), lines.next()) else { return Wanted::Whole };
+    if headers.get_all(header::IF_RANGE).iter().any(|known| *known != etag) {
         return Wanted::Whole;
     }
-    let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
-    range.map_or(Wanted::Whole, |range| range::wanted(range, len))
+    range.to_str().map_or(Wanted::Whole, |range| range::wanted(range, len))
 }
 
 #[cfg(test)]
@@ -164,11 +192,21 @@ mod tests {
             let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, header_value(&tags))]);
             assert_eq!(is_known(&headers, &digest), known, "{tags}");
         }
-        let mut headers = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=1-2"))]);
-        assert_eq!(wanted(&headers, &digest, 10), Wanted::Part { begin: 1, end: 3 });
-        headers.insert(header::IF_RANGE, etag(&digest));
-        assert_eq!(wanted(&headers, &digest, 10), Wanted::Part { begin: 1, end: 3 });
-        headers.insert(header::IF_RANGE, HeaderValue::from_static("\"old\""));
-        assert_eq!(wanted(&headers, &digest, 10), Wanted::Whole);
+        let (part, weak) = (Wanted::Parts(std::iter::once(1..3).collect()), format!("W/{own}"));
+        let cases = [
+            (None, part.clone()),
+            (Some(own.as_str()), part),
+            (Some(weak.as_str()), Wanted::Whole),
+            (Some("\"old\""), Wanted::Whole),
+            (Some("*"), Wanted::Whole),
+            (Some("Thu, 01 Jan 2099 00:00:00 GMT"), Wanted::Whole),
+        ];
+        for (known, expected) in cases {
+            let mut headers = HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=1-2"))]);
+            headers.extend(known.map(|known| (header::IF_RANGE, header_value(known))));
+            assert_eq!(wanted(&headers, &digest, 10), expected, "{known:?}");
+            headers.append(header::RANGE, HeaderValue::from_static("bytes=1-2"));
+            assert_eq!(wanted(&headers, &digest, 10), Wanted::Whole, "two lines");
+        }
     }
 }

@@ -101,7 +101,7 @@ mod tests {
         }
         let error = bridge.call(|| Ok::<_, RegistryError>(3)).await.unwrap_err();
         assert_eq!(error.status().as_u16(), 503);
-        assert!(error.into_response().headers().contains_key("retry-after"));
+        assert!(error.into_response(&super::super::buffers::Buffers::new(0)).headers().contains_key("retry-after"));
         release.send(()).unwrap();
         assert!(first.await.unwrap().is_ok());
         assert_eq!(second.await.unwrap().ok(), Some(2));

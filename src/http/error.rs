@@ -11,10 +11,15 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::Response,
 };
+use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::header_value;
-use crate::{digest::DigestError, name::NameError, registry::RegistryError};
+use super::{buffers::Buffers, header_value};
+use crate::{
+    digest::{Digest, DigestError},
+    name::NameError,
+    registry::RegistryError,
+};
 
 /// Seconds after which a request that met a bound is worth another try.
 const RETRY_SOON: &str = "1";
@@ -54,9 +59,24 @@ impl HttpError {
         Self::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)
     }
 
+    /// One push names too many tags.
+    pub(super) fn too_many_tags(max: usize) -> Self {
+        let message = format!("one push sets at most {max} tags here; set the others by further pushes");
+        Self::new(StatusCode::URI_TOO_LONG, "UNSUPPORTED", message)
+    }
+
     /// Path and query are longer than the limit.
     pub(super) fn uri_too_long(max: usize) -> Self {
         Self::new(StatusCode::URI_TOO_LONG, "UNSUPPORTED", format!("path and query have at most {max} bytes here"))
+    }
+
+    /// There is a manifest, of a type that the client does not take. 404 and not 406, as clients know it from Docker's
+    /// registry and OCI distribution has it for what cannot be pulled.
+    pub(super) fn not_taken(tag: &str, digest: &Digest, media_type: &str) -> Self {
+        let message = format!(
+            "\"{tag}\" is of type {media_type}, which the request's Accept does not have; add it there, or ask for {digest}"
+        );
+        Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message).with(header::VARY, "Accept")
     }
 
     /// A digest that must be there is not.
@@ -158,14 +178,19 @@ impl HttpError {
         }
     }
 
-    /// The answer; logs it.
-    pub(super) fn into_response(self) -> Response {
+    /// The answer; logs it. One that names very much lies in memory until the client has read it: it is held in the budget.
+    pub(super) fn into_response(self, buffers: &Buffers) -> Response {
         self.log();
         let mut error = json!({ "code": self.code, "message": self.message });
         if !self.detail.is_null() {
             error["detail"] = self.detail;
         }
-        let mut response = Response::new(Body::from(json!({ "errors": [error] }).to_string()));
+        let body = Bytes::from(json!({ "errors": [error] }).to_string());
+        let body = match buffers.hold(body.len() as u64) {
+            Ok(held) => held.keep(body),
+            Err(overloaded) => return overloaded.into_response(buffers),
+        };
+        let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response.headers_mut().extend(self.headers);
@@ -196,7 +221,8 @@ impl From<RegistryError> for HttpError {
                 Self::new(S::NOT_FOUND, "BLOB_UNKNOWN", text).detailed(json!({ "digest": digest.to_string() }))
             }
             RegistryError::BlobNamed { manifest, .. } => Self::new(S::METHOD_NOT_ALLOWED, "UNSUPPORTED", text)
-                .detailed(json!({ "manifest": manifest.to_string() })),
+                .detailed(json!({ "manifest": manifest.to_string() }))
+                .with(header::ALLOW, "GET, HEAD"),
             RegistryError::ManifestUnknown { reference, .. } => {
                 Self::new(S::NOT_FOUND, "MANIFEST_UNKNOWN", text).detailed(json!({ "reference": reference }))
             }
@@ -239,7 +265,11 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::digest::{Algorithm, Digest};
+    use crate::digest::Algorithm;
+
+    fn buffers() -> Buffers {
+        Buffers::new(1 << 20)
+    }
 
     fn digest() -> Digest {
         Digest::of(Algorithm::Sha256, b"")
@@ -277,7 +307,7 @@ mod tests {
     #[tokio::test]
     async fn every_error_has_its_status_code_and_json() {
         for (error, status, code) in every_registry_error() {
-            let response = HttpError::from(error.clone()).into_response();
+            let response = HttpError::from(error.clone()).into_response(&buffers());
             assert_eq!(response.status().as_u16(), status, "{error}");
             assert_eq!(response.headers()["content-type"], "application/json");
             assert_eq!(response.headers().contains_key("retry-after"), matches!(status, 429 | 503), "{error}");
@@ -300,9 +330,27 @@ mod tests {
     async fn what_is_missing_is_named() {
         let repository = "a".parse().unwrap();
         let error = RegistryError::ManifestBlobUnknown { repository, missing: vec![digest()] };
-        let body = HttpError::from(error).into_response().into_body().collect().await.unwrap().to_bytes();
+        let body = HttpError::from(error).into_response(&buffers()).into_body().collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["errors"][0]["detail"]["missing"][0], digest().to_string());
         assert!(body["errors"][0]["message"].as_str().unwrap().contains(&digest().to_string()));
+    }
+
+    /// 100 clients that pushed a manifest of 25,000 missing layers and did not read the answer took 440 MiB of memory.
+    #[tokio::test]
+    async fn an_answer_that_names_very_much_is_held_in_the_budget() {
+        let error = || {
+            let missing = vec![digest(); 30_000];
+            HttpError::from(RegistryError::ManifestBlobUnknown { repository: "a".parse().unwrap(), missing })
+        };
+        let buffers = Buffers::new(3 << 20);
+        let unread = error().into_response(&buffers);
+        assert_eq!(error().into_response(&buffers).status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = unread.into_body().collect().await.unwrap().to_bytes();
+        let json: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(json["errors"][0]["detail"]["missing"].as_array().unwrap().len(), 30_000);
+        assert!(json["errors"][0]["message"].as_str().unwrap().contains("and 29900 more"));
+        drop(body);
+        assert_eq!(error().into_response(&buffers).status(), StatusCode::BAD_REQUEST);
     }
 }

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::{http::header, response::Response};
+use axum::{
+    body::Body,
+    http::{HeaderValue, header},
+    response::Response,
+};
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{App, error::HttpError, header_value, json_response, query::Query, range};
+use super::{App, error::HttpError, header_value, query::Query, range};
 use crate::{
     name::RepositoryName,
     registry::{Page, RegistryError},
@@ -16,15 +21,15 @@ use crate::{
 const PAGE_MAX: usize = 10_000;
 
 /// What a query parameter encodes: all but the unreserved characters of RFC 3986.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Which page is asked for.
 #[derive(Debug, PartialEq, Eq)]
-struct Paging {
+pub(super) struct Paging {
     /// Names at most; 0 to `PAGE_MAX`.
-    limit: usize,
+    pub(super) limit: usize,
     /// The name before the first.
-    after: Option<String>,
+    pub(super) after: Option<String>,
 }
 
 impl Paging {
@@ -32,7 +37,7 @@ impl Paging {
     ///
     /// # Errors
     /// 400 when `n` is negative, not a number or longer than 64 bits. A larger one than the maximum is clamped.
-    fn parse(query: Option<&str>) -> Result<Self, HttpError> {
+    pub(super) fn parse(query: Option<&str>) -> Result<Self, HttpError> {
         let query = Query::parse(query)?;
         let limit = match query.get("n") {
             None => PAGE_MAX,
@@ -77,7 +82,7 @@ pub(super) async fn tags(
         })
         .await?;
     let link = paging.next(&format!("/v2/{repository}/tags/list"), &page);
-    Ok(linked(json_response(&json!({ "name": repository.as_str(), "tags": page.names })), link))
+    listed(app, &json!({ "name": repository.as_str(), "tags": page.names }), link)
 }
 
 /// `GET /v2/_catalog`
@@ -92,14 +97,28 @@ pub(super) async fn catalog(app: &Arc<App>, query: Option<&str>) -> Result<Respo
         })
         .await?;
     let link = paging.next("/v2/_catalog", &page);
-    Ok(linked(json_response(&json!({ "repositories": page.names })), link))
+    listed(app, &json!({ "repositories": page.names }), link)
 }
 
-fn linked(mut response: Response, link: Option<String>) -> Response {
+/// A page of long names has megabytes, which lie in memory until the client has read them: they are held in the budget.
+pub(super) fn listed(app: &App, page: &Value, link: Option<String>) -> Result<Response, HttpError> {
+    held(app, Bytes::from(page.to_string()), "application/json", link)
+}
+
+/// An answer with a page of a list, and the link to the next, if there is one.
+pub(super) fn held(
+    app: &App,
+    page: Bytes,
+    media_type: &'static str,
+    link: Option<String>,
+) -> Result<Response, HttpError> {
+    let held = app.buffers.hold(page.len() as u64)?;
+    let mut response = Response::new(Body::from(held.keep(page)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     if let Some(link) = link {
         response.headers_mut().insert(header::LINK, header_value(link));
     }
-    response
+    Ok(response)
 }
 
 #[cfg(test)]

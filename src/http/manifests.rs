@@ -1,7 +1,13 @@
 //! Manifests: bytes and type exactly as they were pushed.
 //!
-//! `Accept` is not consulted. A registry that holds one document under a digest has nothing to choose from, and refusing
-//! it would break clients that send no `Accept` or a short one.
+//! `Accept` decides only where a tag is asked for and names what the client cannot read:
+//! - No `Accept`, or one with a wildcard, takes what is there: curl, wget, containerd. Docker's registry has both taken for
+//!   clients of schema 1 and refuses them OCI manifests; those clients are gone, and scripts are not to be punished.
+//! - By digest it is not consulted. A digest has one document, whose type the client learnt where it learnt the digest.
+//! - A client that lists types, but not that of the index that the tag names, gets the index's image for linux/amd64 if it
+//!   takes that: old Docker, and scripts that list only image manifests.
+//! - What is left is 404 with a message that names the type, which an old client shows; given a document that it does not
+//!   know it would fail with less said.
 
 use std::sync::Arc;
 
@@ -13,10 +19,13 @@ use axum::{
 };
 use http_body::Body as _;
 
-use super::{App, DOCKER_CONTENT_DIGEST, OCI_SUBJECT, blobs, body, error::HttpError, header_value, path, query::Query};
+use super::{
+    App, DOCKER_CONTENT_DIGEST, OCI_SUBJECT, OCI_TAG, accept::Accept, blobs, body, error::HttpError, header_value,
+    path, query::Query,
+};
 use crate::{
     name::{RepositoryName, Tag},
-    registry::{Manifest, Reference, RegistryError},
+    registry::{Manifest, Reference, Registry, RegistryError, manifest},
 };
 
 /// Most `tag` parameters of one push.
@@ -30,14 +39,21 @@ pub(super) async fn get(
     headers: &HeaderMap,
 ) -> Result<Response, HttpError> {
     let reference = existing(&repository, reference)?;
-    let registry = app.registry.clone();
-    let manifest = app.bridge.call(move || registry.manifest(&repository, &reference)).await?;
+    let (registry, accept, negotiated) = (app.registry.clone(), Accept::parse(headers), is_tag(&reference));
+    let find = move || {
+        let found = registry.manifest(&repository, &reference)?;
+        match instead(&registry, &repository, &reference, &found, accept)? {
+            Some(image) => Ok(registry.manifest(&repository, &Reference::Digest(image.digest))?),
+            None => Ok::<_, HttpError>(found),
+        }
+    };
+    let manifest = app.bridge.call(find).await?;
     if blobs::is_known(headers, &manifest.digest) {
-        return Ok(blobs::not_modified(&manifest.digest));
+        return Ok(varying(blobs::not_modified(&manifest.digest), negotiated));
     }
     let held = app.buffers.hold(manifest.len)?;
     let body = Body::from(held.keep(manifest.bytes.clone()));
-    Ok(described(&manifest, body))
+    Ok(varying(described(&manifest, body), negotiated))
 }
 
 /// `HEAD /v2/<name>/manifests/<reference>`
@@ -48,15 +64,56 @@ pub(super) async fn head(
     headers: &HeaderMap,
 ) -> Result<Response, HttpError> {
     let reference = existing(&repository, reference)?;
-    let registry = app.registry.clone();
-    let manifest = app.bridge.call(move || registry.manifest_head(&repository, &reference)).await?;
+    let (registry, accept, negotiated) = (app.registry.clone(), Accept::parse(headers), is_tag(&reference));
+    let find = move || {
+        let found = registry.manifest_head(&repository, &reference)?;
+        let instead = instead(&registry, &repository, &reference, &found, accept)?;
+        Ok::<_, HttpError>(instead.unwrap_or(found))
+    };
+    let manifest = app.bridge.call(find).await?;
     if blobs::is_known(headers, &manifest.digest) {
-        return Ok(blobs::not_modified(&manifest.digest));
+        return Ok(varying(blobs::not_modified(&manifest.digest), negotiated));
     }
-    Ok(described(&manifest, Body::empty()))
+    Ok(varying(described(&manifest, Body::empty()), negotiated))
 }
 
-/// `PUT /v2/<name>/manifests/<reference>`; with a digest, `?tag=` names tags to set in the same step.
+/// What a client gets instead of what it asked for: nothing else, or the image of an index that it does not take.
+///
+/// # Errors
+/// 404 when there is no such image, or the client does not take that either.
+fn instead(
+    registry: &Registry,
+    repository: &RepositoryName,
+    reference: &Reference,
+    found: &Manifest,
+    accept: Accept,
+) -> Result<Option<Manifest>, HttpError> {
+    let Reference::Tag(tag) = reference else { return Ok(None) };
+    if accept.takes(&found.media_type) {
+        return Ok(None);
+    }
+    let is_index = manifest::is_index(&found.media_type);
+    let image = if is_index { registry.default_image(repository, &found.digest)? } else { None };
+    match image.filter(|image| accept.takes(&image.media_type)) {
+        Some(image) => Ok(Some(image)),
+        None => Err(HttpError::not_taken(tag.as_str(), &found.digest, &found.media_type)),
+    }
+}
+
+fn is_tag(reference: &Reference) -> bool {
+    matches!(reference, Reference::Tag(_))
+}
+
+/// Tells caches that the answer depends on `Accept`.
+fn varying(mut response: Response, negotiated: bool) -> Response {
+    if negotiated {
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    }
+    response
+}
+
+/// `PUT /v2/<name>/manifests/<reference>`; with a digest, `?tag=` names tags to set in the same step. `OCI-Tag` lists those
+/// that were (OCI distribution, "Pushing Manifests"), in one line: many clients bound the number of lines.
 pub(super) async fn put(
     app: &Arc<App>,
     repository: RepositoryName,
@@ -67,6 +124,7 @@ pub(super) async fn put(
         Reference::Digest(digest) => (Some(digest), tags(&Query::parse(request.uri().query())?)?),
         Reference::Tag(tag) => (None, vec![tag]),
     };
+    let named = expected.map_or(String::new(), |_| tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(", "));
     let media_type = match request.headers().get(header::CONTENT_TYPE).map(HeaderValue::to_str) {
         None => None,
         Some(Ok(text)) => Some(text.to_owned()),
@@ -84,6 +142,9 @@ pub(super) async fn put(
     let headers = response.headers_mut();
     headers.insert(header::LOCATION, header_value(format!("/v2/{repository}/manifests/{}", pushed.digest)));
     headers.insert(DOCKER_CONTENT_DIGEST, header_value(pushed.digest.to_string()));
+    if !named.is_empty() {
+        headers.insert(OCI_TAG, header_value(named));
+    }
     if let Some(subject) = pushed.subject {
         headers.insert(OCI_SUBJECT, header_value(subject.to_string()));
     }
@@ -128,10 +189,17 @@ fn existing(repository: &RepositoryName, reference: &str) -> Result<Reference, H
     Err(RegistryError::ManifestUnknown { repository: repository.clone(), reference }.into())
 }
 
+/// The tags of a push, each once.
 fn tags(query: &Query) -> Result<Vec<Tag>, HttpError> {
-    let tags = query.all("tag").map(|tag| Ok(tag.parse::<Tag>()?)).collect::<Result<Vec<_>, HttpError>>()?;
-    if tags.len() > TAGS_MAX {
-        return Err(HttpError::bad_request(format!("one push sets at most {TAGS_MAX} tags")));
+    if query.all("tag").nth(TAGS_MAX).is_some() {
+        return Err(HttpError::too_many_tags(TAGS_MAX));
+    }
+    let mut tags = Vec::new();
+    for tag in query.all("tag") {
+        let tag = tag.parse::<Tag>()?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
     }
     Ok(tags)
 }
@@ -161,7 +229,10 @@ mod tests {
         let parsed = |text: &str| tags(&Query::parse(Some(text)).unwrap()).map(|tags| tags.len()).ok();
         assert_eq!(parsed("tag=a&tag=b"), Some(2));
         assert_eq!(parsed("tag=.a"), None);
-        assert_eq!(parsed(&"tag=a&".repeat(TAGS_MAX)), Some(TAGS_MAX));
+        assert_eq!(parsed("tag=a&tag=b&tag=a"), Some(2));
+        let many = |count| (0..count).map(|n| format!("tag=v{n}&")).collect::<String>();
+        assert_eq!(parsed(&many(TAGS_MAX)), Some(TAGS_MAX));
+        assert_eq!(parsed(&many(TAGS_MAX + 1)), None);
         assert_eq!(parsed(&"tag=a&".repeat(TAGS_MAX + 1)), None);
     }
 }

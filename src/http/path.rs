@@ -20,6 +20,8 @@ pub(super) enum Route {
     Tags { repository: RepositoryName },
     /// `/v2/<name>/manifests/<reference>`; what a reference out of its grammar means depends on the method.
     Manifest { repository: RepositoryName, reference: String },
+    /// `/v2/<name>/referrers/<digest>`
+    Referrers { repository: RepositoryName, subject: Digest },
     /// `/v2/<name>/blobs/<digest>`
     Blob { repository: RepositoryName, digest: Digest },
     /// `/v2/<name>/blobs/uploads/`
@@ -32,7 +34,7 @@ impl Route {
     /// The methods that it has, for `Allow`.
     pub(super) fn methods(&self) -> &'static str {
         match self {
-            Self::Base | Self::Catalog | Self::Tags { .. } => "GET, HEAD",
+            Self::Base | Self::Catalog | Self::Tags { .. } | Self::Referrers { .. } => "GET, HEAD",
             Self::Manifest { .. } => "GET, HEAD, PUT, DELETE",
             Self::Blob { .. } => "GET, HEAD, DELETE",
             Self::Uploads { .. } => "POST",
@@ -65,6 +67,9 @@ pub(super) fn parse(path: &str) -> Result<Route, HttpError> {
         }
         [name @ .., "manifests", reference] => {
             Ok(Route::Manifest { repository: repository(name)?, reference: decode(reference) })
+        }
+        [name @ .., "referrers", subject] => {
+            Ok(Route::Referrers { repository: repository(name)?, subject: digest(&decode(subject))? })
         }
         _ => Err(HttpError::no_route(path)),
     }
@@ -121,6 +126,12 @@ mod tests {
             ("/v2/te%61m/app/manifests/1".to_owned(), manifest("team/app", "1")),
             (format!("/v2/a/blobs/sha256:{HEX}"), Route::Blob { repository: name("a"), digest }),
             (format!("/v2/blobs/blobs/sha256%3a{HEX}"), Route::Blob { repository: name("blobs"), digest }),
+            (
+                format!("/v2/a/manifests/referrers/sha256:{HEX}"),
+                Route::Referrers { repository: name("a/manifests"), subject: digest },
+            ),
+            ("/v2/referrers/tags/list".to_owned(), Route::Tags { repository: name("referrers") }),
+            ("/v2/a/referrers/manifests/x".to_owned(), manifest("a/referrers", "x")),
             ("/v2/a/blobs/uploads".to_owned(), Route::Uploads { repository: name("a") }),
             ("/v2/a/blobs/uploads/".to_owned(), Route::Uploads { repository: name("a") }),
             ("/v2/a/blobs/uploads/x-1".to_owned(), Route::Upload { repository: name("a"), id: "x-1".to_owned() }),
@@ -164,6 +175,11 @@ mod tests {
             ("/v2/a/blobs/latest", 400, "DIGEST_INVALID"),
             ("/v2/a/blobs/sha256:00", 400, "DIGEST_INVALID"),
             ("/v2/a/blobs/sha256:..%2f..%2fetc", 400, "DIGEST_INVALID"),
+            ("/v2/a/referrers", 404, "UNSUPPORTED"),
+            ("/v2/a/referrers/", 400, "DIGEST_INVALID"),
+            ("/v2/a/referrers/latest", 400, "DIGEST_INVALID"),
+            ("/v2/a/referrers/sha256:00", 400, "DIGEST_INVALID"),
+            ("/v2/A/referrers/sha256:00", 400, "NAME_INVALID"),
         ];
         for (path, status, code) in cases {
             let error = parse(path).unwrap_err();

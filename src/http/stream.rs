@@ -1,19 +1,21 @@
-//! A part of a blob as the body of an answer: checked chunks, read off the reactor, one ahead.
+//! A blob, or parts of it, as the body of an answer: checked chunks, read off the reactor, one ahead.
 //!
 //! A chunk that fails its check is never sent: the body ends in an error, which breaks the connection before the announced
-//! length is reached, so that no client takes what came for the whole.
+//! length is reached, so that no client takes what came for the whole. Memory is two chunks, however many parts there are.
 
 use std::{
+    collections::VecDeque,
     ops::Range,
     pin::Pin,
     task::{Context, Poll, ready},
+    vec,
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::{bridge::Bridge, buffers::Step, error::HttpError};
+use super::{bridge::Bridge, buffers::Step, error::HttpError, multipart::Multipart};
 use crate::{registry::RegistryError, store::StoredContent};
 
 /// The next piece of `range`: up to `step` bytes, ending where a step of the blob ends, so that no stored block is
@@ -34,19 +36,54 @@ pub(super) struct BlobBody {
     blob: StoredContent,
     bridge: Bridge,
     step: Step,
-    /// What has been read and not been taken yet.
-    ready: Option<Bytes>,
-    /// What has not been read yet, the read under way included.
+    /// What stands around several parts; `None` around one, and once the last part has its end.
+    framing: Option<Multipart>,
+    /// What has been read or written around it, and not been taken yet.
+    ready: VecDeque<Bytes>,
+    /// What has not been read yet of the part at hand, the read under way included.
     left: Range<u64>,
+    /// The parts after it.
+    later: vec::IntoIter<Range<u64>>,
     reading: Option<JoinHandle<Result<Bytes, HttpError>>>,
     unsent: u64,
 }
 
 impl BlobBody {
-    /// A body of `first`, which was read before, and then the range `left` of the blob.
-    pub(super) fn new(blob: StoredContent, bridge: Bridge, step: Step, first: Bytes, left: Range<u64>) -> Self {
-        let unsent = first.len() as u64 + left.end.saturating_sub(left.start);
-        Self { blob, bridge, step, ready: Some(first), left, reading: None, unsent }
+    /// A body of `parts`, none of them empty, with `framing` around them; `first`, the beginning of the first part, was
+    /// read before.
+    pub(super) fn new(
+        blob: StoredContent,
+        bridge: Bridge,
+        step: Step,
+        first: Bytes,
+        parts: Vec<Range<u64>>,
+        framing: Option<Multipart>,
+    ) -> Self {
+        let unsent = body_len(&parts, framing.as_ref());
+        let (ready, left, later) = (VecDeque::new(), 0..0, parts.into_iter());
+        let mut body = Self { blob, bridge, step, framing, ready, left, later, reading: None, unsent };
+        body.begin_part();
+        body.take(first);
+        body
+    }
+
+    /// Goes on to the next part, or to the end of the last.
+    fn begin_part(&mut self) {
+        match self.later.next() {
+            Some(part) => {
+                self.ready.extend(self.framing.as_ref().map(|framing| framing.head(&part)));
+                self.left = part;
+            }
+            None => self.ready.extend(self.framing.take().map(|framing| framing.tail())),
+        }
+    }
+
+    fn take(&mut self, bytes: Bytes) {
+        self.left.start = self.left.start.saturating_add(bytes.len() as u64).min(self.left.end);
+        self.ready.push_back(bytes);
+        if self.left.is_empty() {
+            self.begin_part();
+        }
     }
 
     /// A task of its own: a future here would be polled only when the client takes more, and hold its thread till then.
@@ -59,25 +96,36 @@ impl BlobBody {
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, HttpError>>> {
-        if let Some(first) = self.ready.take() {
-            return Poll::Ready(Some(Ok(first)));
-        }
-        self.read_ahead();
-        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
-        let read = ready!(Pin::new(reading).poll(cx));
-        self.reading = None;
-        let read = read.unwrap_or_else(|panic| Err(HttpError::bug(format!("a read did not end: {panic}"))));
-        Poll::Ready(Some(read.and_then(|bytes| {
-            if bytes.is_empty() {
-                return Err(HttpError::bug(format!(
-                    "blob {} gave no bytes at {}",
-                    self.blob.digest(),
-                    self.left.start
-                )));
+        if self.ready.is_empty() {
+            self.read_ahead();
+            let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
+            let read = ready!(Pin::new(reading).poll(cx));
+            self.reading = None;
+            match read.unwrap_or_else(|panic| Err(HttpError::bug(format!("a read did not end: {panic}")))) {
+                Ok(bytes) if bytes.is_empty() => {
+                    let (digest, at) = (self.blob.digest(), self.left.start);
+                    return Poll::Ready(Some(Err(HttpError::bug(format!("blob {digest} gave no bytes at {at}")))));
+                }
+                Ok(bytes) => self.take(bytes),
+                Err(error) => return Poll::Ready(Some(Err(error))),
             }
-            self.left.start = self.left.start.saturating_add(bytes.len() as u64).min(self.left.end);
-            Ok(bytes)
-        })))
+        }
+        Poll::Ready(self.ready.pop_front().map(Ok))
+    }
+
+    /// Nothing more is read.
+    fn give_up(&mut self) {
+        self.left.end = self.left.start;
+        self.later = Vec::new().into_iter();
+        self.framing = None;
+    }
+}
+
+/// Bytes of a body with these parts.
+pub(super) fn body_len(parts: &[Range<u64>], framing: Option<&Multipart>) -> u64 {
+    match framing {
+        Some(framing) => framing.body_len(parts),
+        None => parts.iter().map(|part| part.end - part.start).sum(),
     }
 }
 
@@ -108,7 +156,7 @@ impl Body for BlobBody {
                     "a blob could not be sent whole; its connection is broken off"
                 );
                 error.log();
-                self.left.end = self.left.start;
+                self.give_up();
                 Err(std::io::Error::other("the blob could not be read"))
             }
         }))

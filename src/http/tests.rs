@@ -17,7 +17,7 @@ use crate::{
     digest::{Algorithm, Digest},
     disk::sim::SimDisk,
     index::memory::MemoryIndex,
-    registry::{Registry, RegistryOptions},
+    registry::{Registry, RegistryOptions, Sparse},
     store::{Store, StoreOptions},
 };
 
@@ -56,6 +56,11 @@ impl Answer {
 }
 
 fn client() -> Client {
+    let (app, disk) = app();
+    Client { router: router(Arc::new(app)), disk }
+}
+
+fn app() -> (App, SimDisk) {
     let disk = SimDisk::new();
     let options = StoreOptions { large_blob_bytes: 200_000, reserve_bytes: 0, ..StoreOptions::default() };
     let store = Store::open_on(Arc::new(disk.clone()), options, &|_| Ok(Box::new(MemoryIndex::new()))).unwrap();
@@ -64,7 +69,7 @@ fn client() -> Client {
         references_max: 100,
         json_depth_max: 16,
         uploads_max: 3,
-        retention_window: Duration::from_secs(60),
+        sparse: Sparse::Off,
     };
     let registry = Registry::new(Arc::new(store), registry).unwrap();
     let limits = Limits {
@@ -75,7 +80,7 @@ fn client() -> Client {
         blocking_threads: 8,
         blocking_queue: 64,
     };
-    Client { router: router(Arc::new(App::new(Arc::new(registry), limits))), disk }
+    (App::new(Arc::new(registry), limits), disk)
 }
 
 impl Client {
@@ -295,7 +300,7 @@ async fn a_manifest_comes_back_as_it_was_pushed_until_it_is_deleted() {
     client.check("PUT", &format!("/v2/a/manifests/{digest}?tag=two&tag=three"), &typed, &bytes, (201, "")).await;
     for reference in ["one", "two", "three", &digest.to_string()] {
         let path = format!("/v2/a/manifests/{reference}");
-        let found = client.send("GET", &path, &[("accept", "text/plain")], "").await;
+        let found = client.send("GET", &path, &[("accept", "text/plain, */*")], "").await;
         assert_eq!((found.status, found.header("content-type")), (200, MANIFEST_TYPE));
         assert_eq!(found.body, bytes);
         let head = client.send("HEAD", &path, &[], "").await;
@@ -351,6 +356,23 @@ async fn listings_link_from_page_to_page() {
     assert_eq!((none.json(), none.header("link")), (json!({ "repositories": [] }), ""));
     client.check("GET", "/v2/none/tags/list?n=0", &[], b"", (404, "NAME_UNKNOWN")).await;
     client.check("GET", "/v2/b/tags/list?n=-1", &[], b"", (400, "UNSUPPORTED")).await;
+}
+
+/// A page of long names has megabytes: clients that did not read theirs could fill the memory.
+#[test]
+fn pages_that_wait_for_their_clients_are_held_in_the_budget() {
+    let (app, _disk) = app();
+    let page = json!({ "tags": ["a".repeat(1 << 20)] });
+    let mut unread: Vec<_> = (0..15).map(|_| listings::listed(&app, &page, None).unwrap()).collect();
+    while unread.len() < 17
+        && let Ok(answer) = listings::listed(&app, &page, None)
+    {
+        unread.push(answer);
+    }
+    assert_eq!(unread.len(), 16);
+    assert_eq!(listings::listed(&app, &page, None).unwrap_err().status().as_u16(), 503);
+    unread.pop();
+    assert!(listings::listed(&app, &page, None).is_ok());
 }
 
 #[tokio::test]

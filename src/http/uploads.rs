@@ -16,20 +16,27 @@ use super::{
     App, DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, body::BodyReader, error::HttpError, header_value, path,
     query::Query, range,
 };
-use crate::{digest::Digest, name::RepositoryName};
+use crate::{
+    digest::{Algorithm, Digest},
+    name::RepositoryName,
+    registry::RegistryError,
+};
 use intake::Intake;
 
 mod intake;
 
-/// `POST /v2/<name>/blobs/uploads/`: starts an upload, or mounts (`?mount=&from=`), or takes all of it (`?digest=`).
+/// `POST /v2/<name>/blobs/uploads/`: starts an upload, or mounts (`?mount=&from=`), or takes all of it (`?digest=`). What is
+/// started hashes with `?digest-algorithm=`, or as the digest that could not be mounted.
 pub(super) async fn start(app: &Arc<App>, repository: RepositoryName, request: Request) -> Result<Response, HttpError> {
     let query = Query::parse(request.uri().query())?;
+    let mut algorithm = query.get("digest-algorithm").map(str::parse).transpose().map_err(RegistryError::Digest)?;
     if let Some(digest) = query.get("mount") {
         let digest = path::digest(digest)?;
+        algorithm = algorithm.or(Some(digest.algorithm()));
         let from: Option<RepositoryName> =
             query.get("from").filter(|from| !from.is_empty()).map(str::parse).transpose()?;
         let (registry, name) = (app.registry.clone(), repository.clone());
-        if app.bridge.call(move || registry.mount(&name, &digest, from.as_ref())).await? {
+        if app.bridge.call(move || registry.mount(&name, &digest, from.as_ref(), may_read)).await? {
             return Ok(created(&repository, &digest));
         }
     } else if let Some(digest) = query.get("digest") {
@@ -40,7 +47,8 @@ pub(super) async fn start(app: &Arc<App>, repository: RepositoryName, request: R
         return Ok(created(&repository, &digest));
     }
     let (registry, name) = (app.registry.clone(), repository.clone());
-    let id = app.bridge.call(move || registry.start_upload(&name)).await?;
+    let algorithm = algorithm.unwrap_or(Algorithm::Sha256);
+    let id = app.bridge.call(move || registry.start_upload(&name, algorithm)).await?;
     Ok(standing(StatusCode::ACCEPTED, &repository, &id, 0))
 }
 
@@ -93,6 +101,11 @@ pub(super) async fn cancel(app: &Arc<App>, repository: RepositoryName, id: Strin
     Ok(response)
 }
 
+/// Which repositories the caller may read, and so mount from. There are no logins: whoever is let in may read all.
+fn may_read(_repository: &RepositoryName) -> bool {
+    true
+}
+
 async fn offset(app: &Arc<App>, repository: &RepositoryName, id: &str) -> Result<u64, HttpError> {
     let (registry, name, id) = (app.registry.clone(), repository.clone(), id.to_owned());
     app.bridge.call(move || registry.upload_offset(&name, &id)).await
@@ -100,7 +113,11 @@ async fn offset(app: &Arc<App>, repository: &RepositoryName, id: &str) -> Result
 
 /// The announced place of a chunk.
 fn chunk(headers: &HeaderMap) -> Result<Option<range::Chunk>, HttpError> {
-    let Some(value) = headers.get(header::CONTENT_RANGE) else { return Ok(None) };
+    let mut values = headers.get_all(header::CONTENT_RANGE).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(HttpError::size("a chunk has one Content-Range"));
+    }
     match value.to_str().ok().and_then(range::chunk) {
         Some(chunk) => Ok(Some(chunk)),
         None => Err(HttpError::size(format!("Content-Range {value:?} is not <first byte>-<last byte>"))),

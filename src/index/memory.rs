@@ -8,7 +8,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     ops::Bound,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::{Changes, Index, IndexError, Row, View};
@@ -19,6 +22,7 @@ type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 #[derive(Default)]
 pub struct MemoryIndex {
     states: RwLock<States>,
+    stopped: AtomicBool,
 }
 
 #[derive(Default)]
@@ -38,7 +42,12 @@ impl MemoryIndex {
     /// The copy lives by itself, so one that is kept from earlier stands for a stale index that somebody put back.
     pub fn crashed(&self) -> Self {
         let flushed = self.read(|states| Arc::clone(&states.flushed));
-        Self { states: RwLock::new(States { current: Arc::clone(&flushed), flushed }) }
+        Self { states: RwLock::new(States { current: Arc::clone(&flushed), flushed }), ..Self::default() }
+    }
+
+    /// Lets the index say that it takes no writes, as RocksDB does when it cannot keep up, or that it does again.
+    pub fn set_stopped(&self, stopped: bool) {
+        self.stopped.store(stopped, Ordering::Relaxed);
     }
 
     // A writer that panics leaves both maps valid, so a poisoned lock says nothing about the rows.
@@ -86,7 +95,8 @@ impl Index for MemoryIndex {
     }
 
     fn health(&self) -> Result<(), IndexError> {
-        Ok(())
+        let stopped = self.stopped.load(Ordering::Relaxed);
+        if stopped { Err(IndexError::Failed("it was told to take no writes".to_owned())) } else { Ok(()) }
     }
 
     fn snapshot(&self) -> Box<dyn View + '_> {

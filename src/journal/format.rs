@@ -14,6 +14,10 @@ use crate::{
     digest::{Algorithm, Hasher},
 };
 
+const JOURNAL_SUFFIX: &str = ".journal";
+pub(super) const SNAPSHOT_SUFFIX: &str = ".snapshot";
+const TEMPORARY_SUFFIX: &str = ".new";
+
 const FILE_MAGIC: &[u8; 8] = b"ORLOPJNL";
 const BATCH_MAGIC: &[u8; 8] = b"ORLBATCH";
 const VERSION: u32 = 1;
@@ -45,7 +49,7 @@ impl FileHeader {
     /// The file's path. Its name tells the numbers that its first records take.
     pub(super) fn path(&self) -> String {
         let Position { lsn, local } = self.before.position;
-        format!("{DIRECTORY}/{:016x}-{:016x}.journal", lsn.saturating_add(1), local.saturating_add(1))
+        format!("{DIRECTORY}/{:016x}-{:016x}{JOURNAL_SUFFIX}", lsn.saturating_add(1), local.saturating_add(1))
     }
 
     pub(super) fn encode(&self, store_id: &[u8; 16]) -> Vec<u8> {
@@ -104,7 +108,8 @@ fn file_checksum(version: u32, fields: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn chunk<const N: usize>(decoder: &mut Decoder<'_>, field: &'static str) -> Result<[u8; N], DecodeError> {
+/// A field of `N` bytes.
+pub(super) fn chunk<const N: usize>(decoder: &mut Decoder<'_>, field: &'static str) -> Result<[u8; N], DecodeError> {
     let bytes = decoder.raw(N, field)?;
     bytes.try_into().map_err(|_| DecodeError { field, problem: "too short" })
 }
@@ -247,15 +252,37 @@ impl BatchHeader {
 
 /// Whether a name in the journal's directory claims to be a journal file.
 pub(super) fn is_journal_file(name: &str) -> bool {
-    name.ends_with(".journal")
+    name.ends_with(JOURNAL_SUFFIX)
+}
+
+/// Where the journal file of a name begins: the numbers of the last records before it.
+pub(super) fn journal_position(name: &str) -> Option<Position> {
+    let first = position(name, JOURNAL_SUFFIX)?;
+    Some(Position { lsn: first.lsn.checked_sub(1)?, local: first.local.checked_sub(1)? })
+}
+
+/// Where the snapshot of a name stands; `None` for what is no snapshot's name.
+pub(super) fn snapshot_position(name: &str) -> Option<Position> {
+    position(name, SNAPSHOT_SUFFIX)
+}
+
+/// The two numbers of a name, in 16 lower-case hexadecimal digits each.
+fn position(name: &str, suffix: &str) -> Option<Position> {
+    let (lsn, local) = name.strip_suffix(suffix)?.split_once('-')?;
+    let number = |text: &str| {
+        let digits = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        u64::from_str_radix(text, 16).ok().filter(|_| digits)
+    };
+    Some(Position { lsn: number(lsn)?, local: number(local)? })
 }
 
 /// The name under which a file is prepared. It is never read; a crash leaves it behind.
 pub(super) fn temporary(path: &str) -> String {
-    format!("{path}.new")
+    format!("{path}{TEMPORARY_SUFFIX}")
 }
 
 /// Whether a name in the journal's directory is one that a crash left behind.
 pub(super) fn is_temporary(name: &str) -> bool {
-    name.ends_with(".journal.new")
+    let prepared = name.strip_suffix(TEMPORARY_SUFFIX);
+    prepared.is_some_and(|name| name.ends_with(JOURNAL_SUFFIX) || name.ends_with(SNAPSHOT_SUFFIX))
 }

@@ -201,15 +201,33 @@ pub enum Role {
 }
 
 impl Role {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Config, Self::Layer, Self::ForeignLayer, Self::Child, Self::IndexedBlob];
+
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Config, Self::Layer, Self::ForeignLayer, Self::Child, Self::IndexedBlob]
-            .into_iter()
-            .find(|&role| role as u8 == code)
+        Self::ALL.into_iter().find(|&role| role as u8 == code)
     }
 
     /// Whether it names a blob; else it names a manifest.
     pub fn is_blob(self) -> bool {
         self != Self::Child
+    }
+}
+
+/// What was dropped. The numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum DropKind {
+    /// A blob's link.
+    Link = 1,
+    /// A manifest.
+    Manifest = 2,
+}
+
+impl DropKind {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        [Self::Link, Self::Manifest].into_iter().find(|&kind| kind as u8 == code)
     }
 }
 
@@ -493,11 +511,12 @@ fn decode_content(d: &mut Decoder<'_>) -> Result<Box<ManifestContent>, DecodeErr
     }))
 }
 
-fn encode_reference(e: &mut Encoder, reference: &NamedReference) {
+/// A reference's bytes, the same in operations and in facts.
+pub(super) fn encode_reference(e: &mut Encoder, reference: &NamedReference) {
     e.u8(reference.role as u8).digest(&reference.digest).u64(reference.size);
 }
 
-fn decode_reference(d: &mut Decoder<'_>) -> Result<NamedReference, DecodeError> {
+pub(super) fn decode_reference(d: &mut Decoder<'_>) -> Result<NamedReference, DecodeError> {
     let role = Role::from_code(d.u8("role")?).ok_or(DecodeError { field: "role", problem: "unknown" })?;
     Ok(NamedReference { role, digest: d.digest("reference")?, size: d.u64("reference size")? })
 }

@@ -51,7 +51,7 @@ impl Journal {
             None => {
                 disk.create_dir(DIRECTORY).map_err(|source| JournalError::io_or_full(DIRECTORY, "create", source))?;
                 disk.sync_dir("").map_err(|source| JournalError::io("", "sync the directory", source))?;
-                let header = FileHeader { number: 1, before: Mark::ORIGIN };
+                let header = FileHeader { number: read.next_number, before: read.end };
                 (header, begin(&*disk, options, &header, HEADER_END)?)
             }
         };

@@ -1,10 +1,14 @@
 //! JSON that every reader understands alike: well-formed, bounded in depth, without duplicate keys.
 //!
 //! RFC 8259, section 4 leaves duplicate keys to the reader, and readers differ: one checks the first value, another runs
-//! the second. A manifest that could mean two things is refused. Nothing is built in memory but the keys of the objects
-//! that are open.
+//! the second. A manifest that could mean two things is refused. Nothing is built in memory but hashes of
+//! the keys of the objects that are open.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::HashSet,
+    fmt,
+    hash::{BuildHasher, RandomState},
+};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
@@ -84,13 +88,14 @@ impl<'de> Visitor<'de> for Checked {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let inner = self.inner()?;
-        let mut keys = HashSet::new();
+        // Hashes and not the keys: half a million of them, which a manifest can have, took tens of MiB. Two keys that are
+        // not equal have equal hashes once in more than 10^8 documents of that size; that one is refused.
+        let (hasher, mut hashes) = (RandomState::new(), HashSet::new());
         while let Some(key) = entries.next_key::<String>()? {
-            if keys.contains(&key) {
+            if !hashes.insert(hasher.hash_one(&key)) {
                 let shown: String = key.chars().take(64).collect();
                 return Err(A::Error::custom(format_args!("key \"{shown}\" stands twice in one object")));
             }
-            keys.insert(key);
             entries.next_value_seed(inner)?;
         }
         Ok(())

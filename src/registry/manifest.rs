@@ -22,6 +22,8 @@ pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// Docker manifest list.
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+/// The types that a manifest can be stored under.
+pub const MEDIA_TYPES: [&str; 4] = [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST];
 
 /// Longest media type in bytes (RFC 6838, section 4.2: 127 for each half).
 const MEDIA_TYPE_LEN_MAX: usize = 255;
@@ -140,18 +142,16 @@ fn media_type(document: &Document, content_type: Option<&str>) -> Result<String,
         (None, None) if document.manifests.is_some() => OCI_INDEX.to_owned(),
         (None, None) => OCI_MANIFEST.to_owned(),
     };
-    match media_type.as_str() {
-        OCI_MANIFEST | OCI_INDEX | DOCKER_MANIFEST | DOCKER_LIST => Ok(media_type),
-        _ => Err(ManifestError::MediaType(clip(&media_type))),
-    }
+    if is_manifest_type(&media_type) { Ok(media_type) } else { Err(ManifestError::MediaType(clip(&media_type))) }
 }
 
-fn is_index(media_type: &str) -> bool {
+/// Whether a type is that of an index or list.
+pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_LIST)
 }
 
 fn is_manifest_type(media_type: &str) -> bool {
-    matches!(media_type, OCI_MANIFEST | OCI_INDEX | DOCKER_MANIFEST | DOCKER_LIST)
+    MEDIA_TYPES.contains(&media_type)
 }
 
 fn check_shape(document: &Document, media_type: &str) -> Result<(), ManifestError> {

@@ -3,6 +3,7 @@
 //! - `machine`: a registry that can be killed, cut off from power and opened again.
 //! - `items`: the blobs and manifests that are pushed.
 //! - `model`: what every call should answer, and what it leaves.
+//! - `mounts`: who may mount from where.
 //! - `compare`: the registry against the model.
 //! - `steps`: random steps, and doing them in the registry.
 //! - `random`: random calls, faults and restarts, held against the model.
@@ -14,6 +15,7 @@ mod compare;
 mod items;
 mod machine;
 mod model;
+mod mounts;
 mod random;
 mod steps;
 mod threads;

@@ -8,13 +8,13 @@ use std::{
     collections::HashMap,
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use data_encoding::HEXLOWER;
 
 use crate::{
-    digest::Digest,
+    digest::{Algorithm, Digest},
     index::schema::{self, RowValue, Table, UploadRow, key},
     journal::operation::SessionId,
     location::SegmentNumber,
@@ -27,6 +27,10 @@ use super::RegistryError;
 
 /// Bytes after which a long upload is marked again. Tests have shorter uploads.
 pub(super) const MARK_BYTES: u64 = if cfg!(test) { 50_000 } else { 64 << 20 };
+
+/// Idle sessions that keep their segments open; of more, the one with the fewest bytes rests, and those are read
+/// again when somebody goes on with it. Without that, clients could use up the files that the process may open.
+const OPEN_IDLE_MAX: usize = if cfg!(test) { 3 } else { 256 };
 
 /// All open sessions.
 #[derive(Debug)]
@@ -55,6 +59,22 @@ enum State {
     Leased,
 }
 
+impl Slot {
+    /// The segment that the session keeps open although nobody writes to it.
+    fn open_segment(&self) -> Option<SegmentNumber> {
+        match &self.state {
+            State::Idle(upload) => upload.segment(),
+            State::Resting(_) | State::Leased => None,
+        }
+    }
+
+    /// Closes the segment; its bytes are all marked, as no others are found again.
+    fn rest(&mut self) -> Option<State> {
+        let segment = self.open_segment()?;
+        Some(std::mem::replace(&mut self.state, State::Resting(segment)))
+    }
+}
+
 impl Uploads {
     /// The sessions that an earlier run has left.
     pub(super) fn load(store: Arc<Store>, uploads_max: usize) -> Result<Self, RegistryError> {
@@ -68,7 +88,7 @@ impl Uploads {
                 state: State::Resting(row.segment),
                 offset: row.bytes,
                 marked: Some(row.bytes),
-                touched: Instant::now(),
+                touched: instant_of(row.time_ms),
             };
             slots.insert(session, slot);
             Ok(ControlFlow::Continue(()))
@@ -77,7 +97,7 @@ impl Uploads {
         Ok(Self { store, uploads_max, slots: Mutex::new(slots) })
     }
 
-    pub(super) fn start(&self, repository: &RepositoryName) -> Result<String, RegistryError> {
+    pub(super) fn start(&self, repository: &RepositoryName, algorithm: Algorithm) -> Result<String, RegistryError> {
         let mut session = [0; 16];
         getrandom::fill(&mut session)
             .map_err(|error| RegistryError::Failed(format!("cannot draw an upload id: {error}")))?;
@@ -85,9 +105,11 @@ impl Uploads {
         if slots.len() >= self.uploads_max {
             return Err(RegistryError::TooManyUploads { max: self.uploads_max });
         }
+        let mut upload = self.store.upload();
+        upload.hash_with(algorithm);
         let slot = Slot {
             repository: repository.clone(),
-            state: State::Idle(Box::new(self.store.upload())),
+            state: State::Idle(Box::new(upload)),
             offset: 0,
             marked: None,
             touched: Instant::now(),
@@ -134,7 +156,7 @@ impl Uploads {
     pub(super) fn cancel(self: &Arc<Self>, repository: &RepositoryName, id: &str) -> Result<(), RegistryError> {
         let session = parse(id)?;
         find(&self.slots(), repository, id, &session)?;
-        self.end(session)
+        self.end(session, None)
     }
 
     /// Ends sessions that nobody has written to for longer than `idle`; how many.
@@ -144,7 +166,7 @@ impl Uploads {
             self.slots().iter().filter(|(_, slot)| is_idle(slot)).map(|(session, _)| *session).collect();
         let mut count = 0;
         for session in expired {
-            match self.end(session) {
+            match self.end(session, Some(idle)) {
                 Ok(()) => count += 1,
                 // Somebody came back to it, or ended it, in between.
                 Err(RegistryError::UploadBusy(_) | RegistryError::UploadUnknown(_)) => {}
@@ -155,13 +177,15 @@ impl Uploads {
     }
 
     /// The journal first: a segment that it names must not be missing. A session that it could not forget stays, so
-    /// that it can be ended later.
-    fn end(&self, session: SessionId) -> Result<(), RegistryError> {
+    /// that it can be ended later. With `idle`, only if nobody has written to it for longer: many sessions take a while to
+    /// be ended, and somebody may have come back to a late one meanwhile.
+    fn end(&self, session: SessionId, idle: Option<Duration>) -> Result<(), RegistryError> {
         let id = || HEXLOWER.encode(&session);
         let (state, marked) = {
             let mut slots = self.slots();
             let slot = slots.get_mut(&session).ok_or_else(|| RegistryError::UploadUnknown(id()))?;
-            if matches!(slot.state, State::Leased) {
+            let in_use = matches!(slot.state, State::Leased);
+            if in_use || idle.is_some_and(|idle| slot.touched.elapsed() <= idle) {
                 return Err(RegistryError::UploadBusy(id()));
             }
             (std::mem::replace(&mut slot.state, State::Leased), slot.marked)
@@ -182,17 +206,39 @@ impl Uploads {
     }
 
     fn give_back(&self, session: SessionId, offset: Option<u64>, marked: Option<u64>, state: State) {
-        if let Some(slot) = self.slots().get_mut(&session) {
-            slot.offset = offset.unwrap_or(slot.offset);
-            slot.marked = marked;
-            slot.touched = Instant::now();
-            slot.state = state;
-        }
+        let mut slots = self.slots();
+        let Some(slot) = slots.get_mut(&session) else { return };
+        slot.offset = offset.unwrap_or(slot.offset);
+        slot.marked = marked;
+        slot.touched = Instant::now();
+        slot.state = state;
+        let closed = if slot.open_segment().is_some() { rest_one(&mut slots) } else { None };
+        // Its file is closed when nobody waits for the lock.
+        drop(slots);
+        drop(closed);
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// When a session was last written to, by the wall clock of then and now. Without that, sessions would never be idle for
+/// long enough where the process is restarted every night.
+fn instant_of(time_ms: u64) -> Instant {
+    let idle = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_millis(time_ms)).unwrap_or_default();
+    let now = Instant::now();
+    now.checked_sub(idle).unwrap_or(now)
+}
+
+/// A look at all sessions costs less than the sync that every large upload's request has just ended with.
+fn rest_one(slots: &mut HashMap<SessionId, Slot>) -> Option<State> {
+    let open = slots.values().filter(|slot| slot.open_segment().is_some()).count();
+    if open <= OPEN_IDLE_MAX {
+        return None;
+    }
+    let marked = slots.values_mut().filter(|slot| slot.open_segment().is_some() && slot.marked == Some(slot.offset));
+    marked.min_by_key(|slot| (slot.offset, slot.touched))?.rest()
 }
 
 fn parse(id: &str) -> Result<SessionId, RegistryError> {
@@ -228,6 +274,14 @@ impl UploadLease {
     /// Bytes that the upload has.
     pub fn offset(&self) -> u64 {
         self.upload.as_ref().map_or(0, Upload::len)
+    }
+
+    /// Hashes with the algorithm of the digest that will end the upload, if nothing has come yet. Without it another one than
+    /// was announced costs that everything is read again.
+    pub fn hash_with(&mut self, algorithm: Algorithm) {
+        if let Some(upload) = &mut self.upload {
+            upload.hash_with(algorithm);
+        }
     }
 
     /// Appends bytes.
@@ -276,9 +330,12 @@ impl UploadLease {
         let Some(upload) = &self.upload else { return Ok(()) };
         let Some(segment) = upload.sync()? else { return Ok(()) };
         let (session, repository, bytes) = (self.session, self.repository.clone(), upload.len());
-        self.uploads.store.commit(Request::MarkUpload { session, repository, segment, bytes })?;
-        self.marked = Some(bytes);
-        Ok(())
+        let result = self.uploads.store.commit(Request::MarkUpload { session, repository, segment, bytes });
+        // After `Unavailable` the journal may name the segment, so it must not be removed without being forgotten there.
+        if matches!(result, Ok(_) | Err(StoreError::Unavailable(_))) {
+            self.marked = Some(bytes);
+        }
+        Ok(result.map(|_| ())?)
     }
 }
 

@@ -201,8 +201,12 @@ impl Files {
         file.file.sync_data().map_err(|error| self.poison.set(&format::path_of(file.number), &error))
     }
 
+    /// A directory has to be opened to be synced. Where no descriptor is left for that, no sync has failed.
     fn sync_dir(&self, path: &str) -> Result<(), SegmentError> {
-        self.disk.sync_dir(path).map_err(|error| self.poison.set(path, &error))
+        self.disk.sync_dir(path).map_err(|error| match error {
+            error if disk::is_out_of_files(&error) => SegmentError::io("open, to sync it,", path, error),
+            error => self.poison.set(path, &error),
+        })
     }
 
     /// The error for what no disk has room for.

@@ -8,6 +8,7 @@
 //! - `places`: local records: where this machine has what.
 
 use crate::{
+    digest::Digest,
     index::{
         Overlay,
         schema::{
@@ -23,9 +24,9 @@ use crate::{
     },
 };
 
-mod drops;
-mod manifests;
-mod places;
+pub(super) mod drops;
+pub(super) mod manifests;
+pub(super) mod places;
 
 /// When and as what an operation is applied.
 #[derive(Debug, Clone, Copy)]
@@ -59,16 +60,13 @@ fn operation(overlay: &mut Overlay<'_>, applied: &mut Applied, operation: &Opera
             intern(overlay, applied, at, *organisation, *repository, name)
         }
         Operation::Link { repository, digest, size, mounted_from, due_ms } => {
-            let before: Option<LinkRow> = schema::get(overlay, key::link(*repository, digest))?;
             let row = LinkRow {
                 size: *size,
                 linked_ms: at.time_ms,
                 due_ms: *due_ms,
                 mounted_from: mounted_from.map_or(0, |id| u64::from(id) + 1),
             };
-            counts::link_changed(overlay, *repository, digest, before.as_ref(), Some(&row))?;
-            schema::put(overlay, key::link(*repository, digest), &row);
-            Ok(())
+            link(overlay, *repository, digest, &row)
         }
         Operation::Unlink { repository, digest } | Operation::DropLink { repository, digest } => {
             drops::link(overlay, applied, at, *repository, digest)
@@ -94,13 +92,38 @@ fn intern(
 ) -> Result<(), SchemaError> {
     if organisation > applied.organisations {
         applied.organisations = organisation;
-        let organisation_name = name.organisation().to_owned();
-        schema::put(overlay, key::organisation_name(&organisation_name), &OrganisationNameRow { organisation });
-        schema::put(overlay, key::organisation(organisation), &OrganisationRow { name: organisation_name });
+        put_organisation(overlay, organisation, OrganisationRow { name: name.organisation().to_owned() });
     }
     applied.repositories = applied.repositories.max(repository);
-    schema::put(overlay, key::repository_name(name.as_str()), &RepositoryNameRow { repository, organisation });
     let row = RepositoryRow { name: name.clone(), organisation, created_ms: at.time_ms };
-    schema::put(overlay, key::repository(repository), &row);
-    counts::repository_changed(overlay, organisation, Change::Enters)
+    put_repository(overlay, repository, &row)
+}
+
+pub(super) fn put_organisation(overlay: &mut Overlay<'_>, organisation: OrganisationId, row: OrganisationRow) {
+    schema::put(overlay, key::organisation_name(&row.name), &OrganisationNameRow { organisation });
+    schema::put(overlay, key::organisation(organisation), &row);
+}
+
+pub(super) fn put_repository(
+    overlay: &mut Overlay<'_>,
+    repository: RepositoryId,
+    row: &RepositoryRow,
+) -> Result<(), SchemaError> {
+    let name_row = RepositoryNameRow { repository, organisation: row.organisation };
+    schema::put(overlay, key::repository_name(row.name.as_str()), &name_row);
+    schema::put(overlay, key::repository(repository), row);
+    counts::repository_changed(overlay, row.organisation, Change::Enters)
+}
+
+/// Makes or renews a repository's right to serve a blob.
+pub(super) fn link(
+    overlay: &mut Overlay<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    row: &LinkRow,
+) -> Result<(), SchemaError> {
+    let before: Option<LinkRow> = schema::get(overlay, key::link(repository, digest))?;
+    counts::link_changed(overlay, repository, digest, before.as_ref(), Some(row))?;
+    schema::put(overlay, key::link(repository, digest), row);
+    Ok(())
 }

@@ -17,7 +17,7 @@ use crate::{
     state::{
         apply,
         life::Life,
-        request::{Content, Outcome, PushRequest, Refusal, Request, TAGS_PER_STEP},
+        request::{Content, Outcome, PushRequest, Refusal, Request, Sparse, TAGS_PER_STEP},
     },
 };
 
@@ -54,7 +54,7 @@ impl<'a> Batch<'a> {
         match request {
             Request::Upload { repository, content, session, grace_ms } => {
                 let outcome = self.upload(repository, content, *grace_ms)?;
-                if let (Outcome::Done, Some(session)) = (outcome, session) {
+                if let (Outcome::Done, Some(session)) = (&outcome, session) {
                     self.local(LocalRecord::UploadEnded { session: *session })?;
                 }
                 Ok(outcome)
@@ -62,7 +62,9 @@ impl<'a> Batch<'a> {
             Request::Mount { repository, digest, from, grace_ms } => self.mount(repository, digest, from, *grace_ms),
             Request::Unlink { repository, digest } => self.unlink(repository, digest),
             Request::Push(push) => self.push(push),
-            Request::Delete { repository, digest, window_ms } => self.delete(repository, digest, *window_ms),
+            Request::Delete { repository, digest, after, window_ms } => {
+                self.delete(repository, digest, after.as_ref(), *window_ms)
+            }
             Request::Untag { repository, tag, window_ms } => self.untag(repository, tag, *window_ms),
             Request::Restore { repository, digest, tag, window_ms } => {
                 self.restore(repository, digest, tag.as_ref(), *window_ms)
@@ -161,7 +163,7 @@ impl<'a> Batch<'a> {
     fn push(&mut self, push: &PushRequest) -> Result<Outcome, Refusal> {
         let digest = push.content.digest;
         let known = find_repository(&self.overlay, &push.repository)?;
-        check_references(&self.overlay, known, &push.manifest.references)?;
+        check_references(&self.overlay, known, &push.manifest.references, push.sparse)?;
         let stored: Option<ManifestRow> = match known {
             Some(repository) => schema::get(&self.overlay, key::manifest(repository, &digest))?,
             None => None,
@@ -181,27 +183,41 @@ impl<'a> Batch<'a> {
         Ok(Outcome::Done)
     }
 
-    fn delete(&mut self, name: &RepositoryName, digest: &Digest, window_ms: u64) -> Result<Outcome, Refusal> {
+    fn delete(
+        &mut self,
+        name: &RepositoryName,
+        digest: &Digest,
+        after: Option<&Tag>,
+        window_ms: u64,
+    ) -> Result<Outcome, Refusal> {
         let repository = self.repository(name)?;
         let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, digest))?;
         let row = row.filter(|row| !row.deleted).ok_or(Refusal::ManifestUnknown(*digest))?;
         let held_until_ms = self.time_ms().saturating_add(window_ms);
-        let tags = self.some_tags(repository, row.manifest)?;
-        let all = tags.len() == row.tags as usize;
+        let mut tags = self.some_tags(repository, row.manifest, after)?;
+        if tags.is_empty() && after.is_some() {
+            // What is left was set meanwhile, before that place.
+            tags = self.some_tags(repository, row.manifest, None)?;
+        }
+        let (all, last) = (tags.len() == row.tags as usize, tags.last().cloned());
         if !tags.is_empty() {
             self.logical(Operation::Untag { repository, tags, held_until_ms })?;
         }
         if !all {
-            return Ok(Outcome::More);
+            return Ok(Outcome::More { after: last });
         }
         let (manifest, digest) = (row.manifest, *digest);
         self.logical(Operation::Delete { repository, manifest, digest, held_until_ms })?;
         Ok(Outcome::Done)
     }
 
-    fn some_tags(&self, repository: RepositoryId, manifest: u64) -> Result<Vec<Tag>, SchemaError> {
+    fn some_tags(&self, repository: RepositoryId, manifest: u64, after: Option<&Tag>) -> Result<Vec<Tag>, SchemaError> {
         let prefix = key::manifest_tags(repository, manifest).bytes();
-        let rows = self.overlay.scan(&prefix, &prefix_end(&prefix), TAGS_PER_STEP)?;
+        let from = match after {
+            Some(tag) => [key::manifest_tag(repository, manifest, tag).bytes().as_slice(), &[0]].concat(),
+            None => prefix.clone(),
+        };
+        let rows = self.overlay.scan(&from, &prefix_end(&prefix), TAGS_PER_STEP)?;
         let tag = |key: &[u8]| std::str::from_utf8(&key[prefix.len()..]).ok()?.parse().ok();
         rows.iter().map(|(key, _)| tag(key).ok_or(SchemaError::Missing { table: "manifest-tags" })).collect()
     }
@@ -242,12 +258,13 @@ pub fn find_repository(view: &dyn View, name: &RepositoryName) -> Result<Option<
     Ok(row.map(|row| row.repository))
 }
 
-/// Checks that everything is there that a manifest needs, and that the stated sizes are true. All that is missing is
-/// named, so that a client needs no second try to learn the next.
+/// Checks that everything is there that a manifest needs, and that the stated sizes of what is there are true. All that
+/// is missing is named, so that a client needs no second try to learn the next.
 fn check_references(
     view: &dyn View,
     repository: Option<RepositoryId>,
     references: &[NamedReference],
+    sparse: Sparse,
 ) -> Result<(), Refusal> {
     let mut missing = Vec::new();
     for &NamedReference { role, digest, size: stated } in references {
@@ -257,7 +274,7 @@ fn check_references(
         };
         match stored {
             Some(stored) if stored != stated => return Err(Refusal::SizeDisagrees { digest, stated, stored }),
-            None if role != Role::ForeignLayer => missing.push(digest),
+            None if !sparse.allows(role) => missing.push(digest),
             _ => {}
         }
     }

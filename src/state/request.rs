@@ -3,7 +3,7 @@
 use crate::{
     digest::Digest,
     index::schema::SchemaError,
-    journal::operation::{LocalRecord, ManifestContent, RepositoryId, SessionId},
+    journal::operation::{LocalRecord, ManifestContent, RepositoryId, Role, SessionId},
     location::{Location, RecordKind, SegmentNumber},
     name::{RepositoryName, Tag},
 };
@@ -89,6 +89,9 @@ pub enum Request {
         repository: RepositoryName,
         /// What.
         digest: Digest,
+        /// The tag that the step before ended at. Tags are looked for behind it first: the index steps over removed rows one
+        /// by one, so that looking from the start each time would cost the square of their number.
+        after: Option<Tag>,
         /// How long it can be restored, in milliseconds.
         window_ms: u64,
     },
@@ -185,6 +188,48 @@ pub enum Due {
     Records(Vec<u64>),
 }
 
+/// What a manifest may name although its repository does not have it. What comes later counts from then on.
+///
+/// Subjects and non-distributable layers may be absent always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sparse {
+    /// Nothing else.
+    #[default]
+    Off,
+    /// Also the entries of an index.
+    Index,
+    /// Also configs and layers.
+    Any,
+}
+
+impl Sparse {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Index, Self::Any];
+
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Index => "index",
+            Self::Any => "any",
+        }
+    }
+
+    /// The one of that name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|sparse| sparse.name() == name)
+    }
+
+    /// Whether what is named in this role may be absent.
+    pub fn allows(self, role: Role) -> bool {
+        match role {
+            Role::ForeignLayer => true,
+            Role::Child | Role::IndexedBlob => self != Self::Off,
+            Role::Config | Role::Layer => self == Self::Any,
+        }
+    }
+}
+
 /// A manifest's push.
 #[derive(Debug, Clone)]
 pub struct PushRequest {
@@ -196,17 +241,22 @@ pub struct PushRequest {
     pub manifest: ManifestContent,
     /// Tags that shall point to it.
     pub tags: Vec<Tag>,
+    /// What it may name that is not there.
+    pub sparse: Sparse,
     /// How long what the tags pointed to before can be restored, in milliseconds.
     pub window_ms: u64,
 }
 
 /// What a request did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// All of it; durable.
     Done,
     /// A bounded part; ask again for the rest.
-    More,
+    More {
+        /// Where to go on.
+        after: Option<Tag>,
+    },
     /// Nothing: the stored copy that it relied on is gone or damaged; write the content, and ask again.
     ContentNeeded,
 }

@@ -48,19 +48,24 @@ impl<'a, 'b> Lives<'a, 'b> {
         Self { overlay, applied, held_until_ms, left: STEP_DIGESTS, changed: VecDeque::new() }
     }
 
-    /// Adds a manifest that the repository does not have.
+    /// Lives as they come back from a snapshot. Facts only ever add to what reaches a manifest, so what they say of roots
+    /// and windows stays; and nothing is left to later operations.
+    pub(super) fn loading(overlay: &'a mut Overlay<'b>, applied: &'a mut Applied) -> Self {
+        Self { left: u32::MAX, ..Self::new(overlay, applied, 0) }
+    }
+
+    /// Adds a manifest that the repository does not have. Its subject and what names it are known; a root that either
+    /// reaches is none.
     pub(super) fn insert(
         &mut self,
         repository: RepositoryId,
         digest: &Digest,
         mut row: ManifestRow,
-        by_digest: bool,
     ) -> Result<(), SchemaError> {
         let parents = self.parents(repository, digest)?;
         if let Some(subject) = &row.subject {
             row.attached = self.attaches(repository, subject, digest)?;
         }
-        row.root = by_digest && !is_reached(&row, &parents);
         self.weigh(repository, digest, None, row, (&parents, &parents))
     }
 

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{
-    apply,
     decide::Batch,
     due, dump,
     recount::recount,
-    request::{Content, Outcome, Placement, PushRequest, Refusal, Request, TAGS_PER_STEP},
+    request::{Content, Outcome, Placement, PushRequest, Refusal, Request, Sparse, TAGS_PER_STEP},
 };
 use crate::{
     digest::{Algorithm, Digest},
@@ -19,16 +18,17 @@ use crate::{
             RepositoryRow, RowValue, Table, UsageRow, key,
         },
     },
-    journal::operation::{LocalRecord, ManifestContent, NamedReference, Operation, Record, Role},
+    journal::operation::{LocalRecord, ManifestContent, NamedReference, Role},
     location::{Location, RecordKind, SegmentNumber},
     name::RepositoryName,
 };
 
-/// An index, how far it is, and the next free place in a segment that nobody writes.
+/// An index, how far it is, the next free place in a segment that nobody writes, and a setting.
 struct State {
     index: MemoryIndex,
     applied: Applied,
     end: u64,
+    sparse: Sparse,
 }
 
 impl State {
@@ -46,7 +46,7 @@ impl State {
             settling: 0,
             next_segment: 1,
         };
-        Self { index: MemoryIndex::new(), applied, end: 0 }
+        Self { index: MemoryIndex::new(), applied, end: 0, sparse: Sparse::Off }
     }
 
     /// Decides and applies requests as one batch.
@@ -61,7 +61,7 @@ impl State {
     }
 
     fn done(&mut self, request: Request) {
-        while self.batch(0, std::slice::from_ref(&request)).remove(0).unwrap() == Outcome::More {}
+        while let Outcome::More { .. } = self.batch(0, std::slice::from_ref(&request)).remove(0).unwrap() {}
         self.settle();
     }
 
@@ -81,7 +81,12 @@ impl State {
             let repository: RepositoryRow = schema::get(&self.index, key::repository(id.repository)).unwrap().unwrap();
             assert_eq!(key, key::manifest(id.repository, &id.digest).bytes());
             if !row.deleted {
-                manifests.push(Request::Delete { repository: repository.name, digest: id.digest, window_ms: 5_000 });
+                manifests.push(Request::Delete {
+                    repository: repository.name,
+                    digest: id.digest,
+                    after: None,
+                    window_ms: 5_000,
+                });
             }
         }
         manifests.into_iter().for_each(|request| self.done(request));
@@ -132,6 +137,7 @@ impl State {
             content,
             manifest,
             tags,
+            sparse: self.sparse,
             window_ms: 5_000,
         }))
     }
@@ -200,7 +206,7 @@ fn random_request(state: &mut State, random: &mut fastrand::Rng, now_ms: u64) ->
         9 => push(state, &[tag]),
         10 => push(state, &tags),
         11 => Request::Untag { repository, tag: tag.parse().unwrap(), window_ms: 5_000 },
-        12 | 13 => Request::Delete { repository, digest: digest(number), window_ms: 5_000 },
+        12 | 13 => Request::Delete { repository, digest: digest(number), after: None, window_ms: 5_000 },
         14 => {
             let tag = random.bool().then(|| tag.parse().unwrap());
             Request::Restore { repository, digest: digest(number), tag, window_ms: 5_000 }
@@ -225,7 +231,8 @@ fn batches_of_any_length_add_up_to_the_same_rows_and_to_the_recount() {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for seed in rounds(200) {
         let mut random = fastrand::Rng::with_seed(seed);
-        let (mut single, mut many) = (State::new(), State::new());
+        let sparse = Sparse::ALL[seed as usize % 3];
+        let (mut single, mut many) = (State { sparse, ..State::new() }, State { sparse, ..State::new() });
         for round in 0..40 {
             let (end, now_ms) = (single.end, round * 400);
             let requests: Vec<Request> =
@@ -280,6 +287,9 @@ fn a_recount_tells_every_wrong_row() {
     state.done(upload);
     state.done(Request::Unlink { repository: other, digest: digest(5) });
     state.batch(0, &[Request::Note(LocalRecord::Sealed { segment: SegmentNumber(1), len: 50_000 })]).remove(0).unwrap();
+    state.sparse = Sparse::Index;
+    let push = state.push(&repository, 104, manifest(104, vec![reference(Role::Child, 103)]), &[]);
+    state.done(push);
     state.check();
     let differences = |change: &dyn Fn(&mut Overlay<'_>)| {
         let mut overlay = Overlay::new(&state.index);
@@ -316,10 +326,22 @@ fn a_manifest_with_very_many_tags_loses_them_in_steps() {
     let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
     let push = state.push(&repository, 100, manifest(100, Vec::new()), &tags);
     state.done(push);
-    let delete = Request::Delete { repository: repository.clone(), digest: digest(100), window_ms: 0 };
-    let steps: Vec<_> = (0..4).map(|_| state.batch(0, std::slice::from_ref(&delete)).remove(0)).collect();
-    let unknown = Err(Refusal::ManifestUnknown(digest(100)).to_string());
-    assert_eq!(steps, [Ok(Outcome::More), Ok(Outcome::More), Ok(Outcome::Done), unknown]);
+    let mut after = None;
+    let mut step = |state: &mut State| {
+        let delete =
+            Request::Delete { repository: repository.clone(), digest: digest(100), after: after.clone(), window_ms: 0 };
+        let result = state.batch(0, &[delete]).remove(0);
+        if let Ok(Outcome::More { after: last }) = &result {
+            after.clone_from(last);
+        }
+        result.map(|outcome| outcome == Outcome::Done)
+    };
+    assert_eq!(step(&mut state), Ok(false));
+    // A tag set meanwhile, before the place where the next step goes on, goes as well.
+    let push = state.push(&repository, 100, manifest(100, Vec::new()), &["a"]);
+    state.done(push);
+    assert_eq!([step(&mut state), step(&mut state), step(&mut state)], [Ok(false), Ok(false), Ok(true)]);
+    assert_eq!(step(&mut state), Err(Refusal::ManifestUnknown(digest(100)).to_string()));
     state.check();
     let prefix = Key::of(Table::Tags).bytes();
     assert!(state.index.scan(&prefix, &[prefix[0] + 1], 1).unwrap().is_empty());
@@ -345,41 +367,92 @@ fn references_over_several_rows_count_each_digest_once() {
     assert_eq!((usage.blobs, usage.used_bytes), (count as u64, bytes));
 }
 
-/// No request can do this yet; a setting will, and journals may say it.
+fn parents_and_root(state: &State, number: usize) -> (u32, bool) {
+    let row: ManifestRow = schema::get(&state.index, key::manifest(1, &digest(number))).unwrap().unwrap();
+    let parents: Option<ParentsRow> = schema::get(&state.index, key::parents(1, &digest(number))).unwrap();
+    (parents.map_or(0, |row| row.all), row.root)
+}
+
 #[test]
-fn a_child_that_comes_after_its_index_is_reached_by_it() {
-    let mut state = State::new();
+fn a_child_that_comes_after_its_indexes_is_reached_by_them() {
+    let mut state = State { sparse: Sparse::Index, ..State::new() };
     let repository = name("a/x");
-    let push = state.push(&repository, 100, manifest(100, Vec::new()), &[]);
-    state.done(push);
-    let content = Some(Box::new(manifest(102, vec![reference(Role::Child, 101)])));
-    let place = state.content(RecordKind::Manifest, digest(102), size(102)).placement.unwrap();
-    let records = [
-        Record::Local(place.record(digest(102), size(102))),
-        Record::Logical(Operation::Push {
-            repository: 1,
-            manifest: 2,
-            digest: digest(102),
-            content,
-            tags: Vec::new(),
-            held_until_ms: 0,
-        }),
+    // The last one names the child as a blob too, and so does an image that is no parent.
+    let both = vec![reference(Role::Child, 101), reference(Role::IndexedBlob, 101)];
+    let pushes = [
+        (100, Vec::new()),
+        (102, vec![reference(Role::Child, 101)]),
+        (103, vec![reference(Role::Child, 101), reference(Role::Child, 102)]),
+        (104, both),
     ];
-    let mut overlay = Overlay::new(&state.index);
-    for record in &records {
-        apply::record(&mut overlay, &mut state.applied, record).unwrap();
+    for (number, references) in pushes {
+        let push = state.push(&repository, number, manifest(number, references), &[]);
+        state.done(push);
+        state.check();
     }
-    schema::put(&mut overlay, key::applied(), &state.applied);
-    state.index.write(&overlay.into_changes()).unwrap();
-    state.check();
+    let delete = Request::Delete { repository: repository.clone(), digest: digest(103), after: None, window_ms: 5_000 };
+    state.done(delete);
     let push = state.push(&repository, 101, manifest(101, Vec::new()), &[]);
     state.done(push);
     state.check();
-    let row =
-        |number| -> ManifestRow { schema::get(&state.index, key::manifest(1, &digest(number))).unwrap().unwrap() };
-    let parents = |number| schema::get::<ParentsRow>(&state.index, key::parents(1, &digest(number))).unwrap();
-    assert_eq!(
-        [100, 101, 102].map(|number| (row(number).root, parents(number).map(|row| row.all))),
-        [(true, None), (false, Some(1)), (true, None)]
-    );
+    let found = [100, 101, 102, 104].map(|number| parents_and_root(&state, number));
+    assert_eq!(found, [(0, true), (3, false), (1, false), (0, true)]);
+    let delete = Request::Delete { repository: repository.clone(), digest: digest(101), after: None, window_ms: 5_000 };
+    state.done(delete);
+    // It is no longer absent but deleted: what names it from now on counts there.
+    let push = state.push(&repository, 105, manifest(105, vec![reference(Role::Child, 101)]), &[]);
+    state.done(push);
+    assert_eq!(parents_and_root(&state, 101), (4, false));
+    state.check();
+}
+
+#[test]
+fn what_may_be_absent_is_decided_by_role() {
+    let roles = [Role::Config, Role::Layer, Role::ForeignLayer, Role::Child, Role::IndexedBlob];
+    let cases = [
+        (Sparse::Off, [false, false, true, false, false]),
+        (Sparse::Index, [false, false, true, true, true]),
+        (Sparse::Any, [true; 5]),
+    ];
+    for (sparse, accepted) in cases {
+        assert_eq!(Sparse::of_name(sparse.name()), Some(sparse));
+        for (role, accepted) in roles.into_iter().zip(accepted) {
+            let mut state = State { sparse, ..State::new() };
+            // The repository is not known either.
+            let push = state.push(&name("a/x"), 100, manifest(100, vec![reference(role, 1)]), &["latest"]);
+            let result = state.batch(0, &[push]).remove(0);
+            assert_eq!(result.is_ok(), accepted, "{sparse:?} {role:?}: {result:?}");
+            state.check();
+        }
+    }
+    assert_eq!(Sparse::of_name("Any"), None);
+}
+
+/// A manifest that names what is absent states its size, which nobody can check; what comes counts with its own.
+#[test]
+fn layers_that_come_later_count_with_their_real_size() {
+    let mut state = State { sparse: Sparse::Any, ..State::new() };
+    let repository = name("a/x");
+    let wrong = NamedReference { size: 77_777, ..reference(Role::Layer, 0) };
+    let push = |state: &mut State| {
+        let request = state.push(&repository, 100, manifest(100, vec![wrong, reference(Role::Config, 1)]), &[]);
+        state.batch(0, &[request]).remove(0)
+    };
+    let used = |state: &State| {
+        state.check();
+        let usage: UsageRow = schema::get(&state.index, key::usage(schema::Scope::Registry)).unwrap().unwrap();
+        (usage.blobs, usage.used_bytes)
+    };
+    assert_eq!(push(&mut state), Ok(Outcome::Done));
+    assert_eq!(used(&state), (0, 0));
+    for (number, expected) in [(0, (1, size(0))), (1, (2, size(0) + size(1)))] {
+        let upload = state.upload(&repository, number);
+        state.done(upload);
+        assert_eq!(used(&state), expected);
+    }
+    assert!(push(&mut state).unwrap_err().contains("states 77777 bytes"), "now it can be checked");
+    state.done(Request::Delete { repository: repository.clone(), digest: digest(100), after: None, window_ms: 5_000 });
+    state.done(Request::Unlink { repository: repository.clone(), digest: digest(0) });
+    assert_eq!(used(&state), (1, size(1)));
+    assert_eq!(push(&mut state), Ok(Outcome::Done), "absent again");
 }

@@ -8,9 +8,10 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use crate::{
@@ -26,7 +27,7 @@ use crate::{
     },
 };
 
-use super::{Shared, StoreError, flush::Waker, open::now_ms};
+use super::{Shared, StoreError, flush, open::now_ms, snapshot};
 
 /// Called once with a request's result, on the committer's thread.
 pub type Reply = Box<dyn FnOnce(Result<Outcome, StoreError>) + Send>;
@@ -37,9 +38,18 @@ const BATCH_REQUESTS_MAX: usize = 512;
 /// bound, because manifests are bounded.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
+/// Time between tries to go on with what is settling while no batch can be written.
+const POLL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
+
 struct Job {
     request: Request,
     reply: Reply,
+}
+
+/// The threads that follow the journal's growth.
+pub(super) struct Wakers {
+    pub(super) flush: flush::Waker,
+    pub(super) snapshot: snapshot::Waker,
 }
 
 /// The way to the committer's thread.
@@ -50,9 +60,9 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn start(shared: Arc<Shared>, journal: Journal, applied: Applied, waker: Waker) -> Self {
+    pub(super) fn start(shared: Arc<Shared>, journal: Journal, applied: Applied, wakers: Wakers) -> Self {
         let (sender, receiver) = sync_channel(shared.options.queue_max);
-        let work = Work { shared, journal, applied, sealed: Vec::new(), waker };
+        let work = Work { shared, journal, applied, sealed: Vec::new(), wakers, poll: Duration::ZERO };
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || work.run(&receiver));
         let thread = thread.inspect_err(|error| tracing::error!(%error, "cannot start the committer's thread")).ok();
         Self { queue: Mutex::new(Some(sender)), thread }
@@ -89,24 +99,41 @@ struct Work {
     applied: Applied,
     /// Segments whose end is still to be journaled.
     sealed: Vec<SealedSegment>,
-    waker: Waker,
+    wakers: Wakers,
+    /// How long to wait for a request before what is settling is gone on with; not zero after a batch that failed.
+    poll: Duration,
 }
 
 impl Work {
     fn run(mut self, queue: &Receiver<Job>) {
-        while let Ok(first) = queue.recv() {
-            self.serve(first, queue);
+        loop {
+            let is_settling = self.applied.settling > 0;
+            let next = match queue.try_recv() {
+                Err(TryRecvError::Empty) if is_settling && self.poll.is_zero() => None,
+                Err(TryRecvError::Empty) if is_settling => match queue.recv_timeout(self.poll) {
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    next => next.ok(),
+                },
+                Err(TryRecvError::Empty) => match queue.recv() {
+                    Ok(job) => Some(job),
+                    Err(_) => return,
+                },
+                Err(TryRecvError::Disconnected) => return,
+                Ok(job) => Some(job),
+            };
+            let written = self.serve(next, queue);
+            self.poll = if written { Duration::ZERO } else { POLL };
         }
     }
 
-    /// One batch: the first job and those that wait behind it.
-    fn serve(&mut self, first: Job, queue: &Receiver<Job>) {
+    /// One batch: the first job, those that wait behind it, and a step of what is settling. Whether it was written.
+    fn serve(&mut self, first: Option<Job>, queue: &Receiver<Job>) -> bool {
         let shared = Arc::clone(&self.shared);
         self.sealed.extend(shared.segments.take_sealed());
         let mut batch = Batch::new(&*shared.index, self.applied.clone(), now_ms());
         let mut results: Vec<(Reply, Result<Outcome, StoreError>)> = Vec::new();
         let mut failure = self.cannot_begin(&mut batch);
-        let mut next = Some(first);
+        let mut next = first;
         let mut bytes = 0;
         while let Some(job) = next {
             bytes += size_of_request(&job.request);
@@ -121,11 +148,18 @@ impl Work {
             let more = results.len() < BATCH_REQUESTS_MAX && bytes < BATCH_BYTES_MAX;
             next = if more { queue.try_recv().ok() } else { None };
         }
+        if failure.is_none()
+            && batch.applied.settling > 0
+            && let Err(Refusal::Schema(error)) = batch.decide(&Request::Settle { window_ms: shared.options.window_ms })
+        {
+            failure = Some(self.index_failed(&error));
+        }
         let failure = failure.or_else(|| self.write(batch).err());
         for (reply, result) in results {
             // Refusals too: they were decided against changes that did not come to be.
             reply(failure.as_ref().map_or(result, |failure| Err(failure.clone())));
         }
+        failure.is_none()
     }
 
     /// Why no batch can be written now; else the batch begins with what this machine has to note.
@@ -134,7 +168,7 @@ impl Work {
             return Some(poisoned);
         }
         if let Err(error) = self.shared.index.health() {
-            return Some(StoreError::Unavailable(error.to_string()));
+            return Some(StoreError::Stopped(error.to_string()));
         }
         let sealed = self
             .sealed
@@ -165,7 +199,8 @@ impl Work {
         written.map_err(|error| self.index_failed(&error.into()))?;
         self.applied = batch.applied;
         self.sealed.clear();
-        self.waker.grew(&self.shared, appended.bytes);
+        self.wakers.flush.grew(&self.shared, appended.bytes);
+        self.wakers.snapshot.grew(&self.shared, appended.bytes);
         Ok(())
     }
 

@@ -1,9 +1,9 @@
 //! From a directory to a state that serves.
 //!
 //! The index stands at some point of the journal's history. When that point is found in the journal, what follows is
-//! replayed; when it is not (the index is missing, stale beyond the journal, of another store, or damaged), all of it is.
-//! Then the journal's last file is written anew, segments are cut at what the journal names, and files that nothing names
-//! are removed.
+//! replayed; when it is not (the index is missing, older than the journal's files, beyond its end, of another store, or
+//! damaged), it is built from the newest sound snapshot, or from the origin. Then the journal's last file is written anew,
+//! segments are cut at what the journal names, and files that nothing names are removed.
 
 use std::{
     ops::ControlFlow,
@@ -21,13 +21,17 @@ use crate::{
     journal::{
         self, Batch, Journal, JournalError, JournalOptions, Position, ReadJournal, RecordClass,
         operation::{LocalRecord, Operation, Record},
+        snapshot,
     },
     location::SegmentNumber,
     segment::{ListedSegment, SegmentKind, SegmentOptions, Segments, SingleWriter, UnlistedFiles},
-    state::apply,
+    state::{apply, facts::mark},
 };
 
-use super::{OpenError, Shared, StoreOptions, format, mark};
+use super::{
+    OpenError, Shared, StoreOptions, base, format,
+    snapshot::{Growth, trim},
+};
 
 /// The directory of RocksDB, below the disk's root.
 pub(super) const INDEX_DIRECTORY: &str = "index";
@@ -54,12 +58,16 @@ pub struct Recovery {
     pub created: bool,
     /// Why the index was built anew, if it was.
     pub rebuilt: Option<String>,
+    /// The snapshot that the index was built from, if it was; its path below the data directory.
+    pub snapshot: Option<String>,
+    /// Facts that were loaded from it.
+    pub loaded_facts: u64,
     /// Records that were replayed.
     pub replayed_records: u64,
     /// Bytes of those records.
     pub replayed_bytes: u64,
-    /// Records that the index had and the journal has not: acknowledged history that is lost. The index went to `lost/`, and so
-    /// did segments that nothing names any more.
+    /// Records that the index or a snapshot had and the journal has not: acknowledged history that is lost. What a snapshot
+    /// had of it is in the state; an index that knew more went to `lost/`, and so did segments that nothing names any more.
     pub lost_records: u64,
     /// Bytes of a torn batch at the journal's end, never acknowledged, that were cut.
     pub journal_cut_bytes: u64,
@@ -101,6 +109,11 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
     let (index, applied, read) = match_journal(&*disk, &journal_options, index, &mut recovery)?;
     recovery.journal_cut_bytes = read.cut_bytes();
     let journal = Journal::start(Arc::clone(&disk), read)?;
+    // The start has synced the names of all snapshots, so what they stand for can go. Where history is lost, all is kept.
+    if recovery.lost_records == 0 {
+        trim(&*disk);
+    }
+    let growth = Growth::read(&*disk, options.snapshot_bytes_min)?;
     let unlisted = if recovery.lost_records > 0 { UnlistedFiles::MoveToLost } else { UnlistedFiles::Remove };
     let segments = open_segments(&disk, &options, format.store, &*index, &applied, unlisted)?;
     recovery.duration = began.elapsed();
@@ -110,6 +123,9 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
         segments,
         unflushed: AtomicU64::new(recovery.replayed_bytes),
         options,
+        store_id: format.store,
+        growth,
+        snapshotting: Mutex::default(),
         poison: OnceLock::new(),
         damaged: Mutex::default(),
         buffered: AtomicU64::new(0),
@@ -118,45 +134,57 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
     Ok(Opened { shared, journal, applied, recovery })
 }
 
-/// Brings the index to the journal's end: from where it stands if that is in the journal, else from the beginning.
+/// Brings the index to the journal's end: from where it stands if that is in the journal, else from a base.
 fn match_journal(
     disk: &dyn Disk,
-    journal_options: &JournalOptions,
+    options: &JournalOptions,
     open_index: OpenIndex<'_>,
     recovery: &mut Recovery,
 ) -> Result<(Box<dyn Index>, Applied, ReadJournal), OpenError> {
-    let empty = Applied { store: journal_options.store_id, ..nothing_applied() };
+    let empty = Applied { store: options.store_id, ..nothing_applied() };
+    let newest = snapshot::list(disk)?.first().map_or(Position::default(), |newest| newest.position);
+    let mut stood = Position::default();
     let reason = match stand(open_index, &empty)? {
+        Stand::Of(_, applied) if mark(&applied) == journal::Mark::ORIGIN && newest > stood => None,
         Stand::Of(index, applied) => {
-            let stood = mark(&applied).position;
-            match replay(disk, journal_options, &*index, applied, recovery) {
-                Ok((applied, read)) => return Ok((index, applied, read)),
-                Err(ReplayError::Journal(JournalError::NotInHistory { .. })) => {
-                    drop(index);
-                    recovery.lost_records = keep_if_ahead(disk, journal_options, stood)?;
-                    "its place is not in the journal".to_owned()
+            stood = mark(&applied).position;
+            match replay(disk, options, &*index, applied, recovery) {
+                Ok((applied, read)) if !base::is_beyond(disk, options, read.end().position)? => {
+                    return Ok((index, applied, read));
                 }
-                Err(ReplayError::Schema(error)) if is_damage(&error) => error.to_string(),
+                Ok(_) => Some("a snapshot stands beyond the journal's end".to_owned()),
+                Err(ReplayError::Journal(JournalError::NotInHistory { .. })) => {
+                    Some("its place is not in the journal".to_owned())
+                }
+                // Below a snapshot the journal is superfluous, and so is damage in it.
+                Err(ReplayError::Journal(error)) if stood < newest && !matches!(error, JournalError::Io { .. }) => {
+                    Some(error.to_string())
+                }
+                Err(ReplayError::Schema(error)) if is_damage(&error) => Some(error.to_string()),
                 Err(error) => return Err(error.into()),
             }
         }
-        Stand::Nowhere(reason) => reason,
+        Stand::Nowhere(reason) => Some(reason),
     };
+    // Before anything is destroyed.
+    let base = base::find(disk, options)?;
+    let lost_records = base.lost_records + keep_if_ahead(disk, stood, base.end())?;
     tracing::warn!(reason, "building the index anew from the journal");
-    let (created, lost_records) = (recovery.created, recovery.lost_records);
-    *recovery = Recovery { rebuilt: Some(reason), created, lost_records, ..Recovery::default() };
+    *recovery = Recovery { rebuilt: reason, created: recovery.created, lost_records, ..Recovery::default() };
     let index = open_index(IndexStart::Empty)?;
-    let (applied, read) = replay(disk, journal_options, &*index, empty, recovery)?;
+    let applied = base.load(disk, &*index, empty, recovery)?;
+    if let Some(read) = base.into_journal_beyond_its_end() {
+        return Ok((index, applied, read));
+    }
+    let (applied, read) = replay(disk, options, &*index, applied, recovery)?;
     Ok((index, applied, read))
 }
 
-/// An index that stands where the journal has not come to proves that acknowledged history is lost: a damaged last batch,
-/// which by itself looks torn, or an older copy of the journal. What it knows is kept for whoever repairs that; how many
-/// records are lost at least.
-fn keep_if_ahead(disk: &dyn Disk, options: &JournalOptions, stood: Position) -> Result<u64, OpenError> {
-    let read = journal::read(disk, options, journal::Mark::ORIGIN, |_| Ok::<_, JournalError>(()))?;
-    let end = read.end().position;
-    let lost = stood.lsn.saturating_sub(end.lsn) + stood.local.saturating_sub(end.local);
+/// An index that stands where neither journal nor snapshot have come to proves that acknowledged history is lost: a damaged
+/// last batch, which by itself looks torn, or an older copy of the journal. What it knows is kept for whoever repairs that;
+/// how many records are lost at least.
+fn keep_if_ahead(disk: &dyn Disk, stood: Position, end: Position) -> Result<u64, OpenError> {
+    let lost = end.records_until(stood);
     if lost == 0 {
         return Ok(0);
     }
@@ -167,15 +195,25 @@ fn keep_if_ahead(disk: &dyn Disk, options: &JournalOptions, stood: Position) -> 
          power was cut during an earlier start; what the index knew beyond it goes to lost/"
     );
     if !is_empty(disk, INDEX_DIRECTORY)? {
-        let keep = || {
-            disk.create_dir(LOST_DIRECTORY)?;
-            disk.rename(INDEX_DIRECTORY, &format!("{LOST_DIRECTORY}/index-{}-{}", stood.lsn, stood.local))?;
-            disk.sync_dir(LOST_DIRECTORY)?;
-            disk.sync_dir("")
-        };
-        keep().map_err(|error| OpenError::io("move the index to lost/".to_owned(), error))?;
+        keep_index(disk, stood).map_err(|error| OpenError::io("move the index to lost/".to_owned(), error))?;
     }
     Ok(lost)
+}
+
+/// The same backup can be put back twice: the name that an index of this place would get may be taken.
+pub(super) fn keep_index(disk: &dyn Disk, stood: Position) -> std::io::Result<()> {
+    disk.create_dir(LOST_DIRECTORY)?;
+    let taken = disk.list(LOST_DIRECTORY)?;
+    let mut name = format!("index-{}-{}", stood.lsn, stood.local);
+    for copy in 1_u64.. {
+        if taken.iter().all(|entry| entry.name != name) {
+            break;
+        }
+        name = format!("index-{}-{}.{copy}", stood.lsn, stood.local);
+    }
+    disk.rename(INDEX_DIRECTORY, &format!("{LOST_DIRECTORY}/{name}"))?;
+    disk.sync_dir(LOST_DIRECTORY)?;
+    disk.sync_dir("")
 }
 
 /// Where an index stands.

@@ -5,17 +5,19 @@ use std::sync::{Arc, Mutex};
 use crate::{
     digest::{Algorithm, Digest},
     disk::{
-        Disk,
+        Disk, RealDisk,
         sim::{Call, Failure, SimDisk},
     },
     index::{Index, IndexError, memory::MemoryIndex},
+    journal::Position,
     name::RepositoryName,
     state::dump,
 };
 
-use super::{IndexStart, OpenError, Store, StoreError, StoreOptions};
+use super::{IndexStart, OpenError, Store, StoreError, StoreOptions, open};
 
 mod fixture;
+mod snapshots;
 
 /// A disk, the index on it, and the store that was last opened there.
 struct Machine {
@@ -39,7 +41,11 @@ impl Machine {
     }
 
     fn open(&self) -> Result<Store, OpenError> {
-        Store::open_on(Arc::new(self.disk.clone()), Self::options(), &|start| {
+        self.open_with(Self::options())
+    }
+
+    fn open_with(&self, options: StoreOptions) -> Result<Store, OpenError> {
+        Store::open_on(Arc::new(self.disk.clone()), options, &|start| {
             let mut index = self.index.lock().unwrap();
             if start == IndexStart::Empty {
                 *index = Arc::default();
@@ -293,4 +299,18 @@ fn an_index_that_fails_is_not_destroyed() {
         Err(IndexError::Failed("too many open files".to_owned()))
     });
     assert!(opened.unwrap_err().to_string().contains("too many open files"));
+}
+
+/// When the same older journal was put back twice, the second open found the name taken and failed, again and again.
+#[test]
+fn an_index_is_kept_beside_one_that_was_kept_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = RealDisk::new(directory.path()).unwrap();
+    for _ in 0..3 {
+        disk.create_dir("index").unwrap();
+        disk.create("index/CURRENT").unwrap();
+        open::keep_index(&disk, Position { lsn: 7, local: 9 }).unwrap();
+    }
+    let names: Vec<String> = disk.list("lost").unwrap().into_iter().map(|entry| entry.name).collect();
+    assert_eq!(names, ["index-7-9", "index-7-9.1", "index-7-9.2"]);
 }

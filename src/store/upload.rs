@@ -77,6 +77,14 @@ impl Upload {
         Ok(Self { shared, hasher, bytes: Bytes::Single(single) })
     }
 
+    /// Hashes with `algorithm` from the beginning. With bytes that came before it stays as it is, and [`Upload::digest`]
+    /// reads them again.
+    pub fn hash_with(&mut self, algorithm: Algorithm) {
+        if self.len() == 0 {
+            self.hasher = Hasher::new(algorithm);
+        }
+    }
+
     /// Bytes that it has.
     #[expect(clippy::len_without_is_empty, reason = "an offset to go on from, not a collection")]
     pub fn len(&self) -> u64 {
@@ -111,6 +119,14 @@ impl Upload {
         }
         self.hasher.update(bytes);
         Ok(())
+    }
+
+    /// Its segment, if it has one: with an open file, for as long as the upload lives.
+    pub fn segment(&self) -> Option<SegmentNumber> {
+        match &self.bytes {
+            Bytes::Buffered(_) => None,
+            Bytes::Single(single) => Some(single.number()),
+        }
     }
 
     /// Makes what it has durable, if it is of the kind that outlives a restart; then tells the segment.
@@ -182,6 +198,20 @@ impl Upload {
         let Self { shared, bytes, .. } = self;
         match bytes {
             Bytes::Buffered(buffer) => commit_bytes(&shared, kind, expected, &buffer.bytes, commit),
+            Bytes::Single(single) if len <= shared.options.large_blob_bytes => {
+                let number = single.number();
+                let result = read_small(&single, &expected)
+                    .and_then(|bytes| commit_bytes(&shared, kind, expected, &bytes, commit));
+                let unused = match &result {
+                    Ok(()) => true,
+                    Err(StoreError::Unavailable(_)) => false,
+                    Err(_) => end(),
+                };
+                if unused {
+                    shared.remove_unlisted(number);
+                }
+                result
+            }
             Bytes::Single(single) => {
                 let number = single.number();
                 let result = single.finish(kind, &expected).map_err(|error| shared.segment_failed(error));
@@ -197,6 +227,21 @@ impl Upload {
                 result.map(drop)
             }
         }
+    }
+}
+
+/// All bytes of a small upload that has a segment only because the buffers were full when it came: it is stored like any
+/// other small one, or each would leave a file for ever. They are hashed again, as no checksum covers them yet.
+fn read_small(single: &SingleWriter, expected: &Digest) -> Result<Vec<u8>, StoreError> {
+    let len = usize::try_from(single.len()).map_err(|_| StoreError::Failed("too large to be read at once".into()))?;
+    let mut bytes = vec![0; len];
+    single.read_at(0, &mut bytes)?;
+    match Digest::of(expected.algorithm(), &bytes) {
+        found if found == *expected => Ok(bytes),
+        found => Err(StoreError::Corrupt(format!(
+            "segment {} gave other bytes of an upload than were written: they have digest {found}, not {expected}",
+            single.number()
+        ))),
     }
 }
 

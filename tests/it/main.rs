@@ -5,6 +5,8 @@
 /// The real program with a directory of its own, a client that says exactly what a test says, content to push.
 mod harness;
 
+/// What the conformance tool of OCI distribution looks at, and what else its specification says, resource by resource.
+mod conformance;
 /// Many clients at once: one digest, one tag.
 mod crowd;
 /// RocksDB against its double in memory, against kills and against damaged files.

@@ -4,16 +4,22 @@ use crate::harness::Orlop;
 
 /// Digests on every way in.
 mod digests;
+/// Floods of parameters and headers, values that are no text, numbers of any length.
+mod floods;
 /// Lists: page sizes.
 mod lists;
 /// Manifests by themselves and against what is stored.
 mod manifests;
 /// Names and tags on every route.
 mod names;
+/// Clients that stall or go away, in each phase of each request.
+mod phases;
 /// HTTP itself: routes, methods, framing, sizes of heads.
 mod protocol;
 /// Starting: configuration, flags, directories.
 mod start;
+/// Far too many of something in one request.
+mod too_many;
 /// Upload sessions: unknown ones, chunks out of order, bodies that break off or go on too long.
 mod uploads;
 

@@ -4,21 +4,8 @@ set -euo pipefail
 # shellcheck source=tools/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 need_binaries
-
-# Nothing of the machine's own container configuration and storage is used or changed.
-echo '{ "default": [{ "type": "insecureAcceptAnything" }] }' >"$work/policy.json"
-: >"$work/registries.conf"
-export CONTAINERS_REGISTRIES_CONF=$work/registries.conf
-# plain skopeo is shadowed by this, with the settings that every call needs.
-skopeo() { command skopeo --policy "$work/policy.json" "$@"; }
-# storage NAME COMMAND…: buildah with a storage of that name.
-storage() {
-    local name=$1 command=$2
-    shift 2
-    local policy=()
-    case $command in push | pull | commit) policy=(--signature-policy "$work/policy.json") ;; esac
-    buildah --root "$work/$name" --runroot "$work/$name-run" --storage-driver vfs "$command" "${policy[@]}" "$@"
-}
+# shellcheck source=tools/e2e/containers.sh
+. "$(dirname "${BASH_SOURCE[0]}")/containers.sh"
 
 # Files of three Debian packages, so that there are links, modes, owners, small files and a large one.
 packages() {
@@ -55,15 +42,6 @@ buildah_images() {
         storage made manifest add multi "containers-storage:[vfs@$work/made+$work/made-run]localhost/one-$arch"
     done
 }
-
-# same_layout A B: two OCI layouts have the same blobs, and these the digests that they are named by.
-same_layout() {
-    diff -r "$1/blobs" "$2/blobs"
-    (cd "$2/blobs/sha256" && for blob in *; do echo "$blob  $blob"; done | sha256sum --quiet -c)
-}
-
-push() { skopeo copy -q --dest-tls-verify=false "$@"; }
-pull() { skopeo copy -q --src-tls-verify=false "$@"; }
 
 umoci_round_trip() {
     push --preserve-digests "oci:$work/umoci:app" "docker://$address/images/umoci:app"

@@ -29,10 +29,10 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 143' TERM INT HUP
 
-# Builds what the scripts run, unless tools/test has done it and says where it is.
+# need_binaries [PURPOSE]: builds what the scripts run, unless tools/test has done it and says where it is.
 need_binaries() {
     if [[ -z ${E2E_ORLOP:-} || -z ${E2E_LOAD:-} ]]; then
-        prepare test
+        prepare "${1:-test}"
         build --workspace --bins >&2
     fi
     # shellcheck disable=SC2034 # for the scripts

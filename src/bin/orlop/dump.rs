@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use clap::Args;
 
-use crate::{ConfigArguments, Failure, engine};
+use crate::{ConfigArguments, Failure, engine, logging};
 
 /// Arguments of `orlop dump`.
 #[derive(Debug, Args)]
@@ -20,6 +20,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if !data.join("FORMAT").is_file() {
         return Err(format!("{} is no orlop data directory: it has no file FORMAT", data.display()).into());
     }
+    // Opening can find that something is lost; that must not go unsaid.
+    logging::start(&loaded.config);
     let store = engine::open_store(&loaded.config)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut written = Ok(());
@@ -28,6 +30,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
             written = writeln!(out, "{line}");
         }
     })?;
-    written.and_then(|()| out.flush()).map_err(|error| format!("the dump could not be written: {error}"))?;
+    match written.and_then(|()| out.flush()) {
+        // `orlop dump | head` has what it wanted.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+    .map_err(|error| format!("the dump could not be written: {error}"))?;
     engine::close_store(store)
 }

@@ -14,6 +14,8 @@ pub(crate) fn open_store(config: &Config) -> Result<Arc<Store>, Failure> {
         data = %config.data.display(),
         created = recovery.created,
         rebuilt = recovery.rebuilt.as_deref(),
+        snapshot = recovery.snapshot.as_deref(),
+        loaded_facts = recovery.loaded_facts,
         replayed_records = recovery.replayed_records,
         replayed_bytes = recovery.replayed_bytes,
         lost_records = recovery.lost_records,

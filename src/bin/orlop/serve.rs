@@ -16,12 +16,12 @@ use tokio::{
 
 use crate::{ConfigArguments, Failure, engine, logging};
 
-/// How often uploads are looked at that nobody writes to.
+/// How often uploads are looked at that nobody writes to; more often where they are kept for less than twice as long.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(60);
 /// Threads of the runtime beside those of requests: name resolution, mostly.
 const SPARE_THREADS: usize = 4;
-/// Open files beside connections and segments: journal, index, logs.
-const SPARE_FILES: u64 = 512;
+/// Open files beside connections and segments: journal, index, logs, uploads that nobody writes to just now.
+const SPARE_FILES: u64 = 768;
 
 /// Arguments of `orlop serve`.
 #[derive(Debug, Args)]
@@ -41,6 +41,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let flags = arguments.listen.iter().map(|listen| ("listen", listen.clone())).collect();
     let loaded = arguments.config.load(flags)?;
     if arguments.print_config {
+        for variable in &loaded.unknown_variables {
+            eprintln!("orlop: {variable} is set and is no setting");
+        }
         print!("{}", loaded.describe());
         return Ok(());
     }
@@ -90,7 +93,7 @@ async fn serve(app: Arc<App>, config: &Config) -> Result<(), Failure> {
 }
 
 async fn expire_uploads(app: Arc<App>, idle: Duration) {
-    let mut ticks = tokio::time::interval(EXPIRY_PERIOD);
+    let mut ticks = tokio::time::interval(EXPIRY_PERIOD.min(idle / 2));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -128,7 +131,8 @@ fn raise_file_limit(config: &Config) {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::debug!(reason = %error, "the limit of open files could not be raised");
     }
-    let connections = config.server.connections_max.saturating_mul(2);
+    // Each may wait for a place, and each that has one may hold a segment.
+    let connections = config.server.connections_max.saturating_mul(3);
     let wanted = (connections.saturating_add(config.store.open_files_max) as u64).saturating_add(SPARE_FILES);
     if let Some(allowed) = getrlimit(Resource::Nofile).current.filter(|&allowed| allowed < wanted) {
         tracing::warn!(allowed, wanted, "few open files are allowed; raise the limit or lower the bounds");

@@ -10,7 +10,7 @@ use axum::http::header;
 
 use super::{location, received};
 use crate::{
-    digest::Digest,
+    digest::{Algorithm, Digest},
     http::{App, DOCKER_UPLOAD_UUID, body::BodyReader, bridge::Bridge, error::HttpError},
     name::RepositoryName,
     registry::{Registry, RegistryError, UploadLease},
@@ -85,11 +85,15 @@ impl Intake {
     }
 
     fn open(&mut self) -> Result<UploadLease, HttpError> {
+        let algorithm = self.finish.map_or(Algorithm::Sha256, |digest| digest.algorithm());
         let id = match &self.id {
             Some(id) => id.clone(),
-            None => self.id.insert(self.registry.start_upload(&self.repository)?).clone(),
+            None => self.id.insert(self.registry.start_upload(&self.repository, algorithm)?).clone(),
         };
-        let lease = self.registry.lease_upload(&self.repository, &id)?;
+        let mut lease = self.registry.lease_upload(&self.repository, &id)?;
+        if self.finish.is_some() {
+            lease.hash_with(algorithm);
+        }
         let offset = lease.offset();
         match self.begins {
             // The client is told where to go on; the upload stays as it is.

@@ -4,7 +4,7 @@ use crate::{
     codec::{DecodeError, Decoder, Encoder},
     digest::Digest,
     index::schema::{SchemaError, Table},
-    journal::operation::{ManifestId, OrganisationId, RepositoryId, Role},
+    journal::operation::{DropKind, ManifestId, NamedReference, OrganisationId, RepositoryId, Role},
     location::{Location, RecordKind, SegmentNumber},
     name::RepositoryName,
 };
@@ -265,6 +265,16 @@ impl NamedDigest {
         self.roles & !Self::CHILD != 0
     }
 
+    /// What stands in the manifest: a descriptor for each role.
+    pub fn each_role(&self) -> impl Iterator<Item = NamedReference> {
+        let &Self { digest, roles, size } = self;
+        Role::ALL.into_iter().filter(move |&role| roles & 1 << role as u8 != 0).map(move |role| NamedReference {
+            role,
+            digest,
+            size,
+        })
+    }
+
     /// Whether it names a child.
     pub fn is_child(&self) -> bool {
         self.roles & Self::CHILD != 0
@@ -451,6 +461,12 @@ impl UsageRow {
 }
 
 impl SegmentRow {
+    /// It has one live record more.
+    pub fn add_live(&mut self, record_len: u64) {
+        self.live_bytes = self.live_bytes.saturating_add(record_len);
+        self.live_records = self.live_records.saturating_add(1);
+    }
+
     /// Whether its file is worth going: nothing in it lives, or at least half of what it takes on the disk is dead.
     pub fn is_sparse(&self) -> bool {
         let allocated = self.committed_end.saturating_sub(self.erased_bytes);
@@ -510,21 +526,4 @@ row! {
 row! {
     /// digest, LSN → nothing: the drops of a digest
     DroppedRow in Dropped {}
-}
-
-/// What was dropped. The numbers are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[repr(u8)]
-pub enum DropKind {
-    /// A blob's link.
-    Link = 1,
-    /// A manifest.
-    Manifest = 2,
-}
-
-impl DropKind {
-    fn from_code(code: u8) -> Option<Self> {
-        [Self::Link, Self::Manifest].into_iter().find(|&kind| kind as u8 == code)
-    }
 }

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::{Value, json};
+
 use crate::{
     digest::Digest,
     index::schema::{self, Scope, UsageRow, key},
     name::RepositoryName,
-    registry::{Page, Reference, Registry},
+    registry::{Page, Reference, ReferrersWanted, Registry},
     state::decide::find_repository,
 };
 
 use super::{
-    items::Item,
+    items::{Item, SIGNATURE},
     model::{Model, blobs_of, error_name, parse},
 };
 
@@ -64,6 +66,13 @@ impl Model {
             let reference = Reference::Digest(item.digest);
             same(name, "manifest", manifest, read_manifest(registry, &repository, &reference))?;
         }
+        let subjects = items.iter().filter_map(|item| item.document.as_ref()?.subject);
+        for subject in subjects.chain([items[0].digest]).collect::<BTreeSet<_>>() {
+            for artifact_type in [None, Some(SIGNATURE)] {
+                let found = all_referrers(registry, &repository, subject, artifact_type);
+                same(name, "referrers", self.referrers(items, name, subject, artifact_type), found)?;
+            }
+        }
         let Some(expected) = expected else {
             let found = registry.tags(&repository, None, 1).map_err(|error| error_name(&error));
             return same(name, "tags", Err("NameUnknown".to_owned()), found);
@@ -77,6 +86,28 @@ impl Model {
         same(name, "tags", &tags, &all_pages(|after, limit| registry.tags(&repository, after, limit).unwrap()))
     }
 
+    /// Descriptors of the present manifests that name the subject, in the order of their digests.
+    fn referrers(&self, items: &[Item], name: &str, subject: Digest, artifact_type: Option<&str>) -> Vec<Value> {
+        let manifests = self.repositories.get(name).map(|repository| &repository.manifests);
+        let mut referrers = Vec::new();
+        for (digest, manifest) in manifests.into_iter().flatten() {
+            let item = &items[manifest.item];
+            let names_it = item.document.as_ref().is_some_and(|document| document.subject == Some(subject));
+            let found_type = item.artifact_type();
+            if !names_it || manifest.deleted || (artifact_type.is_some() && artifact_type != found_type) {
+                continue;
+            }
+            let document: Value = serde_json::from_slice(&item.bytes).unwrap();
+            let mut descriptor = json!({ "mediaType": manifest.media_type, "digest": digest, "size": item.len() });
+            descriptor["annotations"] = document["annotations"].clone();
+            if let Some(found) = found_type {
+                descriptor["artifactType"] = json!(found);
+            }
+            referrers.push(descriptor);
+        }
+        referrers
+    }
+
     fn manifest(&self, items: &[Item], name: &str, digest: &Digest) -> Result<String, String> {
         let repository = self.repositories.get(name).ok_or("NameUnknown")?;
         let manifest = repository.manifests.get(digest).filter(|manifest| !manifest.deleted);
@@ -88,7 +119,16 @@ impl Model {
         let view = registry.store().snapshot();
         let check = |of: &str, scope: Scope, chosen: &dyn Fn(&str) -> bool| {
             let found: Option<UsageRow> = schema::get(&*view, key::usage(scope)).unwrap();
-            same(of, "usage", self.usage(items, chosen), found.unwrap_or_default())
+            // The rest is held against a recount.
+            let found = UsageRow {
+                links: 0,
+                history: 0,
+                repositories: 0,
+                reclaimable_bytes: 0,
+                settling: 0,
+                ..found.unwrap_or_default()
+            };
+            same(of, "usage", self.usage(items, chosen), found)
         };
         check("the registry", Scope::Registry, &|_| true)?;
         for name in names {
@@ -120,6 +160,28 @@ fn all_pages(page: impl Fn(Option<&str>, usize) -> Page) -> Vec<String> {
         if !next.more {
             return names;
         }
+    }
+}
+
+/// A whole list of referrers, read in pages of two.
+fn all_referrers(
+    registry: &Registry,
+    name: &RepositoryName,
+    subject: Digest,
+    artifact_type: Option<&str>,
+) -> Vec<Value> {
+    let artifact_types = artifact_type.into_iter().map(str::to_owned).collect();
+    let mut wanted = ReferrersWanted { artifact_types, after: None, limit: 2 };
+    let mut referrers = Vec::new();
+    loop {
+        let page = registry.referrers(name, &subject, &wanted).unwrap();
+        let mut index: Value = serde_json::from_slice(&page.index).unwrap();
+        referrers.append(index["manifests"].as_array_mut().unwrap());
+        if page.next.is_none() {
+            return referrers;
+        }
+        assert!(page.next > wanted.after, "the pages go on");
+        wanted.after = page.next;
     }
 }
 

@@ -10,6 +10,9 @@ use crate::{
     registry::manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST},
 };
 
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(super) const SIGNATURE: &str = "application/vnd.example.signature";
+
 /// Something that can be pushed as a blob and, if it is a document, as a manifest.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
@@ -26,6 +29,7 @@ pub(super) struct Document {
     /// Role, digest and stated size, in the order of the document.
     pub(super) references: Vec<(Role, Digest, u64)>,
     pub(super) subject: Option<Digest>,
+    pub(super) artifact_type: Option<&'static str>,
 }
 
 impl Item {
@@ -41,7 +45,7 @@ impl Item {
     pub(super) fn manifest(algorithm: Algorithm, document: Document, salt: u64) -> Self {
         let descriptor = |(role, digest, size): &(Role, Digest, u64)| {
             let media_type = match role {
-                Role::Config => "application/vnd.oci.image.config.v1+json",
+                Role::Config => CONFIG,
                 Role::Layer | Role::IndexedBlob => "application/vnd.oci.image.layer.v1.tar",
                 Role::ForeignLayer => "application/vnd.oci.image.layer.nondistributable.v1.tar",
                 Role::Child => OCI_MANIFEST,
@@ -59,8 +63,16 @@ impl Item {
         };
         let subject = document.subject.map(|digest| (Role::Child, digest, 7));
         let subject = subject.map_or(String::new(), |subject| format!(r#","subject":{}"#, descriptor(&subject)));
-        let text = format!(r#"{{"schemaVersion":2,{body}{subject},"annotations":{{"salt":"{salt}"}}}}"#);
+        let artifact_type = document.artifact_type.map_or(String::new(), |text| format!(r#","artifactType":"{text}""#));
+        let text = format!(r#"{{"schemaVersion":2,{body}{subject}{artifact_type},"annotations":{{"salt":"{salt}"}}}}"#);
         Self { document: Some(document), ..Self::blob(algorithm, text.into_bytes()) }
+    }
+
+    /// What it says that it is: by itself, or by its config.
+    pub(super) fn artifact_type(&self) -> Option<&'static str> {
+        let document = self.document.as_ref()?;
+        let has_config = document.media_type != OCI_INDEX;
+        document.artifact_type.filter(|text| !text.is_empty()).or(has_config.then_some(CONFIG))
     }
 }
 
@@ -82,7 +94,7 @@ pub(super) fn random(random: &mut fastrand::Rng) -> Vec<Item> {
 
 fn document(random: &mut fastrand::Rng, items: &[Item], blobs: usize) -> Document {
     let has_manifests = items.len() > blobs;
-    let is_index = has_manifests && random.u8(..3) == 0;
+    let is_index = has_manifests && random.bool();
     let mut references: Vec<(Role, Digest, u64)> = Vec::new();
     let mut wrong_size = BTreeSet::new();
     let mut name = |role: Role, item: &Item, wrong: bool| {
@@ -126,5 +138,6 @@ fn document(random: &mut fastrand::Rng, items: &[Item], blobs: usize) -> Documen
         (false, true) => OCI_MANIFEST,
         (false, false) => DOCKER_MANIFEST,
     };
-    Document { media_type, references, subject }
+    let artifact_type = [None, Some(""), Some(SIGNATURE)][random.usize(..3)];
+    Document { media_type, references, subject, artifact_type }
 }

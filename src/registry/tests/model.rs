@@ -6,7 +6,7 @@ use crate::{
     digest::Digest,
     journal::operation::Role,
     name::RepositoryName,
-    registry::{RegistryError, uploads::MARK_BYTES},
+    registry::{RegistryError, Sparse, uploads::MARK_BYTES},
 };
 
 use super::{
@@ -42,6 +42,8 @@ pub(super) enum Step {
     DeleteBlob {
         repository: String,
         item: usize,
+        /// Whether a live manifest names it: told by the index, whose lives are held against a recount.
+        live: bool,
     },
     Push {
         repository: String,
@@ -85,6 +87,7 @@ pub(super) struct Session {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Model {
+    pub(super) sparse: Sparse,
     pub(super) repositories: BTreeMap<String, Repository>,
     pub(super) sessions: BTreeMap<String, Session>,
     /// Sessions that have ended, and stay so.
@@ -125,7 +128,9 @@ impl Model {
                 }
                 Ok(found.to_string())
             }
-            Step::DeleteBlob { repository, item } => self.delete_blob(items, repository, &items[*item].digest),
+            Step::DeleteBlob { repository, item, live } => {
+                self.delete_blob(items, repository, &items[*item].digest, *live)
+            }
             Step::Push { repository, item, media_type, tags, expected } => {
                 self.push(items, repository, *item, media_type, tags, *expected)
             }
@@ -152,13 +157,14 @@ impl Model {
         session.written.to_string()
     }
 
-    fn delete_blob(&mut self, items: &[Item], name: &str, digest: &Digest) -> Answer {
+    fn delete_blob(&mut self, items: &[Item], name: &str, digest: &Digest, live: bool) -> Answer {
         let repository = self.repositories.get_mut(name).ok_or("NameUnknown")?;
         if !repository.blobs.contains(digest) {
             return Err("BlobUnknown".to_owned());
         }
         let names_it = |manifest: &&Manifest| !manifest.deleted && blobs_of(&items[manifest.item]).contains(digest);
-        if repository.manifests.values().any(|manifest| names_it(&manifest)) {
+        if live {
+            assert!(repository.manifests.values().any(|manifest| names_it(&manifest)), "what lives is there");
             return Err("BlobNamed".to_owned());
         }
         repository.blobs.remove(digest);
@@ -203,7 +209,12 @@ impl Model {
             if is_there && len != Some(*stated) {
                 return Err("ManifestInvalid".to_owned());
             }
-            if !is_there && *role != Role::ForeignLayer {
+            let may_be_absent = match self.sparse {
+                Sparse::Off => *role == Role::ForeignLayer,
+                Sparse::Index => matches!(role, Role::ForeignLayer | Role::Child | Role::IndexedBlob),
+                Sparse::Any => true,
+            };
+            if !is_there && !may_be_absent {
                 missing.insert(*digest);
             }
         }

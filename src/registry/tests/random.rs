@@ -5,7 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::disk::sim::{Call, Failure};
+use crate::{
+    digest::Algorithm,
+    disk::sim::{Call, Failure},
+    registry::Sparse,
+};
 
 use super::{
     items::{self, Item},
@@ -43,7 +47,8 @@ fn any_calls_faults_and_restarts_leave_what_was_acknowledged() {
         let _seed = Seed(seed);
         let mut random = fastrand::Rng::with_seed(seed);
         let items = items::random(&mut random);
-        let (machine, model) = (Machine::new(), Model::default());
+        let sparse = Sparse::ALL[seed as usize % 3];
+        let (machine, model) = (Machine::with(sparse), Model { sparse, ..Model::default() });
         let mut run = Run { random, items, machine, model, seen: std::mem::take(&mut seen), trace: Vec::new() };
         for _ in 0..STEPS {
             run.step();
@@ -58,7 +63,7 @@ fn any_calls_faults_and_restarts_leave_what_was_acknowledged() {
 }
 
 /// What a test that means something has met.
-const EXPECTED: [&str; 24] = [
+const EXPECTED: [&str; 32] = [
     "Cancel Ok",
     "Delete ManifestUnknown",
     "Delete NameUnknown",
@@ -79,10 +84,18 @@ const EXPECTED: [&str; 24] = [
     "Push Ok",
     "Put Full",
     "Put Ok",
+    "Snapshot fails",
+    "Snapshot false",
+    "Snapshot loaded, rebuilt false",
+    "Snapshot loaded, rebuilt true",
+    "Snapshot removes",
+    "Snapshot true",
     "Write Full",
     "Write Ok",
+    "an absent child is awaited",
     "failed, and was done",
     "failed, and was not done",
+    "referrers of an absent subject",
 ];
 
 /// What is done to the disk during a step.
@@ -117,8 +130,9 @@ impl Run {
     fn step(&mut self) {
         match self.random.u8(..100) {
             0..4 => self.restart(),
-            4..8 => self.machine.flush_index(),
-            8..14 => self.start_upload(),
+            4..6 => self.machine.flush_index(),
+            6..10 => self.write_snapshot(),
+            10..14 => self.start_upload(),
             14..20 => {
                 let fault = self.fault();
                 self.step_with_fault(fault);
@@ -144,23 +158,88 @@ impl Run {
         });
     }
 
+    /// What pushes in unusual orders have left.
+    fn saw_rows(&mut self, rows: &[String]) {
+        let absent = |row: &&String| {
+            let child =
+                row.split(' ').nth(2).and_then(|part| part.strip_prefix("child=").or(part.strip_prefix("digest=")));
+            child.is_some_and(|child| !rows.iter().any(|row| row.starts_with("manifests ") && row.contains(child)))
+        };
+        if rows.iter().filter(|row| row.starts_with("parents ")).any(|row| absent(&row)) {
+            self.seen.insert("an absent child is awaited".to_owned());
+        }
+        let referrers = rows.iter().filter(|row| row.starts_with("referrers "));
+        let mut subjects = referrers.filter_map(|row| row.split(' ').nth(2)?.strip_prefix("subject="));
+        if subjects.any(|subject| !rows.iter().any(|row| row.starts_with("blobs ") && row.contains(subject))) {
+            self.seen.insert("referrers of an absent subject".to_owned());
+        }
+    }
+
     fn start_upload(&mut self) {
         let repository = self.name();
         let item = self.item();
-        let id = self.machine.registry().start_upload(&parse(&repository)).unwrap();
+        let algorithm = if item.is_multiple_of(2) { Algorithm::Sha256 } else { Algorithm::Sha512 };
+        let id = self.machine.registry().start_upload(&parse(&repository), algorithm).unwrap();
         self.trace.push(format!("start {id} of item {item} ({} bytes)", self.items[item].len()));
         self.model.sessions.insert(id, Session { repository, item, written: 0, kept: None });
     }
 
+    /// Half of them meet a fault, and the end of the process after it. Whatever became of the snapshot and of the files below
+    /// the one before, no row is different.
+    fn write_snapshot(&mut self) {
+        let before = self.machine.dump();
+        let fault = if self.random.bool() { Some(self.fault_in_snapshot()) } else { None };
+        match fault {
+            Some(Fault::PowerOff(changes)) => self.machine.disk.power_off_after(changes),
+            Some(Fault::Fails(call, nth)) => self.machine.disk.fail(call, nth, Failure::Io),
+            None => {}
+        }
+        let written = self.machine.registry().store().write_snapshot();
+        self.trace.push(format!("snapshot with {fault:?}: {written:?}"));
+        self.seen.insert(match &written {
+            Ok(Some(report)) if report.removed.files > 0 => "Snapshot removes".to_owned(),
+            Ok(written) => format!("Snapshot {}", written.is_some()),
+            Err(_) => "Snapshot fails".to_owned(),
+        });
+        if fault.is_none() {
+            written.unwrap();
+            assert!(self.machine.snapshots() <= 2);
+            return;
+        }
+        if written.is_err() {
+            assert_eq!(self.machine.dump(), before);
+        }
+        let end = self.sudden_end();
+        self.end_and_check(end, &before);
+    }
+
+    fn fault_in_snapshot(&mut self) -> Fault {
+        match self.random.u8(..6) {
+            0 => Fault::Fails(Call::SyncData, 1),
+            1 => Fault::Fails(Call::Write, self.random.u64(1..4)),
+            2 => Fault::Fails(Call::SyncDir, 1),
+            3 => Fault::Fails(Call::Names, self.random.u64(1..8)),
+            _ => Fault::PowerOff(self.random.u64(..16)),
+        }
+    }
+
     fn restart(&mut self) {
         let before = self.machine.dump();
-        let after = if self.random.u8(..4) == 0 { IndexAfter::Lost } else { IndexAfter::Flushed };
+        self.saw_rows(&before);
         let end = match self.random.u8(..6) {
             0 => End::Close,
             1 => End::Drop,
-            2 | 3 => End::Kill(after),
-            _ => End::PowerCut(self.random.u64(..), after),
+            _ => self.sudden_end(),
         };
+        self.end_and_check(end, &before);
+    }
+
+    fn sudden_end(&mut self) -> End {
+        let after = if self.random.u8(..4) == 0 { IndexAfter::Lost } else { IndexAfter::Flushed };
+        if self.random.bool() { End::Kill(after) } else { End::PowerCut(self.random.u64(..), after) }
+    }
+
+    fn end_and_check(&mut self, end: End, before: &[String]) {
         self.trace.push(format!("{end:?}"));
         self.machine.end(end);
         self.model.restart();
@@ -188,7 +267,14 @@ impl Run {
             });
         }
         self.machine.open().unwrap();
-        assert_eq!(self.machine.registry().store().recovery().rebuilt, None);
+        let recovery = self.machine.registry().store().recovery();
+        assert_eq!(recovery.lost_records, 0);
+        // An index that was not flushed for long is older than what two snapshots have left of the journal.
+        let is_too_old = recovery.snapshot.is_some() && self.machine.snapshots() == 2;
+        assert!(recovery.rebuilt.is_none() || is_too_old, "{recovery:?}");
+        if recovery.snapshot.is_some() {
+            self.seen.insert(format!("Snapshot loaded, rebuilt {}", recovery.rebuilt.is_some()));
+        }
     }
 
     /// Uploads that came through go on with the right bytes.
@@ -219,8 +305,7 @@ impl Run {
         } else {
             assert_eq!(answer, expected);
         }
-        let index = if self.random.u8(..4) == 0 { IndexAfter::Lost } else { IndexAfter::Flushed };
-        let end = if self.random.bool() { End::Kill(index) } else { End::PowerCut(self.random.u64(..), index) };
+        let end = self.sudden_end();
         self.trace.push(format!("{end:?}"));
         self.machine.end(end);
         self.reopen();

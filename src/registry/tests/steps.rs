@@ -59,7 +59,11 @@ impl Run {
                 let from = if self.random.bool() { Some(self.name()) } else { None };
                 Step::Mount { repository, item: self.item(), from }
             }
-            6..8 => Step::DeleteBlob { repository, item: self.item() },
+            6..8 => {
+                let item = self.item();
+                let live = self.machine.is_named_live(&repository, &self.items[item].digest);
+                Step::DeleteBlob { repository, item, live }
+            }
             8..10 => Step::Delete { repository, reference: self.tag() },
             10..12 => {
                 let item = self.manifest();
@@ -131,9 +135,11 @@ pub(super) fn act(machine: &Machine, items: &[Item], model: &Model, step: &Step)
         }
         Step::Mount { repository, item, from } => {
             let from = from.as_deref().map(parse);
-            registry.mount(&parse(repository), &items[*item].digest, from.as_ref()).map(|found| found.to_string())
+            registry
+                .mount(&parse(repository), &items[*item].digest, from.as_ref(), |_| true)
+                .map(|found| found.to_string())
         }
-        Step::DeleteBlob { repository, item } => {
+        Step::DeleteBlob { repository, item, .. } => {
             registry.delete_blob(&parse(repository), &items[*item].digest).map(|()| String::new())
         }
         Step::Push { repository, item, media_type, tags, expected } => {

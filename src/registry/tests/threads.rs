@@ -58,14 +58,14 @@ fn one_thread(
     mut random: fastrand::Rng,
 ) -> Model {
     for _ in 0..STEPS {
-        let step = random_step(items, names, &mut random);
+        let step = random_step(machine, items, names, &mut random);
         let answer = act(machine, items, &model, &step);
         assert_eq!(answer, model.step(items, &step), "{step:?}");
     }
     model
 }
 
-fn random_step(items: &[Item], names: [&str; 2], random: &mut fastrand::Rng) -> Step {
+fn random_step(machine: &Machine, items: &[Item], names: [&str; 2], random: &mut fastrand::Rng) -> Step {
     let blobs = items.iter().take_while(|item| item.document.is_none()).count();
     let repository = names[random.usize(..2)].to_owned();
     let item = random.usize(..blobs);
@@ -73,7 +73,10 @@ fn random_step(items: &[Item], names: [&str; 2], random: &mut fastrand::Rng) -> 
     match random.u8(..12) {
         0..4 => Step::Put { repository, item },
         4 => Step::Mount { repository, item, from: Some(names[random.usize(..2)].to_owned()) },
-        5 => Step::DeleteBlob { repository, item },
+        5 => {
+            let live = machine.is_named_live(&repository, &items[item].digest);
+            Step::DeleteBlob { repository, item, live }
+        }
         6 => Step::Delete { repository, reference: "latest".to_owned() },
         7 => Step::Delete { repository, reference: items[manifest].digest.to_string() },
         _ => {

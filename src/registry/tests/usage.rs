@@ -22,7 +22,7 @@ fn image() -> [Item; 4] {
     let (config, base, app) = (blob(1, 2_000), blob(2, 50_000), blob(3, 23_000));
     let references = [(Role::Config, &config), (Role::Layer, &base), (Role::Layer, &app)];
     let references = references.map(|(role, item)| (role, item.digest, item.len())).to_vec();
-    let manifest = Document { media_type: OCI_MANIFEST, references, subject: None };
+    let manifest = Document { media_type: OCI_MANIFEST, references, subject: None, artifact_type: None };
     let manifest = Item::manifest(Algorithm::Sha256, manifest, 0);
     [config, base, app, manifest]
 }

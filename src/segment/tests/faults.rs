@@ -59,6 +59,25 @@ fn a_failed_sync_of_a_directory_poisons() {
     }
 }
 
+/// A client that opened more uploads than the process may open files ended all writes until a restart.
+#[test]
+fn a_directory_that_cannot_be_opened_for_its_sync_does_not_poison() {
+    for nth in [1, 2] {
+        let disk = SimDisk::new();
+        let segments = open(&disk, Vec::new());
+        disk.fail(Call::SyncDir, nth, Failure::NoFiles);
+        let error = append(&segments, content(10, 1)).unwrap_err();
+        assert!(matches!(error, SegmentError::Io { .. }), "{error}");
+        assert_eq!(files_below(&disk, "segments"), []);
+        let kept = append(&segments, content(10, 1)).unwrap();
+        segments.sync().unwrap();
+        open_with(&disk.crash(7), options(), listed(std::slice::from_ref(&kept)))
+            .0
+            .verify_record(kept.appended.location, &kept.digest, kept.payload.len() as u64)
+            .unwrap();
+    }
+}
+
 #[test]
 fn a_failed_write_leaves_dead_bytes_and_nothing_else() {
     let disk = SimDisk::new();

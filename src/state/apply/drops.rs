@@ -5,11 +5,11 @@ use crate::{
     index::{
         Overlay, prefix_end,
         schema::{
-            self, Applied, DropKind, DropRow, DroppedRow, DueDropRow, LinkRow, ManifestCountRow, ManifestRow,
-            OrganisationRow, RepositoryRow, SchemaError, Scope, UsageRow, key,
+            self, Applied, DropRow, DroppedRow, DueDropRow, LinkRow, ManifestCountRow, ManifestRow, OrganisationRow,
+            RepositoryRow, SchemaError, Scope, UsageRow, key,
         },
     },
-    journal::operation::RepositoryId,
+    journal::operation::{DropKind, RepositoryId},
     name::Tag,
     state::{
         counts::{self, Change},
@@ -68,11 +68,14 @@ fn record(
     }
     let RepositoryRow { name, .. } = schema::expect(overlay, key::repository(repository))?;
     let (time_ms, until_ms) = (at.time_ms, at.time_ms.saturating_add(DROP_RECORD_MS));
-    let row = DropRow { what, repository: name, digest: *digest, size, time_ms, last, until_ms };
-    schema::put(overlay, key::drop_record(at.lsn), &row);
-    schema::put(overlay, key::dropped(digest, at.lsn), &DroppedRow {});
-    schema::put(overlay, key::due_drop(until_ms, at.lsn), &DueDropRow {});
+    put_record(overlay, at.lsn, &DropRow { what, repository: name, digest: *digest, size, time_ms, last, until_ms });
     Ok(())
+}
+
+pub(in crate::state) fn put_record(overlay: &mut Overlay<'_>, lsn: u64, row: &DropRow) {
+    schema::put(overlay, key::drop_record(lsn), row);
+    schema::put(overlay, key::dropped(&row.digest, lsn), &DroppedRow {});
+    schema::put(overlay, key::due_drop(row.until_ms, lsn), &DueDropRow {});
 }
 
 /// Whether any repository links some content, or has it as a manifest.

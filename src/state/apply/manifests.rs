@@ -85,11 +85,11 @@ fn first_push(
         manifest,
         size: content.size,
         deleted: false,
-        root: false,
+        root: by_digest,
         attached: false,
         told: 0,
         tags: 0,
-        references: content.references.len() as u32,
+        references: 0,
         pushed_ms: at.time_ms,
         left_ms: 0,
         held_until_ms: 0,
@@ -97,13 +97,26 @@ fn first_push(
         artifact_type: content.artifact_type.clone(),
         subject: content.subject,
     };
-    let overlay = &mut *lives.overlay;
+    put_manifest(lives, repository, digest, row, &content.references)
+}
+
+/// Brings a manifest into a repository that did not have it, with all that follows from what it names. The row's references
+/// are counted here.
+pub(in crate::state) fn put_manifest(
+    lives: &mut Lives<'_, '_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    mut row: ManifestRow,
+    references: &[NamedReference],
+) -> Result<(), SchemaError> {
+    row.references = references.len() as u32;
+    let (manifest, overlay) = (row.manifest, &mut *lives.overlay);
     schema::put(overlay, key::manifest_id(manifest), &ManifestIdRow { repository, digest: *digest });
-    if let Some(subject) = &content.subject {
+    if let Some(subject) = &row.subject {
         schema::put(overlay, key::referrer(repository, subject, digest), &ReferrerRow { manifest });
     }
-    counts::manifest_changed(overlay, repository, digest, content.size, Change::Enters)?;
-    let named = by_digest_and_role(&content.references);
+    counts::manifest_changed(overlay, repository, digest, row.size, Change::Enters)?;
+    let named = by_digest_and_role(references);
     for (page, references) in named.chunks(REFERENCES_PER_ROW).enumerate() {
         schema::put(
             overlay,
@@ -111,7 +124,7 @@ fn first_push(
             &ReferencesRow { references: references.to_vec() },
         );
     }
-    lives.insert(repository, digest, row, by_digest)?;
+    lives.insert(repository, digest, row)?;
     for named in &named {
         let key = key::name(&named.digest, repository, manifest);
         schema::put(lives.overlay, key, &NameRow { roles: named.roles });
@@ -172,8 +185,7 @@ fn set_tag(
     if let Some((manifest, digest)) = target {
         let row = TagRow { manifest, digest: *digest, set_ms: at.time_ms, lsn: at.lsn };
         schema::put(lives.overlay, key::tag(repository, tag), &row);
-        schema::put(lives.overlay, key::manifest_tag(repository, manifest, tag), &ManifestTagRow {});
-        lives.change(repository, digest, |row, _| row.tags = row.tags.saturating_add(1))?;
+        reached_by_tag(lives, repository, tag, manifest, digest)?;
     } else {
         lives.overlay.delete(key::tag(repository, tag).bytes());
     }
@@ -193,6 +205,18 @@ fn set_tag(
         pass_entry(lives.overlay, repository, tag, at.lsn, held_until_ms)?;
     }
     Ok(())
+}
+
+/// A manifest is reached by one tag more.
+pub(in crate::state) fn reached_by_tag(
+    lives: &mut Lives<'_, '_>,
+    repository: RepositoryId,
+    tag: &Tag,
+    manifest: ManifestId,
+    digest: &Digest,
+) -> Result<(), SchemaError> {
+    schema::put(lives.overlay, key::manifest_tag(repository, manifest, tag), &ManifestTagRow {});
+    lives.change(repository, digest, |row, _| row.tags = row.tags.saturating_add(1))
 }
 
 /// An entry of a tag's history has passed: it is kept for a window from then on.

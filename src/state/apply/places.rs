@@ -86,8 +86,7 @@ fn place(
         segment.single = single;
         segment.sealed |= single;
         segment.committed_end = segment.committed_end.max(row.location.offset.saturating_add(row.record_len));
-        segment.live_bytes = segment.live_bytes.saturating_add(row.record_len);
-        segment.live_records += 1;
+        segment.add_live(row.record_len);
     })
 }
 
@@ -102,7 +101,7 @@ pub(super) fn release(overlay: &mut Overlay<'_>, applied: &mut Applied, digest: 
     })
 }
 
-fn with_segment(
+pub(in crate::state) fn with_segment(
     overlay: &mut Overlay<'_>,
     applied: &mut Applied,
     number: SegmentNumber,

@@ -8,11 +8,10 @@ use crate::{
     index::{
         View, prefix_end,
         schema::{
-            self, DropKind, DropRow, HistoryRow, LinkRow, ManifestRow, ParentsRow, SchemaError, Scope, SettlingRow,
-            UsageRow, key,
+            self, DropRow, HistoryRow, LinkRow, ManifestRow, ParentsRow, SchemaError, Scope, SettlingRow, UsageRow, key,
         },
     },
-    journal::operation::{LocalRecord, Operation, RepositoryId},
+    journal::operation::{DropKind, LocalRecord, Operation, RepositoryId},
     name::{RepositoryName, Tag},
     state::{
         counts,
@@ -85,7 +84,7 @@ impl Batch<'_> {
         }
         let held_until_ms = self.time_ms().saturating_add(window_ms);
         self.logical(Operation::Settle { held_until_ms })?;
-        Ok(if self.applied.settling == 0 { Outcome::Done } else { Outcome::More })
+        Ok(if self.applied.settling == 0 { Outcome::Done } else { Outcome::More { after: None } })
     }
 
     pub(super) fn end_windows(&mut self, repository: RepositoryId, digests: &[Digest]) -> Result<Outcome, Refusal> {

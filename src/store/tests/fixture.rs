@@ -1,11 +1,12 @@
-//! Stores that earlier versions wrote open for ever: `tests/fixtures/v1` is one of the first format version.
+//! Stores that earlier versions wrote open for ever: `tests/fixtures/v1` is one of the first format version, and so is
+//! `tests/fixtures/v1-snapshots`, whose journal begins where a snapshot stands.
 //!
-//! The fixture has a journal of several files with every kind of operation and local record, shared and single segments,
-//! and no index: opening it is a rebuild. Its files are never written again. `dump.txt` follows the text of `dump`.
+//! A fixture has a journal of several files with every kind of operation and local record (or of fact), shared and single
+//! segments, and no index: opening it is a rebuild. Its files are never written again. `dump.txt` follows the text of `dump`.
 //!
-//! `tell` is the story that was told to the store. A test tells it to this version as well, so that the story, the
+//! `tell` is the story that was told to the stores. A test tells it to this version as well, so that the story, the
 //! checks and the code stay together; with `ORLOP_FIXTURE` set to an empty directory that test leaves there what the
-//! fixture of a new format version consists of.
+//! fixtures of a new format version consist of.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,16 +23,37 @@ use crate::{
     },
     journal::operation::{ManifestContent, NamedReference, Role, SessionId},
     name::RepositoryName,
-    state::request::{PushRequest, Request},
+    state::request::{PushRequest, Request, Sparse},
     store::{Store, StoreOptions},
 };
 
 use super::dump;
 
-/// The rows of the fixture's index, all keys and values, as this version builds them. When they change, so must
-/// [`INDEX_VERSION`]: indexes that are there would otherwise be read in the wrong way.
-const ROWS: (u32, &str) = (1, "sha256:f84bc1c37557b187817b502a269436b3ef6495dda35284d490ce8f302980721b");
-const DUMP: &str = include_str!("../../../tests/fixtures/v1/dump.txt");
+/// A store that is kept.
+struct Fixture {
+    /// Its directory in `tests/fixtures`.
+    name: &'static str,
+    dump: &'static str,
+    /// The rows of its index, all keys and values, as this version builds them. When they change, so must
+    /// [`INDEX_VERSION`]: indexes that are there would otherwise be read in the wrong way.
+    rows: (u32, &'static str),
+    has_snapshots: bool,
+}
+
+const FIXTURES: [Fixture; 2] = [
+    Fixture {
+        name: "v1",
+        dump: include_str!("../../../tests/fixtures/v1/dump.txt"),
+        rows: (2, "sha256:5b6cec24d9c114e143f50fc1fcc585aee553f05903d255b7f2e5fc4bea3cf77d"),
+        has_snapshots: false,
+    },
+    Fixture {
+        name: "v1-snapshots",
+        dump: include_str!("../../../tests/fixtures/v1-snapshots/dump.txt"),
+        rows: (2, "sha256:29e2ce0e89f5d97f10d4583006676e66667bc56d09b1e2ebf50a19cb35df70e2"),
+        has_snapshots: true,
+    },
+];
 
 const APP: &str = "team/app";
 const TOOLS: &str = "team/tools";
@@ -87,7 +109,7 @@ fn unlinked() -> Vec<u8> {
 const CONFIG: &[u8] = b"{}";
 
 /// A manifest: its bytes, and what they say.
-struct Document {
+pub(super) struct Document {
     digest: Digest,
     bytes: Vec<u8>,
     content: ManifestContent,
@@ -133,7 +155,7 @@ fn document(algorithm: Algorithm, media_type: &str, all: &[Named<'_>], subject: 
 
 /// The manifests of the story: an image, one of Docker's under a long digest and with a layer that is not there, an
 /// index of an image and a build cache, a signature.
-fn documents() -> [Document; 4] {
+pub(super) fn documents() -> [Document; 4] {
     use Algorithm::{Sha256, Sha512};
     let config = named(Role::Config, "application/vnd.oci.image.config.v1+json", Sha256, CONFIG);
     let oci_layer = "application/vnd.oci.image.layer.v1.tar";
@@ -159,20 +181,21 @@ fn documents() -> [Document; 4] {
     [image, docker, index, signature]
 }
 
-fn push(store: &Store, document: &Document, tags: &[&str]) {
+pub(super) fn push(store: &Store, document: &Document, tags: &[&str]) {
     let request = |content| {
         Request::Push(Box::new(PushRequest {
             repository: name(APP),
             content,
             manifest: document.content.clone(),
             tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
+            sparse: Sparse::Off,
             window_ms: WINDOW_MS,
         }))
     };
     store.commit_manifest(document.digest, &document.bytes, request).unwrap();
 }
 
-fn tell_uploads(store: &Store) {
+pub(super) fn tell_uploads(store: &Store) {
     for content in [CONFIG, b"", &layer(), &large(), &unlinked()] {
         store.put(&name(APP), Algorithm::Sha256, content).unwrap();
     }
@@ -195,8 +218,21 @@ fn tell_uploads(store: &Store) {
     }
 }
 
-fn tell(store: &Store) {
+/// Tells the story, with a snapshot after each part but the last.
+fn tell(store: &Store, with_snapshots: bool) {
+    let pause = || {
+        if with_snapshots {
+            store.write_snapshot().unwrap().unwrap();
+        }
+    };
     tell_uploads(store);
+    pause();
+    tell_pushes(store);
+    pause();
+    tell_ends(store);
+}
+
+fn tell_pushes(store: &Store) {
     let digest = Digest::of(Algorithm::Sha256, &layer());
     let grace_ms = store.options().grace_ms;
     store.commit(Request::Mount { repository: name(TOOLS), digest, from: name(APP), grace_ms }).unwrap();
@@ -208,7 +244,10 @@ fn tell(store: &Store) {
     push(store, docker, &["latest", "docker"]);
     let (repository, window_ms) = (name(APP), WINDOW_MS);
     store.commit(Request::Untag { repository, tag: "1.0".parse().unwrap(), window_ms }).unwrap();
-    store.commit(Request::Delete { repository: name(APP), digest: index.digest, window_ms }).unwrap();
+    store.commit(Request::Delete { repository: name(APP), digest: index.digest, after: None, window_ms }).unwrap();
+}
+
+fn tell_ends(store: &Store) {
     let digest = Digest::of(Algorithm::Sha256, &unlinked());
     store.commit(Request::Unlink { repository: name(APP), digest }).unwrap();
 }
@@ -261,38 +300,44 @@ fn copy(from: &RealDisk, to: &RealDisk, directory: &str) {
 }
 
 #[test]
-fn a_store_of_version_1_opens_with_the_same_rows_and_contents() {
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1/store");
-    let directory = tempfile::tempdir().unwrap();
-    copy(&RealDisk::new(fixture).unwrap(), &RealDisk::new(directory.path()).unwrap(), "");
-    let store = open(directory.path());
-    assert!(!store.recovery().created);
-    assert_eq!(text(&store), DUMP);
-    assert_eq!((INDEX_VERSION, rows(&store).as_str()), ROWS);
-    check(&store);
-    store.close().unwrap();
-    // What this version has added to the old files is there with them.
-    let store = open(directory.path());
-    store.put(&name(SOLO), Algorithm::Sha256, b"more").unwrap();
-    assert!(schema::get::<UploadRow>(&*store.snapshot(), key::upload(&UNFINISHED)).unwrap().is_none());
+fn stores_of_version_1_open_with_the_same_rows_and_contents() {
+    for fixture in FIXTURES {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture.name).join("store");
+        let directory = tempfile::tempdir().unwrap();
+        copy(&RealDisk::new(path).unwrap(), &RealDisk::new(directory.path()).unwrap(), "");
+        let store = open(directory.path());
+        assert_eq!((store.recovery().created, store.recovery().snapshot.is_some()), (false, fixture.has_snapshots));
+        assert_eq!(text(&store), fixture.dump);
+        assert_eq!((INDEX_VERSION, rows(&store).as_str()), fixture.rows, "{}", fixture.name);
+        check(&store);
+        store.close().unwrap();
+        // What this version has added to the old files is there with them.
+        let store = open(directory.path());
+        store.put(&name(SOLO), Algorithm::Sha256, b"more").unwrap();
+        assert!(schema::get::<UploadRow>(&*store.snapshot(), key::upload(&UNFINISHED)).unwrap().is_none());
+    }
 }
 
 #[test]
-fn the_story_of_the_fixture_comes_back_from_the_files_of_this_version() {
-    let temporary = tempfile::tempdir().unwrap();
-    let directory = std::env::var_os("ORLOP_FIXTURE").map_or_else(|| temporary.path().to_owned(), PathBuf::from);
-    let disk = RealDisk::new(&directory).unwrap();
-    let store = open(&directory.join("store"));
-    tell(&store);
-    let told = text(&store);
-    disk.create("dump.txt").unwrap().write_all_at(told.as_bytes(), 0).unwrap();
-    store.close().unwrap();
-    // One process at a time holds this file; it belongs to no copy.
-    disk.remove("store/lock").unwrap();
+fn the_story_of_the_fixtures_comes_back_from_the_files_of_this_version() {
+    for fixture in FIXTURES {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = std::env::var_os("ORLOP_FIXTURE").map_or_else(|| temporary.path().to_owned(), PathBuf::from);
+        let directory = directory.join(fixture.name);
+        let disk = RealDisk::new(&directory).unwrap();
+        let store = open(&directory.join("store"));
+        tell(&store, fixture.has_snapshots);
+        let told = text(&store);
+        disk.create("dump.txt").unwrap().write_all_at(told.as_bytes(), 0).unwrap();
+        store.close().unwrap();
+        // One process at a time holds this file; it belongs to no copy.
+        disk.remove("store/lock").unwrap();
 
-    let copied = tempfile::tempdir().unwrap();
-    copy(&RealDisk::new(directory.join("store")).unwrap(), &RealDisk::new(copied.path()).unwrap(), "");
-    let store = open(copied.path());
-    assert_eq!(text(&store), told);
-    check(&store);
+        let copied = tempfile::tempdir().unwrap();
+        copy(&RealDisk::new(directory.join("store")).unwrap(), &RealDisk::new(copied.path()).unwrap(), "");
+        let store = open(copied.path());
+        assert_eq!(store.recovery().snapshot.is_some(), fixture.has_snapshots);
+        assert_eq!(text(&store), told);
+        check(&store);
+    }
 }

@@ -165,6 +165,17 @@ impl Connection {
             || matches!(self.stream.fill_buf(), Err(error) if error.kind() == io::ErrorKind::ConnectionReset)
     }
 
+    /// Reads until the server ends the connection; how many bytes still came.
+    pub(crate) fn rest(&mut self) -> usize {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("the connection of {} is not ended: {error}", self.said),
+        }
+        rest.len()
+    }
+
     fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {

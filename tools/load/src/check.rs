@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     Server,
     acks::{AckLog, Acknowledged, Fact, TagChoice, Upload},
-    clients,
+    clients::{self, Bounds},
     content::Content,
     error::{LoadError, file_error},
     registry::{CallError, Client},
@@ -89,9 +89,8 @@ impl Check {
             .collect();
         let findings = Mutex::new(Findings::default());
         clients::run(
-            self.clients,
-            items.len() as u64,
-            || Client::new(&self.server.address),
+            &Bounds::all(self.clients, items.len() as u64),
+            |_| Client::new(&self.server.address),
             |client, index| {
                 let outcome = self.check_item(client, &log, &items[index as usize]);
                 let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,13 +3,24 @@
 //! So an upload that a kill cut off can be continued at any offset by another process, and a log of acknowledgements needs
 //! no copy of what was pushed. The bytes do not compress, and two different (seed, index) differ in their first word.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const WORD_BYTES: u64 = 8;
+
+/// Most bytes of made content that lie in memory.
+const BUFFER_BYTES: u64 = 256 * 1024;
+
+/// What a request can carry.
+pub(crate) trait Payload {
+    /// Bytes that are still to be read.
+    fn remaining(&self) -> u64;
+    /// Those bytes.
+    fn into_reader(self) -> impl BufRead;
+}
 
 /// The bytes of one blob, read from where `offset` stands.
 #[derive(Debug, Clone)]
@@ -40,11 +51,6 @@ impl Content {
         Self { len: end.min(self.len), ..*self }
     }
 
-    /// Bytes that are still to be read.
-    pub(crate) fn remaining(&self) -> u64 {
-        self.len - self.offset
-    }
-
     /// The digest of what is still to be read.
     pub(crate) fn digest(&self) -> String {
         let mut hasher = Hasher::default();
@@ -73,6 +79,26 @@ impl Content {
     }
 }
 
+impl Payload for Content {
+    fn remaining(&self) -> u64 {
+        self.len - self.offset
+    }
+
+    fn into_reader(self) -> impl BufRead {
+        BufReader::with_capacity(self.remaining().min(BUFFER_BYTES) as usize, self)
+    }
+}
+
+impl Payload for &[u8] {
+    fn remaining(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn into_reader(self) -> impl BufRead {
+        self
+    }
+}
+
 impl Read for Content {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(self.fill(buffer))
@@ -80,14 +106,14 @@ impl Read for Content {
 }
 
 /// The finaliser of splitmix64: a bijection, so different keys stay different.
-fn mix(value: u64) -> u64 {
+pub(crate) fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
 }
 
 /// A running SHA-256 that ends in the registry's spelling.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Hasher(Sha256);
 
 impl Hasher {

@@ -1,9 +1,11 @@
 //! HTTP/1.1 on one kept connection: small, blocking, and exact about what was sent when a connection breaks.
 //!
 //! It refuses to be clever: no redirects, no retries, no pool. A broken connection is an error that ends the request; the
-//! next request dials again.
+//! next request dials again. It is to cost little beside the server that it measures: bodies go out of the memory where they
+//! lie, and come in through one buffer.
 
 use std::{
+    fmt::Write as _,
     io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
     time::Duration,
@@ -16,6 +18,8 @@ const HEADERS_MAX: usize = 64;
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A request up to this size leaves in one write, as a real client's would.
 const ONE_WRITE_BYTES: u64 = 64 * 1024;
+/// Most bytes of one read from the socket.
+const READ_BYTES: usize = 256 * 1024;
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +57,8 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Response {
     /// The status code.
     pub(crate) status: u16,
-    /// Headers as they came.
-    pub(crate) headers: Vec<(String, String)>,
+    /// The head as it came.
+    head: Vec<u8>,
     /// The body, if it was kept.
     pub(crate) body: Vec<u8>,
 }
@@ -62,7 +66,11 @@ pub(crate) struct Response {
 impl Response {
     /// The first header of this name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        let lines = self.head.split(|&byte| byte == b'\n').skip(1);
+        lines.filter_map(|line| std::str::from_utf8(line).ok()?.split_once(':')).find_map(|(key, value)| {
+            let is_it = key.eq_ignore_ascii_case(name);
+            is_it.then_some(value.trim())
+        })
     }
 }
 
@@ -79,8 +87,21 @@ impl Connection {
         Self { address: address.to_owned(), stream: None }
     }
 
+    /// Dials, if there is no connection, so that the first request need not.
+    pub(crate) fn connect(&mut self) -> Result<(), HttpError> {
+        if self.stream.is_none() {
+            self.stream = Some(dial(&self.address)?);
+        }
+        Ok(())
+    }
+
     /// Sends a request with a body of `len` bytes and keeps the answer's body.
-    pub(crate) fn send(&mut self, request: Request<'_>, body: &mut dyn Read, len: u64) -> Result<Response, HttpError> {
+    pub(crate) fn send(
+        &mut self,
+        request: Request<'_>,
+        body: &mut dyn BufRead,
+        len: u64,
+    ) -> Result<Response, HttpError> {
         let mut kept = Vec::new();
         let mut response = self.send_to(request, body, len, &mut |bytes| {
             let room = KEPT_BYTES_MAX - kept.len();
@@ -94,7 +115,7 @@ impl Connection {
     pub(crate) fn send_to(
         &mut self,
         request: Request<'_>,
-        body: &mut dyn Read,
+        body: &mut dyn BufRead,
         len: u64,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<Response, HttpError> {
@@ -127,42 +148,35 @@ fn dial(address: &str) -> Result<BufReader<TcpStream>, HttpError> {
         stream.set_write_timeout(Some(TIMEOUT))
     };
     set().map_err(broken("connecting"))?;
-    Ok(BufReader::with_capacity(64 * 1024, stream))
+    Ok(BufReader::with_capacity(READ_BYTES, stream))
 }
 
 fn write_request(
     stream: &mut TcpStream,
     host: &str,
     request: Request<'_>,
-    body: &mut dyn Read,
+    body: &mut dyn BufRead,
     len: u64,
 ) -> Result<(), HttpError> {
     let mut head = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", request.method, request.target);
     for (name, value) in request.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        // A write into a text does not fail.
+        let _ = write!(head, "{name}: {value}\r\n");
     }
     if !matches!(request.method, "GET" | "HEAD" | "DELETE") {
-        head.push_str(&format!("Content-Length: {len}\r\n"));
+        let _ = write!(head, "Content-Length: {len}\r\n");
     }
     head.push_str("\r\n");
     let mut bytes = head.into_bytes();
     if len <= ONE_WRITE_BYTES {
-        body.take(len).read_to_end(&mut bytes).map_err(broken("making the body"))?;
+        copy(body, len, "making the body", &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
         return stream.write_all(&bytes).map_err(broken("sending"));
     }
     stream.write_all(&bytes).map_err(broken("sending the head"))?;
-    bytes.resize(256 * 1024, 0);
-    let mut rest = len;
-    while rest > 0 {
-        let wanted = bytes.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
-        let count = body.read(&mut bytes[..wanted]).map_err(broken("making the body"))?;
-        if count == 0 {
-            return Err(broken("making the body")(io::ErrorKind::UnexpectedEof.into()));
-        }
-        stream.write_all(&bytes[..count]).map_err(broken("sending the body"))?;
-        rest -= count as u64;
-    }
-    Ok(())
+    copy(body, len, "making the body", &mut |piece| stream.write_all(piece).map_err(broken("sending the body")))
 }
 
 fn read_head(stream: &mut impl BufRead) -> Result<Response, HttpError> {
@@ -190,29 +204,25 @@ fn read_one_head(stream: &mut impl BufRead) -> Result<Response, HttpError> {
         Ok(httparse::Status::Complete(_)) => {}
         _ => return Err(HttpError::Malformed("its head")),
     }
-    let headers = parsed
-        .headers
-        .iter()
-        .map(|header| (header.name.to_owned(), String::from_utf8_lossy(header.value).into_owned()))
-        .collect();
-    Ok(Response { status: parsed.code.unwrap_or(0), headers, body: Vec::new() })
+    let status = parsed.code.unwrap_or(0);
+    Ok(Response { status, head, body: Vec::new() })
 }
 
 /// Reads the body to its end; returns whether the connection can be used again.
 fn read_body(stream: &mut impl BufRead, response: &Response, sink: &mut dyn FnMut(&[u8])) -> Result<bool, HttpError> {
     if response.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         while let len @ 1.. = read_chunk_size(stream)? {
-            copy(stream, len, sink)?;
-            copy(stream, 2, &mut |_| {})?;
+            receive(stream, len, sink)?;
+            receive(stream, 2, &mut |_| {})?;
         }
-        copy(stream, 2, &mut |_| {})?;
+        receive(stream, 2, &mut |_| {})?;
         return Ok(true);
     }
     let Some(len) = response.header("content-length") else {
         return Err(HttpError::Malformed("neither Content-Length nor chunked"));
     };
     let len = len.parse().map_err(|_| HttpError::Malformed("Content-Length"))?;
-    copy(stream, len, sink)?;
+    receive(stream, len, sink)?;
     Ok(true)
 }
 
@@ -223,16 +233,29 @@ fn read_chunk_size(stream: &mut impl BufRead) -> Result<u64, HttpError> {
     u64::from_str_radix(size, 16).map_err(|_| HttpError::Malformed("chunk size"))
 }
 
-fn copy(stream: &mut impl BufRead, len: u64, sink: &mut dyn FnMut(&[u8])) -> Result<(), HttpError> {
+fn receive(stream: &mut impl BufRead, len: u64, sink: &mut dyn FnMut(&[u8])) -> Result<(), HttpError> {
+    copy(stream, len, "reading the body", &mut |piece| {
+        sink(piece);
+        Ok(())
+    })
+}
+
+/// Hands on `len` bytes in the pieces in which they lie in memory.
+fn copy<Source: BufRead + ?Sized>(
+    source: &mut Source,
+    len: u64,
+    doing: &'static str,
+    each: &mut dyn FnMut(&[u8]) -> Result<(), HttpError>,
+) -> Result<(), HttpError> {
     let mut rest = len;
     while rest > 0 {
-        let buffer = stream.fill_buf().map_err(broken("reading the body"))?;
+        let buffer = source.fill_buf().map_err(broken(doing))?;
         if buffer.is_empty() {
-            return Err(broken("reading the body")(io::ErrorKind::UnexpectedEof.into()));
+            return Err(broken(doing)(io::ErrorKind::UnexpectedEof.into()));
         }
         let count = buffer.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
-        sink(&buffer[..count]);
-        stream.consume(count);
+        each(&buffer[..count])?;
+        source.consume(count);
         rest -= count as u64;
     }
     Ok(())

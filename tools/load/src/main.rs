@@ -1,6 +1,8 @@
-//! orlop-load: clients that load a registry over plain HTTP, write down what it acknowledged, and check it later.
+//! orlop-load: clients that load a registry over plain HTTP, write down what it acknowledged, and check it later; or measure
+//! what it can do.
 //!
-//! Exit codes: 0 done, 1 done with findings, 2 not done. The last line of output is one JSON object with the figures.
+//! Exit codes: 0 done, 1 done with findings, 2 not done. The last line of output is one JSON object with the figures, except
+//! for `measure`, which prints a table unless it is asked for JSON.
 
 mod acks;
 mod check;
@@ -8,6 +10,8 @@ mod clients;
 mod content;
 mod error;
 mod http;
+mod many_tags;
+mod measure;
 mod push_blobs;
 mod push_images;
 mod registry;
@@ -15,7 +19,6 @@ mod registry;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use serde_json::Value;
 
 use crate::{
     acks::{AckLog, Fact},
@@ -29,6 +32,10 @@ enum Command {
     PushBlobs(push_blobs::PushBlobs),
     /// Push images until the time is over or the server is gone
     PushImages(push_images::PushImages),
+    /// Set very many tags, page through them, delete what they point to
+    ManyTags(many_tags::ManyTags),
+    /// Measure one kind of work: how many a second, how long each, at what cost of CPU
+    Measure(measure::Measure),
     /// Check the registry against a log of acknowledgements, and resume what was cut off
     Check(check::Check),
 }
@@ -75,13 +82,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> Result<(Value, Vec<String>), LoadError> {
+fn run(command: &Command) -> Result<(String, Vec<String>), LoadError> {
     match command {
-        Command::PushBlobs(workload) => Ok((workload.run()?.to_json(), Vec::new())),
-        Command::PushImages(workload) => Ok((workload.run()?, Vec::new())),
+        Command::PushBlobs(workload) => Ok((workload.run()?.to_json().to_string(), Vec::new())),
+        Command::PushImages(workload) => Ok((workload.run()?.to_string(), Vec::new())),
+        Command::ManyTags(workload) => {
+            let (figures, wrong) = workload.run()?;
+            Ok((figures.to_string(), wrong))
+        }
+        Command::Measure(measure) => measure.run(),
         Command::Check(check) => {
             let findings = check.run()?;
-            Ok((findings.to_json(), findings.wrong))
+            Ok((findings.to_json().to_string(), findings.wrong))
         }
     }
 }

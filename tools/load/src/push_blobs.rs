@@ -3,8 +3,8 @@
 use crate::{
     Server,
     acks::{AckLog, Fact},
-    clients::{self, Figures},
-    content::Content,
+    clients::{self, Bounds, Figures},
+    content::{Content, Payload},
     error::LoadError,
     registry::Client,
 };
@@ -42,9 +42,8 @@ impl PushBlobs {
     pub(crate) fn run(&self) -> Result<Figures, LoadError> {
         let log = self.server.open_log()?;
         clients::run(
-            self.clients,
-            self.count,
-            || Client::new(&self.server.address),
+            &Bounds::all(self.clients, self.count),
+            |_| Client::new(&self.server.address),
             |client, index| self.push(client, &log, Content::new(self.seed, index, self.size)),
         )
     }

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use crate::{
     Server,
     acks::{AckLog, Fact, Tagged, Upload},
-    clients,
-    content::{Content, digest_of},
+    clients::{self, Bounds},
+    content::{Content, Payload, digest_of},
     error::LoadError,
     registry::{Client, MANIFEST_TYPE},
 };
@@ -55,9 +55,8 @@ impl PushImages {
         let pushed = AtomicU64::new(0);
         let until = Instant::now() + Duration::from_secs(self.seconds);
         let figures = clients::run(
-            self.clients,
-            self.clients as u64,
-            || (),
+            &Bounds::all(self.clients, self.clients as u64),
+            |_| (),
             |(), number| {
                 let pusher = Pusher {
                     client: Client::new(&self.server.address),

@@ -3,15 +3,19 @@
 //! Anything else is an error that carries method, path, status and the server's own words: a load that tolerated odd
 //! answers would hide what it is there to find.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, BufRead},
+    ops::Range,
+};
 
 use crate::{
-    content::{Content, Hasher, digest_of},
+    content::{Hasher, Payload, digest_of},
     http::{Connection, HttpError, Request, Response},
 };
 
 /// The media type of the manifests that the workloads push.
 pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+const ACCEPT: [(&str, &str); 2] = [("Accept", MANIFEST_TYPE), ("Accept", "*/*")];
 const BLOB_TYPE: (&str, &str) = ("Content-Type", "application/octet-stream");
 
 /// Why a call was not done.
@@ -64,6 +68,11 @@ impl Client {
         Self { connection: Connection::new(address) }
     }
 
+    /// Dials now, so that the first call need not.
+    pub(crate) fn connect(&mut self) -> Result<(), CallError> {
+        self.connection.connect().map_err(|source| CallError::NoAnswer { call: "a connection".to_owned(), source })
+    }
+
     /// Opens an upload; returns its location.
     pub(crate) fn start_upload(&mut self, repository: &str) -> Result<String, CallError> {
         let target = format!("/v2/{repository}/blobs/uploads/");
@@ -75,22 +84,27 @@ impl Client {
     pub(crate) fn patch(
         &mut self,
         location_before: &str,
-        content: Content,
+        content: impl Payload,
         range: Option<&str>,
     ) -> Result<String, CallError> {
         let mut headers = vec![BLOB_TYPE];
         headers.extend(range.map(|range| ("Content-Range", range)));
         let len = content.remaining();
-        let response = self.call(&[202], "PATCH", location_before, &headers, &mut { content }, len)?;
+        let response = self.call(&[202], "PATCH", location_before, &headers, &mut content.into_reader(), len)?;
         location(location_before, &response)
     }
 
     /// Ends an upload with what `content` still has to give.
-    pub(crate) fn finish_upload(&mut self, location: &str, content: Content, digest: &str) -> Result<(), CallError> {
+    pub(crate) fn finish_upload(
+        &mut self,
+        location: &str,
+        content: impl Payload,
+        digest: &str,
+    ) -> Result<(), CallError> {
         let separator = if location.contains('?') { '&' } else { '?' };
         let target = format!("{location}{separator}digest={digest}");
         let len = content.remaining();
-        self.call(&[201], "PUT", &target, &[BLOB_TYPE], &mut { content }, len).map(drop)
+        self.call(&[201], "PUT", &target, &[BLOB_TYPE], &mut content.into_reader(), len).map(drop)
     }
 
     /// Bytes that an upload has, or `None` when the registry does not know it.
@@ -113,29 +127,69 @@ impl Client {
 
     /// Reads a whole blob; it must have the digest that it was asked for by.
     pub(crate) fn read_blob(&mut self, repository: &str, digest: &str) -> Result<(), CallError> {
-        let target = format!("/v2/{repository}/blobs/{digest}");
-        let request = Request { method: "GET", target: &target, headers: &[] };
         let mut hasher = Hasher::default();
-        let mut start = Vec::new();
+        self.blob(repository, digest, None, &mut |bytes| hasher.update(bytes))?;
+        same_digest(&format!("/v2/{repository}/blobs/{digest}"), digest, &hasher.finish())
+    }
+
+    /// Reads a blob or a range of it piece by piece; how many bytes.
+    pub(crate) fn blob(
+        &mut self,
+        repository: &str,
+        digest: &str,
+        range: Option<Range<u64>>,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<u64, CallError> {
+        let target = format!("/v2/{repository}/blobs/{digest}");
+        let expected = if range.is_some() { 206 } else { 200 };
+        let range = range.map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
+        let headers: Vec<_> = range.iter().map(|range| ("Range", range.as_str())).collect();
+        let request = Request { method: "GET", target: &target, headers: &headers };
+        let (mut start, mut len) = (Vec::new(), 0);
         let response = self
             .connection
             .send_to(request, &mut io::empty(), 0, &mut |bytes| {
                 if start.is_empty() {
                     start = bytes[..bytes.len().min(500)].to_vec();
                 }
-                hasher.update(bytes);
+                len += bytes.len() as u64;
+                sink(bytes);
             })
             .map_err(|source| CallError::NoAnswer { call: format!("GET {target}"), source })?;
-        if response.status != 200 {
+        if response.status != expected {
             return Err(refused("GET", &target, response.status, &start));
         }
-        same_digest(&target, digest, &hasher.finish())
+        Ok(len)
     }
 
     /// Asks whether a blob is there.
     pub(crate) fn head_blob(&mut self, repository: &str, digest: &str) -> Result<(), CallError> {
         let target = format!("/v2/{repository}/blobs/{digest}");
         self.call(&[200], "HEAD", &target, &[], &mut io::empty(), 0).map(drop)
+    }
+
+    /// Whether a blob is there.
+    pub(crate) fn has_blob(&mut self, repository: &str, digest: &str) -> Result<bool, CallError> {
+        let target = format!("/v2/{repository}/blobs/{digest}");
+        Ok(self.call(&[200, 404], "HEAD", &target, &[], &mut io::empty(), 0)?.status == 200)
+    }
+
+    /// Whether a manifest is there, by tag or digest.
+    pub(crate) fn has_manifest(&mut self, repository: &str, reference: &str) -> Result<bool, CallError> {
+        let target = format!("/v2/{repository}/manifests/{reference}");
+        Ok(self.call(&[200, 404], "HEAD", &target, &ACCEPT, &mut io::empty(), 0)?.status == 200)
+    }
+
+    /// Deletes a manifest by its digest.
+    pub(crate) fn delete_manifest(&mut self, repository: &str, digest: &str) -> Result<(), CallError> {
+        let target = format!("/v2/{repository}/manifests/{digest}");
+        self.call(&[202], "DELETE", &target, &[], &mut io::empty(), 0).map(drop)
+    }
+
+    /// The first `count` tags after `last`, as JSON.
+    pub(crate) fn tags(&mut self, repository: &str, count: u64, last: &str) -> Result<Vec<u8>, CallError> {
+        let target = format!("/v2/{repository}/tags/list?n={count}&last={last}");
+        Ok(self.call(&[200], "GET", &target, &[], &mut io::empty(), 0)?.body)
     }
 
     /// Stores a manifest under a tag or digest.
@@ -148,8 +202,7 @@ impl Client {
     /// Reads a manifest by tag or digest; returns its digest, counted from the bytes, and the bytes.
     pub(crate) fn manifest(&mut self, repository: &str, reference: &str) -> Result<(String, Vec<u8>), CallError> {
         let target = format!("/v2/{repository}/manifests/{reference}");
-        let headers = [("Accept", MANIFEST_TYPE), ("Accept", "*/*")];
-        let response = self.call(&[200], "GET", &target, &headers, &mut io::empty(), 0)?;
+        let response = self.call(&[200], "GET", &target, &ACCEPT, &mut io::empty(), 0)?;
         let digest = digest_of(&response.body);
         if let Some(announced) = response.header("docker-content-digest") {
             same_digest(&target, announced, &digest)?;
@@ -163,7 +216,7 @@ impl Client {
         method: &str,
         target: &str,
         headers: &[(&str, &str)],
-        body: &mut dyn Read,
+        body: &mut dyn BufRead,
         len: u64,
     ) -> Result<Response, CallError> {
         let response = self

@@ -1,0 +1,352 @@
+//! The state as the facts of a snapshot, and facts as rows again.
+//!
+//! Facts are what follows from nothing else; [`Loader`] derives the other rows by the functions that `apply` uses, so that
+//! the rows of a loaded state are those that the whole history gives, byte for byte. It reads no clock and refuses nothing.
+//!
+//! Invariants:
+//! - [`each`] gives facts in an order in which every fact comes after those that it builds on: organisations, repositories,
+//!   segments, blobs, links, manifests, tags, history, uploads.
+//! - Nothing is settling in a view that facts are taken of, so lives are the one solution that `life` tells, in whatever
+//!   order manifests come; and nothing reaches a root, so no root is taken away.
+
+use std::ops::ControlFlow;
+
+use crate::{
+    codec::{DecodeError, Decoder},
+    index::{
+        Index, Overlay, View,
+        schema::{
+            self, Applied, BlobRow, DeadRow, DropRow, DueHistoryRow, EmptyRepositoryRow, HistoryRow, INDEX_VERSION,
+            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, ReferencesRow, RepositoryRow, RowValue,
+            SchemaError, SegmentRow, Table, TagRow, UploadRow, key,
+        },
+    },
+    journal::{Chain, Mark, Position, fact::Fact, operation::NamedReference, snapshot::SnapshotHeader},
+    location::{Location, SegmentNumber},
+    name::Tag,
+    state::{
+        apply::{self, drops, manifests, places},
+        counts::{self, Change},
+        settle::Lives,
+    },
+};
+
+/// What a snapshot of the view says about itself; `None` for a state to which nothing was applied.
+///
+/// # Errors
+/// When the index fails or is damaged.
+pub fn header(view: &dyn View) -> Result<Option<SnapshotHeader>, SchemaError> {
+    let applied: Option<Applied> = schema::get(view, key::applied())?;
+    Ok(applied.map(|applied| SnapshotHeader {
+        mark: mark(&applied),
+        time_ms: applied.time_ms,
+        organisations: applied.organisations,
+        repositories: applied.repositories,
+        manifests: applied.manifests,
+        next_segment: applied.next_segment,
+    }))
+}
+
+/// Whether changes of lives are still to be told in the view.
+///
+/// # Errors
+/// When the index fails or is damaged.
+pub fn is_settling(view: &dyn View) -> Result<bool, SchemaError> {
+    let applied: Option<Applied> = schema::get(view, key::applied())?;
+    Ok(applied.is_some_and(|applied| applied.settling > 0))
+}
+
+/// The journal's point that an applied row names.
+pub fn mark(applied: &Applied) -> Mark {
+    Mark { position: Position { lsn: applied.lsn, local: applied.local }, chain: Chain(applied.chain) }
+}
+
+/// The applied row of the state that a snapshot holds.
+pub fn applied(store: [u8; 16], header: &SnapshotHeader) -> Applied {
+    let Mark { position, chain } = header.mark;
+    Applied {
+        version: INDEX_VERSION,
+        store,
+        lsn: position.lsn,
+        local: position.local,
+        chain: chain.0,
+        time_ms: header.time_ms,
+        organisations: header.organisations,
+        repositories: header.repositories,
+        manifests: header.manifests,
+        settling: 0,
+        next_segment: header.next_segment,
+    }
+}
+
+/// Gives every fact of the view to `visit`. Rows are read in pages; memory is bounded by one, or by the references of one
+/// manifest.
+///
+/// # Errors
+/// When the index fails or a row does not decode, and whatever `visit` returns.
+pub fn each<E: From<SchemaError>>(view: &dyn View, visit: &mut dyn FnMut(Fact) -> Result<(), E>) -> Result<(), E> {
+    const TABLES: [Table; 11] = [
+        Table::Organisations,
+        Table::Repositories,
+        Table::Segments,
+        Table::Blobs,
+        Table::Links,
+        Table::Manifests,
+        Table::Tags,
+        Table::History,
+        Table::Uploads,
+        Table::Dead,
+        Table::Drops,
+    ];
+    for table in TABLES {
+        let mut failed = Ok(());
+        schema::each_row(view, &[table as u8], |key, value| {
+            failed = visit(fact(view, table, key, value)?);
+            Ok(if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        failed?;
+    }
+    Ok(())
+}
+
+/// The fact of a row.
+fn fact(view: &dyn View, table: Table, key: &[u8], value: &[u8]) -> Result<Fact, SchemaError> {
+    let mut d = Decoder::new(&key[1..]);
+    let fact = fact_of_key(&mut d, view, table, value)?;
+    d.finish("key").map_err(|source| SchemaError::Row { table: table.name(), source })?;
+    Ok(fact)
+}
+
+fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8]) -> Result<Fact, SchemaError> {
+    let bad = |source| SchemaError::Row { table: table.name(), source };
+    Ok(match table {
+        Table::Organisations => {
+            let OrganisationRow { name } = OrganisationRow::from_bytes(value)?;
+            Fact::Organisation { organisation: be32(d).map_err(bad)?, name }
+        }
+        Table::Repositories => {
+            let RepositoryRow { name, organisation, created_ms } = RepositoryRow::from_bytes(value)?;
+            Fact::Repository { repository: be32(d).map_err(bad)?, organisation, name, created_ms }
+        }
+        Table::Segments => {
+            let SegmentRow { single, sealed, committed_end, erased_bytes, .. } = SegmentRow::from_bytes(value)?;
+            Fact::Segment { segment: SegmentNumber(be64(d).map_err(bad)?), single, sealed, committed_end, erased_bytes }
+        }
+        Table::Blobs => {
+            let BlobRow { kind, size, location, record_len } = BlobRow::from_bytes(value)?;
+            Fact::Blob { digest: d.digest("digest").map_err(bad)?, kind, size, location, record_len }
+        }
+        Table::Links => {
+            let LinkRow { size, linked_ms, due_ms, mounted_from } = LinkRow::from_bytes(value)?;
+            let digest = d.digest("digest").map_err(bad)?;
+            Fact::Link { repository: be32(d).map_err(bad)?, digest, size, linked_ms, due_ms, mounted_from }
+        }
+        Table::Manifests => manifest(d, view, value)?,
+        Table::Tags => {
+            let TagRow { manifest, digest, set_ms, .. } = TagRow::from_bytes(value)?;
+            let repository = be32(d).map_err(bad)?;
+            let len = d.rest().len();
+            Fact::Tag { repository, tag: tag(d, len).map_err(bad)?, manifest, digest, set_ms }
+        }
+        Table::History => {
+            let HistoryRow { digest, time_ms, until_ms } = HistoryRow::from_bytes(value)?;
+            let repository = be32(d).map_err(bad)?;
+            let len = d.rest().iter().position(|&byte| byte == 0).unwrap_or(0);
+            let tag = tag(d, len).map_err(bad)?;
+            d.raw(1, "zero").map_err(bad)?;
+            Fact::History { repository, tag, lsn: be64(d).map_err(bad)?, digest, time_ms, until_ms }
+        }
+        Table::Uploads => {
+            let UploadRow { repository, segment, bytes, time_ms } = UploadRow::from_bytes(value)?;
+            let mut session = [0; 16];
+            session.copy_from_slice(d.raw(16, "session").map_err(bad)?);
+            Fact::Upload { session, repository, segment, bytes, time_ms }
+        }
+        Table::Dead => {
+            let DeadRow { record_len } = DeadRow::from_bytes(value)?;
+            let segment = SegmentNumber(be64(d).map_err(bad)?);
+            Fact::Dead { location: Location { segment, offset: be64(d).map_err(bad)? }, record_len }
+        }
+        Table::Drops => {
+            let DropRow { what, repository, digest, size, time_ms, last, until_ms } = DropRow::from_bytes(value)?;
+            Fact::Dropped { lsn: be64(d).map_err(bad)?, what, repository, digest, size, time_ms, last, until_ms }
+        }
+        _ => return Err(bad(DecodeError { field: "table", problem: "holds no facts" })),
+    })
+}
+
+fn manifest(d: &mut Decoder<'_>, view: &dyn View, value: &[u8]) -> Result<Fact, SchemaError> {
+    let bad = |source| SchemaError::Row { table: Table::Manifests.name(), source };
+    let row = ManifestRow::from_bytes(value)?;
+    let (repository, digest) = (be32(d).map_err(bad)?, d.digest("digest").map_err(bad)?);
+    let mut references: Vec<NamedReference> = Vec::new();
+    schema::each_row(view, &Key::of(Table::References).u64(row.manifest).bytes(), |_, value| {
+        let named = ReferencesRow::from_bytes(value)?.references;
+        references.extend(named.iter().flat_map(NamedDigest::each_role));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    // A row of references that is lost would go unnoticed from the snapshot on.
+    if references.len() != row.references as usize {
+        return Err(SchemaError::Missing { table: Table::References.name() });
+    }
+    Ok(Fact::Manifest {
+        repository,
+        manifest: row.manifest,
+        digest,
+        size: row.size,
+        deleted: row.deleted,
+        root: row.root,
+        pushed_ms: row.pushed_ms,
+        left_ms: row.left_ms,
+        held_until_ms: row.held_until_ms,
+        media_type: row.media_type,
+        artifact_type: row.artifact_type,
+        subject: row.subject,
+        references,
+    })
+}
+
+/// Keys are big-endian.
+fn be32(d: &mut Decoder<'_>) -> Result<u32, DecodeError> {
+    Ok(d.u32("id")?.swap_bytes())
+}
+
+fn be64(d: &mut Decoder<'_>) -> Result<u64, DecodeError> {
+    Ok(d.u64("number")?.swap_bytes())
+}
+
+fn tag(d: &mut Decoder<'_>, len: usize) -> Result<Tag, DecodeError> {
+    let text = std::str::from_utf8(d.raw(len, "tag")?).ok();
+    text.and_then(|text| text.parse().ok()).ok_or(DecodeError { field: "tag", problem: "is none" })
+}
+
+/// Facts on their way into an index without rows.
+///
+/// What was written before [`finish`](Self::finish) has no mark of its place: an index that is left in between is no
+/// state, and is recognised as such.
+pub struct Loader<'a> {
+    index: &'a dyn Index,
+    overlay: Overlay<'a>,
+    applied: Applied,
+}
+
+impl<'a> Loader<'a> {
+    /// Begins the state of a snapshot.
+    pub fn new(index: &'a dyn Index, store: [u8; 16], header: &SnapshotHeader) -> Self {
+        Self { index, overlay: Overlay::new(index), applied: applied(store, header) }
+    }
+
+    /// Adds a fact, which comes in the order of [`each`].
+    ///
+    /// # Errors
+    /// When the index fails, or a fact builds on one that did not come.
+    pub fn load(&mut self, fact: Fact) -> Result<(), SchemaError> {
+        let (overlay, applied) = (&mut self.overlay, &mut self.applied);
+        match fact {
+            Fact::Organisation { organisation, name } => {
+                apply::put_organisation(overlay, organisation, OrganisationRow { name });
+            }
+            Fact::Repository { repository, organisation, name, created_ms } => {
+                apply::put_repository(overlay, repository, &RepositoryRow { name, organisation, created_ms })?;
+                // Until something of it comes.
+                schema::put(overlay, key::empty_repository(repository), &EmptyRepositoryRow {});
+            }
+            Fact::Segment { segment, single, sealed, committed_end, erased_bytes } => {
+                let row = SegmentRow { single, sealed, committed_end, erased_bytes, ..SegmentRow::default() };
+                places::with_segment(overlay, applied, segment, |segment| *segment = row)?;
+            }
+            Fact::Blob { digest, kind, size, location, record_len } => {
+                schema::put(overlay, key::blob(&digest), &BlobRow { kind, size, location, record_len });
+                places::with_segment(overlay, applied, location.segment, |segment| segment.add_live(record_len))?;
+            }
+            Fact::Link { repository, digest, size, linked_ms, due_ms, mounted_from } => {
+                apply::link(overlay, repository, &digest, &LinkRow { size, linked_ms, due_ms, mounted_from })?;
+            }
+            fact @ Fact::Manifest { .. } => load_manifest(overlay, applied, fact)?,
+            Fact::Tag { repository, tag, manifest, digest, set_ms } => {
+                // Its place in the history comes with that.
+                schema::put(overlay, key::tag(repository, &tag), &TagRow { manifest, digest, set_ms, lsn: 0 });
+                let mut lives = Lives::loading(overlay, applied);
+                manifests::reached_by_tag(&mut lives, repository, &tag, manifest, &digest)?;
+                lives.settle()?;
+                counts::total_changed(overlay, repository, |usage| Change::Enters.step(&mut usage.tags, 1))?;
+            }
+            Fact::History { repository, tag, lsn, digest, time_ms, until_ms } => {
+                schema::put(overlay, key::history(repository, &tag, lsn), &HistoryRow { digest, time_ms, until_ms });
+                counts::total_changed(overlay, repository, |usage| Change::Enters.step(&mut usage.history, 1))?;
+                if until_ms > 0 {
+                    schema::put(overlay, key::due_history(until_ms, repository, &tag, lsn), &DueHistoryRow {});
+                } else if let Some(row) = schema::get::<TagRow>(overlay, key::tag(repository, &tag))? {
+                    schema::put(overlay, key::tag(repository, &tag), &TagRow { lsn, ..row });
+                }
+            }
+            Fact::Upload { session, repository, segment, bytes, time_ms } => {
+                schema::put(overlay, key::upload(&session), &UploadRow { repository, segment, bytes, time_ms });
+            }
+            Fact::Dead { location, record_len } => schema::put(overlay, key::dead(location), &DeadRow { record_len }),
+            Fact::Dropped { lsn, what, repository, digest, size, time_ms, last, until_ms } => {
+                let row = DropRow { what, repository, digest, size, time_ms, last, until_ms };
+                drops::put_record(overlay, lsn, &row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was derived so far; called after each page, so that memory is bounded by one.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn write(&mut self) -> Result<(), SchemaError> {
+        Ok(self.index.write(&self.overlay.take_changes())?)
+    }
+
+    /// Writes the rest with the mark: the index stands there now.
+    ///
+    /// # Errors
+    /// When the index fails.
+    pub fn finish(mut self) -> Result<Applied, SchemaError> {
+        schema::put(&mut self.overlay, key::applied(), &self.applied);
+        self.write()?;
+        Ok(self.applied)
+    }
+}
+
+fn load_manifest(overlay: &mut Overlay<'_>, applied: &mut Applied, fact: Fact) -> Result<(), SchemaError> {
+    let Fact::Manifest {
+        repository,
+        manifest,
+        digest,
+        size,
+        deleted,
+        root,
+        pushed_ms,
+        left_ms,
+        held_until_ms,
+        media_type,
+        artifact_type,
+        subject,
+        references,
+    } = fact
+    else {
+        return Ok(());
+    };
+    let row = ManifestRow {
+        manifest,
+        size,
+        deleted,
+        root,
+        attached: false,
+        told: 0,
+        tags: 0,
+        references: 0,
+        pushed_ms,
+        left_ms,
+        held_until_ms,
+        media_type,
+        artifact_type,
+        subject,
+    };
+    let mut lives = Lives::loading(overlay, applied);
+    manifests::put_manifest(&mut lives, repository, &digest, row, &references)?;
+    lives.settle()
+}
