@@ -52,8 +52,8 @@ def wrong: [$lines[] | . as $line | ("orlop", "docker-registry", "nginx") as $se
     | "- \($server), \($line.title): \(.[0] | gsub("^wrong: "; "") | gsub("\n+$"; ""))"];
 
 # Whose figures those are, when somebody else was at work.
-def busy($load): ($load | split(" ")[0] | tonumber) as $now
-    | if $now > 0.5 then "The machine was busy with something else when the run began (load \($now)): these figures are worth little.\n\n" else "" end;
+def busy($percent):
+    if $percent > 10 then "The machine was busy with something else when the run began (\($percent) %): these figures are worth little.\n\n" else "" end;
 
 def list($none): if . == [] then $none else join("\n") end;
 
@@ -64,7 +64,7 @@ Written by `\($m.command)` (\($m.rounds) of \($m.wanted) rounds, \($m.seconds) s
 
 | | |
 | --- | --- |
-| machine | \($m.cpu), \($m.memory); load before the run \($m.load) |
+| machine | \($m.cpu), \($m.memory); busy with something else before the run: \($m.busy) % |
 | system | \($m.system), \($m.kernel) |
 | file system | \($m.disk) |
 | orlop | \($m.orlop) |
@@ -87,7 +87,7 @@ reserved ahead; its tags have their manifests' bytes in them, as docker-registry
 
 ## What is bad
 
-\(busy($m.load))Goals missed:
+\(busy($m.busy))Goals missed:
 
 \(missed | list("- none"))
 

@@ -79,14 +79,14 @@ fn files(disk: &SimDisk) -> Vec<String> {
     disk.list(DIRECTORY).unwrap().into_iter().map(|entry| format!("{DIRECTORY}/{}", entry.name)).collect()
 }
 
-fn bytes_of(disk: &SimDisk, path: &str) -> Vec<u8> {
+pub(super) fn bytes_of(disk: &SimDisk, path: &str) -> Vec<u8> {
     let file = disk.open(path).unwrap();
     let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
     file.read_exact_at(&mut bytes, 0).unwrap();
     bytes
 }
 
-fn set_bytes(disk: &SimDisk, path: &str, bytes: &[u8]) {
+pub(super) fn set_bytes(disk: &SimDisk, path: &str, bytes: &[u8]) {
     let file = disk.open(path).or_else(|_| disk.create(path)).unwrap();
     file.set_len(0).unwrap();
     file.write_all_at(bytes, 0).unwrap();

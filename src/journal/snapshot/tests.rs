@@ -8,7 +8,11 @@ use super::*;
 use crate::{
     disk::sim::{Call, Failure, SimDisk},
     journal::{
-        Chain, Journal, JournalOptions, RawRecord, RecordClass, fact::Fact, fact::tests::examples, read, read_end,
+        Chain, Journal, JournalOptions, RawRecord, RecordClass,
+        fact::Fact,
+        fact::tests::examples,
+        read, read_end,
+        tests::{bytes_of, set_bytes},
     },
 };
 
@@ -53,19 +57,6 @@ fn facts_of(disk: &SimDisk, snapshot: &SnapshotFile) -> Result<Vec<Fact>, Journa
             }
         }
     }
-}
-
-fn bytes_of(disk: &SimDisk, path: &str) -> Vec<u8> {
-    let file = disk.open(path).unwrap();
-    let mut bytes = vec![0; file.len().unwrap() as usize];
-    file.read_exact_at(&mut bytes, 0).unwrap();
-    bytes
-}
-
-fn set_bytes(disk: &SimDisk, path: &str, bytes: &[u8]) {
-    let file = disk.open(path).or_else(|_| disk.create(path)).unwrap();
-    file.set_len(0).unwrap();
-    file.write_all_at(bytes, 0).unwrap();
 }
 
 fn names(disk: &SimDisk) -> Vec<String> {
