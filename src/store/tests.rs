@@ -15,6 +15,7 @@ use crate::{
 
 use super::{IndexStart, OpenError, Store, StoreError, StoreOptions};
 
+mod dropping;
 mod fixture;
 
 /// A disk, the index on it, and the store that was last opened there.
