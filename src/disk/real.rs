@@ -21,7 +21,7 @@ use super::{DirEntry, Disk, DiskFile};
 /// Unit of [`MetadataExt::blocks`], whatever the file system's blocks are.
 const STAT_BLOCK_BYTES: u64 = 512;
 /// Zeros that are written at a time where no hole can be punched.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// A directory of the operating system's file system.
 #[derive(Debug, Clone)]

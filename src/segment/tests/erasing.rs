@@ -186,9 +186,10 @@ fn check_beside_appends(disk: Arc<dyn Disk>) {
             }
         });
         let threads: Vec<_> = (0..4).map(|seed| scope.spawn(move || thread(seed))).collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let results: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
         done.store(true, Ordering::Release);
         syncing.join().unwrap();
+        results.into_iter().for_each(|result| result.unwrap());
     });
 }
 

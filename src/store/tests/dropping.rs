@@ -77,9 +77,10 @@ fn read_beside(store: &Store, published: &RwLock<Vec<(Digest, Vec<u8>)>>, act: i
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..3).map(|seed| scope.spawn(move || thread(seed))).collect();
-        act();
+        let acted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
         done.store(true, Ordering::Release);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
+        acted.unwrap();
     });
     (whole.into_inner(), absent.into_inner())
 }
