@@ -232,7 +232,8 @@ impl Segments {
 
     /// Zeroes dead records of one segment, durably, and gives their blocks back; those that are still read after `patience`
     /// are left, and returned. That they are dead must be durable, and in the index, before this is called. Records around
-    /// them, and appends to the segment, go on. It may be called again for what is erased or half erased.
+    /// them, and appends to the segment, go on. It may be called again for what is erased or half erased. Called inside of
+    /// an [`Epoch`] it waits for itself, in vain.
     ///
     /// # Errors
     /// [`SegmentError::Corrupt`] when no record lies at a place, or one of another length: then nothing is erased.
