@@ -101,8 +101,9 @@ impl Readers {
     }
 
     fn pins_of(&self, location: Location) -> &Mutex<HashMap<Location, usize>> {
-        let spread = location.segment.0.wrapping_mul(31).wrapping_add(location.offset / super::format::RECORD_ALIGN);
-        &self.pins[(spread % SHARDS as u64) as usize]
+        // Offsets and numbers are regular; their product with an odd number without pattern is not in its upper bits.
+        let mixed = (location.segment.0.rotate_left(40) ^ location.offset).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        &self.pins[(mixed >> 32) as usize % SHARDS]
     }
 }
 
