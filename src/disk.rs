@@ -56,6 +56,11 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Reserves real blocks for a range without changing the length (`fallocate`, `KEEP_SIZE`); where the file system has
     /// no such call, does nothing.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Makes a range read as zeros and gives its whole blocks back (`fallocate`, `PUNCH_HOLE`); where the file system cannot,
+    /// zeros are written. The length stays. Nothing is durable before a sync; after an error any part may be zero.
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Bytes of the disk that the file's blocks take, as `du` counts them.
+    fn allocated_bytes(&self) -> io::Result<u64>;
 
     /// Fills `buffer` or fails with `UnexpectedEof`.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {

@@ -2,17 +2,19 @@
 //!
 //! Shared segments take small content by append; large content gets a single segment of its own while it is uploaded.
 //! Which records there are, and which are live, is not known here: the journal and the index tell where a record lies, and
-//! this layer says whether it is intact. It never looks for records, never moves or repairs one, and never decides what
-//! is dead.
+//! this layer says whether it is intact. It repairs none, and never decides what is dead or where content lies from now on:
+//! it erases, copies and removes what it is told to.
 //!
 //! Invariants:
 //! - A number is given to one file only, above all that the journal or the disk ever showed.
 //! - A segment's name, header and directories are durable before its first record can be written.
-//! - Bytes below a segment's committed end never change; bytes beyond it are cut at open, unread.
+//! - Bytes below a segment's committed end never change, but that dead ones become zero; bytes beyond it are cut at open,
+//!   unread.
+//! - No record is erased that a reader has open, or is about to open in an [`Epoch`].
 //! - A reader returns no byte whose checksum it did not check, and damage is never told as absence.
 //! - After a failed sync nothing is written until the store is opened again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     digest::Digest,
@@ -22,22 +24,28 @@ use crate::{
 
 mod append;
 mod cache;
+mod erase;
 mod error;
 mod files;
 mod format;
 mod reader;
+mod readers;
 mod recovery;
 mod single;
 mod space;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 pub use crate::location::RecordKind;
+pub use erase::DeadRecord;
 pub use error::{Damage, SegmentError};
 pub use format::SegmentKind;
 pub use reader::RecordReader;
+pub use readers::Epoch;
 pub use recovery::{CutSegment, DamagedSegment, OpenReport};
 pub use single::SingleWriter;
+pub use walk::{Candidate, Candidates};
 
 /// Settings of the segments of one store.
 #[derive(Debug, Clone)]
@@ -101,11 +109,32 @@ pub struct SealedSegment {
     pub len: u64,
 }
 
+/// How much of the disk a segment takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentUsage {
+    /// Length of its file in bytes, erased ranges included.
+    pub len: u64,
+    /// Bytes of the blocks that it takes, as `du` counts them.
+    pub allocated_bytes: u64,
+}
+
+/// What became of a segment that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Its name is durably gone, and its blocks are free.
+    Freed,
+    /// Its name is durably gone. Its blocks are freed when the last reader is done.
+    StillRead,
+    /// It takes appends, or has some that are not all done and synced: nothing was changed.
+    TakesAppends,
+}
+
 /// The segments of one store. All calls may be made by many threads at once.
 #[derive(Debug)]
 pub struct Segments {
     files: Arc<files::Files>,
     shared: append::SharedWriter,
+    eraser: erase::Eraser,
 }
 
 impl Segments {
@@ -130,7 +159,7 @@ impl Segments {
         let files = Arc::new(files::Files::new(disk, &options, recovered.next_number, missing));
         let resumed = recovery::resume(&files, options.shared_bytes_max, recovered.unsealed)?;
         let shared = append::SharedWriter::new(files.clone(), options.shared_bytes_max, resumed);
-        Ok((Self { files, shared }, recovered.report))
+        Ok((Self { files, shared, eraser: erase::Eraser::default() }, recovered.report))
     }
 
     /// Appends a record to a shared segment. It is not durable before a [`sync`](Self::sync) that begins after this returned.
@@ -177,7 +206,14 @@ impl Segments {
         SingleWriter::reopen(self.files.clone(), number, offset, each_block)
     }
 
-    /// Opens the record at a place, which must hold the content `digest` of `payload_len` bytes.
+    /// Enters an epoch: to be held from before a place is looked up until [`reader`](Self::reader) has returned. What is
+    /// found in it can be opened, however soon it is dropped; its segment may be gone, if it was moved or removed.
+    pub fn enter(&self) -> Epoch<'_> {
+        self.files.readers.enter()
+    }
+
+    /// Opens the record at a place, which must hold the content `digest` of `payload_len` bytes. Looked up outside of an
+    /// [`Epoch`], it may have been erased since: then it reads as damaged, and its place has to be looked up again.
     ///
     /// # Errors
     /// [`SegmentError::Corrupt`] when it does not, [`SegmentError::Missing`], [`SegmentError::Version`],
@@ -191,11 +227,82 @@ impl Segments {
     /// # Errors
     /// As [`reader`](Self::reader) and [`RecordReader::read`].
     pub fn verify_record(&self, location: Location, digest: &Digest, payload_len: u64) -> Result<(), SegmentError> {
-        self.reader(location, digest, payload_len)?.verify()
+        self.reader(location, digest, payload_len)?.verify(&self.files)
     }
 
-    /// Removes the file of a segment that nothing names any more and that nobody writes to. Readers that have it open
-    /// read on. The removal is not durable; a file that comes back after a crash is not listed.
+    /// Zeroes dead records of one segment, durably, and gives their blocks back; those that are still read after `patience`
+    /// are left, and returned. That they are dead must be durable, and in the index, before this is called. Records around
+    /// them, and appends to the segment, go on. It may be called again for what is erased or half erased. Called inside of
+    /// an [`Epoch`] it waits for itself, in vain.
+    ///
+    /// # Errors
+    /// [`SegmentError::Corrupt`] when no record lies at a place, or one of another length: then nothing is erased.
+    /// [`SegmentError::Missing`], [`SegmentError::Version`], [`SegmentError::Full`], [`SegmentError::Io`]: any of them may
+    /// be erased. [`SegmentError::Poisoned`], now and from then on, when the sync fails.
+    pub fn erase(
+        &self,
+        number: SegmentNumber,
+        records: &[DeadRecord],
+        patience: Duration,
+    ) -> Result<Vec<DeadRecord>, SegmentError> {
+        self.eraser.erase(&self.files, &self.shared, number, records, patience)
+    }
+
+    /// Removes the file of a segment in which nothing is live, durably, and waits up to `patience` for its readers, who read
+    /// on. The journal must have said before that it goes: a listed segment without a file is damage. One that has no file
+    /// any more counts as removed.
+    ///
+    /// # Errors
+    /// [`SegmentError::Io`]; [`SegmentError::Poisoned`], now and from then on, when the sync of its directory fails.
+    pub fn remove_dead(&self, number: SegmentNumber, patience: Duration) -> Result<Removal, SegmentError> {
+        self.files.poison.check()?;
+        if self.shared.takes_appends(number) {
+            return Ok(Removal::TakesAppends);
+        }
+        match self.files.remove(number) {
+            Ok(()) | Err(SegmentError::Missing { .. }) => self.files.sync_dir(&format::directory_of(number))?,
+            Err(error) => return Err(error),
+        }
+        let is_unread = || !self.files.readers.is_segment_pinned(number);
+        Ok(if readers::wait_until(patience, is_unread) { Removal::Freed } else { Removal::StillRead })
+    }
+
+    /// Walks through a segment to find its records.
+    ///
+    /// # Errors
+    /// [`SegmentError::Corrupt`], [`SegmentError::Missing`], [`SegmentError::Version`], [`SegmentError::Io`].
+    pub fn candidates(&self, number: SegmentNumber) -> Result<Candidates, SegmentError> {
+        Candidates::open(&self.files, number)
+    }
+
+    /// Appends a copy of a record to a shared segment; its content is in memory meanwhile. Its checksums and its digest are
+    /// checked, so that no damage gets good checksums. As with [`append`](Self::append) a [`sync`](Self::sync) makes it
+    /// durable. When the index comes to name another place instead, the copy is dead and has to be erased.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append) and [`reader`](Self::reader); nothing is written of what does not hold. Damage is proven
+    /// only if the index still names the place afterwards.
+    pub fn copy(&self, record: &Candidate) -> Result<Appended, SegmentError> {
+        let Candidate { location, kind, digest, payload_len, .. } = *record;
+        let reader = self.reader(location, &digest, payload_len)?;
+        let payload = reader.read(0, usize::try_from(payload_len).unwrap_or(usize::MAX))?;
+        let found = Digest::of(digest.algorithm(), &payload);
+        if found != digest {
+            let fault = error::Fault::new(location.offset, "the digest of the content", digest, found);
+            return Err(fault.of(location.segment, Some(digest)));
+        }
+        self.append(kind, &digest, &payload)
+    }
+
+    /// How much of the disk a segment takes. Its header is not checked.
+    ///
+    /// # Errors
+    /// [`SegmentError::Missing`], [`SegmentError::Io`].
+    pub fn usage(&self, number: SegmentNumber) -> Result<SegmentUsage, SegmentError> {
+        self.files.usage(number)
+    }
+
+    /// Removes the file of a segment that nothing ever named and that nobody writes to. The removal is not durable; a file that comes back after a crash is not listed.
     ///
     /// # Errors
     /// [`SegmentError::Missing`], [`SegmentError::Io`].

@@ -393,7 +393,7 @@ impl Store {
     /// # Errors
     /// When the index or the segment fails, or is damaged. What is not there is `None`.
     pub fn content(&self, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
-        read::content(&self.shared, &*self.shared.index.snapshot(), digest)
+        read::content(&self.shared, digest)
     }
 
     /// Begins an upload.

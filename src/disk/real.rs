@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,6 +17,11 @@ use rustix::{
 };
 
 use super::{DirEntry, Disk, DiskFile};
+
+/// Unit of [`MetadataExt::blocks`], whatever the file system's blocks are.
+const STAT_BLOCK_BYTES: u64 = 512;
+/// Zeros that are written at a time where no hole can be punched.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// A directory of the operating system's file system.
 #[derive(Debug, Clone)]
@@ -175,6 +180,34 @@ impl DiskFile for RealFile {
             }
         }
     }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        loop {
+            match fallocate(&self.0, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len) {
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(&self.0, offset, len),
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.blocks().saturating_mul(STAT_BLOCK_BYTES))
+    }
+}
+
+/// What a punch does to the bytes of the file, without giving blocks back.
+fn write_zeros(file: &File, mut offset: u64, len: u64) -> io::Result<()> {
+    let end = offset.saturating_add(len).min(file.metadata()?.len());
+    while offset < end {
+        let count = (end - offset).min(ZEROS.len() as u64);
+        file.write_all_at(&ZEROS[..count as usize], offset)?;
+        offset += count;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -208,6 +241,41 @@ mod tests {
         disk.remove_dir_all("d").unwrap();
         assert_eq!(disk.list("").unwrap(), []);
         assert!(disk.free_bytes().unwrap() > 0);
+    }
+
+    /// Zeroes ranges of a file by `punch`, and says what blocks it takes after each.
+    fn check_zeroed(punch: impl Fn(&RealFile, u64, u64) -> io::Result<()>) -> Vec<u64> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = RealFile(File::create_new(directory.path().join("f")).unwrap());
+        file.write_all_at(&[7; 300_000], 0).unwrap();
+        let mut expected = vec![7; 300_000];
+        let mut allocated = Vec::new();
+        for (offset, len) in [(0, 0), (100, 1), (5_000, 100_000), (4_096, 8_192), (299_999, 1), (290_000, 90_000)] {
+            punch(&file, offset, len).unwrap();
+            let end = (offset + len).min(300_000) as usize;
+            expected[offset as usize..end].fill(0);
+            let mut found = vec![9; 300_000];
+            file.read_exact_at(&mut found, 0).unwrap();
+            assert!(found == expected, "{offset} {len}");
+            assert_eq!(file.len().unwrap(), 300_000);
+            file.sync_data().unwrap();
+            allocated.push(file.allocated_bytes().unwrap());
+        }
+        allocated
+    }
+
+    #[test]
+    fn a_punched_range_is_zero_to_the_byte_and_its_blocks_come_back() {
+        let allocated = check_zeroed(|file, offset, len| file.punch(offset, len));
+        assert!(allocated[0] >= 300_000, "{allocated:?}");
+        assert!(allocated.windows(2).all(|pair| pair[1] <= pair[0]), "{allocated:?}");
+        assert!(allocated[5] < allocated[0] - 90_000, "the file system punches no holes: {allocated:?}");
+    }
+
+    #[test]
+    fn where_no_hole_can_be_punched_the_same_bytes_are_zero() {
+        let allocated = check_zeroed(|file, offset, len| write_zeros(&file.0, offset, len));
+        assert!(allocated.iter().all(|bytes| *bytes >= 300_000), "{allocated:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A disk in memory that keeps apart what calls see and what a power cut would leave: the faulty double of `RealDisk`.
 //!
 //! It promises what POSIX promises and nothing more. Bytes that were not synced survive or not by 512-byte sector, each by
-//! itself; a changed length likewise; a created, renamed or removed name survives or not until its directory is synced,
+//! itself, punched zeros like written bytes; a changed length likewise; a created, renamed or removed name survives or not until its directory is synced,
 //! and a rename between two directories is then two changes. A failed `sync_data` leaves the sectors clean and *not*
 //! durable, as Linux does: reads see the new bytes, and the next sync succeeds without having written them.
 //! Everything that is random comes from the seed given to [`SimDisk::crash`].
@@ -43,6 +43,8 @@ pub enum Call {
     SetLen,
     /// `allocate`
     Allocate,
+    /// `punch`: the first half of the range is zeroed, then it fails.
+    Punch,
     /// `sync_data`
     SyncData,
     /// `sync_dir`
@@ -123,7 +125,7 @@ impl SimDisk {
         self.lock_state().changes
     }
 
-    /// Bounds the sum of all files' lengths and reserved blocks, in bytes; `None` for a disk without end.
+    /// Bounds the sum of all files' lengths and reserved blocks, less the punched ones, in bytes; `None` for a disk without end.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock_state().capacity_bytes = bytes;
     }

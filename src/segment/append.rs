@@ -2,13 +2,16 @@
 //!
 //! A thread reserves its range under a short lock, then computes checksums and writes outside of it. Nothing is durable
 //! until [`SharedWriter::sync`]; what that covers is counted in appends that ended before it began, so an append that is
-//! still writing then waits for the next one. A range whose write failed stays dead.
+//! still writing then waits for the next one. A range whose write failed stays dead, and what was written of it is zeroed.
 //!
 //! Lock order: `rolling` or `syncing`, then `state`. No file is touched under `state`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{digest::Digest, location::Location};
+use crate::{
+    digest::Digest,
+    location::{Location, SegmentNumber},
+};
 
 use super::{
     Appended, RecordKind, SealedSegment, SegmentKind,
@@ -134,6 +137,27 @@ impl SharedWriter {
         std::mem::take(sealed)
     }
 
+    /// Whether a segment takes appends, or has some that are not all done and synced. When it does not, it never will.
+    pub(super) fn takes_appends(&self, number: SegmentNumber) -> bool {
+        lock(&self.state).open.iter().any(|segment| segment.file.number == number)
+    }
+
+    /// Below this offset no append writes in a segment any more: 0 while that is not known.
+    pub(super) fn settled_end(&self, number: SegmentNumber) -> u64 {
+        match lock(&self.state).open.iter().find(|segment| segment.file.number == number) {
+            None => u64::MAX,
+            Some(segment) if segment.in_flight == 0 => segment.end,
+            Some(_) => 0,
+        }
+    }
+
+    /// Makes what was punched in a segment durable.
+    pub(super) fn sync_punched(&self, file: &SegmentFile) -> Result<(), SegmentError> {
+        // Where appends wait for a sync too, this one must not take the error that they have to see.
+        let _turn = self.takes_appends(file.number).then(|| lock(&self.syncing));
+        self.files.sync(file)
+    }
+
     fn reserve(&self, record_len: u64) -> Result<Reservation<'_>, SegmentError> {
         loop {
             let mut state = lock(&self.state);
@@ -189,6 +213,11 @@ impl Reservation<'_> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
+        if !self.written {
+            // Nothing names these bytes, so nothing would ever erase what was written of them.
+            let punched = self.writer.files.punch(&self.file, self.offset, self.record_len);
+            punched.unwrap_or_else(|error| tracing::warn!(%error, "bytes of a failed write stay in a segment"));
+        }
         let mut state = lock(&self.writer.state);
         if let Some(segment) = state.open.iter_mut().find(|segment| segment.file.number == self.file.number) {
             segment.in_flight -= 1;

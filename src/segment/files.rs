@@ -19,10 +19,11 @@ use crate::{
 };
 
 use super::{
-    SegmentKind, SegmentOptions,
+    SegmentKind, SegmentOptions, SegmentUsage,
     cache::Cache,
     error::{Fault, Poison, SegmentError},
     format,
+    readers::Readers,
     space::Space,
 };
 
@@ -70,6 +71,7 @@ pub(super) struct Files {
     pub(super) missing: HashSet<SegmentNumber>,
     cache: Cache,
     space: Space,
+    pub(super) readers: Arc<Readers>,
     pub(super) poison: Poison,
 }
 
@@ -88,6 +90,7 @@ impl Files {
             missing,
             cache: Cache::new(options.open_files_max),
             space: Space::new(options.reserve_bytes),
+            readers: Arc::new(Readers::new()),
             poison: Poison::default(),
         }
     }
@@ -152,22 +155,31 @@ impl Files {
 
     /// Opens a segment by itself, for writing.
     pub(super) fn open_uncached(&self, number: SegmentNumber) -> Result<SegmentFile, SegmentError> {
-        let path = format::path_of(number);
-        let file = match self.disk.open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.missing.contains(&number) => {
-                return Err(Fault::new(0, "the segment's file", "there", "missing").of(number, None));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(SegmentError::Missing { segment: number });
-            }
-            Err(error) => return Err(SegmentError::io("open", path, error)),
-        };
+        let file = self.open_unchecked(number)?;
         let mut file = SegmentFile { number, kind: SegmentKind::Shared, file };
         let mut header = [0; format::FILE_HEADER_LEN as usize];
         file.read(&mut header, 0, None)?;
         file.kind = format::check_file_header(&header, number, &self.store_id)?;
         Ok(file)
+    }
+
+    fn open_unchecked(&self, number: SegmentNumber) -> Result<Arc<dyn DiskFile>, SegmentError> {
+        let path = format::path_of(number);
+        match self.disk.open(&path) {
+            Ok(file) => Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.missing.contains(&number) => {
+                Err(Fault::new(0, "the segment's file", "there", "missing").of(number, None))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SegmentError::Missing { segment: number }),
+            Err(error) => Err(SegmentError::io("open", path, error)),
+        }
+    }
+
+    /// Lengths of a segment's file. A listing of many must not drive others out of the cache.
+    pub(super) fn usage(&self, number: SegmentNumber) -> Result<SegmentUsage, SegmentError> {
+        let file = self.open_unchecked(number)?;
+        let asked = file.len().and_then(|len| Ok(SegmentUsage { len, allocated_bytes: file.allocated_bytes()? }));
+        asked.map_err(|error| SegmentError::io("ask for the length of", format::path_of(number), error))
     }
 
     /// Removes a segment's file. The name's end is not durable: what comes back after a crash is unlisted and goes at open.
@@ -195,6 +207,12 @@ impl Files {
             .map_err(|error| self.write_error(bytes.len() as u64, "write", &format::path_of(file.number), error))
     }
 
+    /// Zeroes a range and gives its whole blocks back; nothing is durable. After an error any part may be zero.
+    pub(super) fn punch(&self, file: &SegmentFile, offset: u64, len: u64) -> Result<(), SegmentError> {
+        let result = file.file.punch(offset, len);
+        result.map_err(|error| self.write_error(0, "punch", &format::path_of(file.number), error))
+    }
+
     /// Makes what was written to a file durable, or ends all writes.
     pub(super) fn sync(&self, file: &SegmentFile) -> Result<(), SegmentError> {
         self.poison.check()?;
@@ -202,7 +220,7 @@ impl Files {
     }
 
     /// A directory has to be opened to be synced. Where no descriptor is left for that, no sync has failed.
-    fn sync_dir(&self, path: &str) -> Result<(), SegmentError> {
+    pub(super) fn sync_dir(&self, path: &str) -> Result<(), SegmentError> {
         self.disk.sync_dir(path).map_err(|error| match error {
             error if disk::is_out_of_files(&error) => SegmentError::io("open, to sync it,", path, error),
             error => self.poison.set(path, &error),

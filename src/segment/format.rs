@@ -186,6 +186,29 @@ pub(super) fn check_record_header(
     Ok(kind)
 }
 
+/// What a header says of its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RecordHeader {
+    pub(super) kind: RecordKind,
+    pub(super) digest: Digest,
+    pub(super) layout: Layout,
+}
+
+/// The header that `bytes` are, if they are one. That a record lies there is not proven by it: content can hold such bytes.
+pub(super) fn decode_record_header(bytes: &[u8]) -> Option<RecordHeader> {
+    if !bytes.starts_with(RECORD_MAGIC) || check_sum(bytes, 0, "the checksum of the record's header").is_err() {
+        return None;
+    }
+    let mut fields = Decoder::new(bytes.get(RECORD_MAGIC.len()..)?);
+    let kind = RecordKind::from_code(fields.u8("kind").ok()?)?;
+    let algorithm = Algorithm::from_code(fields.u8("algorithm").ok()?)?;
+    fields.u16("reserved").ok()?;
+    let layout = Layout::of(fields.u64("payload length").ok()?)?;
+    let hash = fields.raw(HASH_LEN_MAX, "hash").ok()?;
+    let digest = Digest::from_hash(algorithm, hash.get(..algorithm.hash_len())?)?;
+    Some(RecordHeader { kind, digest, layout })
+}
+
 /// A header's last four bytes are the checksum of all before them.
 fn check_sum(header: &[u8], offset: u64, what: &'static str) -> Result<(), Fault> {
     let Some((covered, &stored)) = header.split_last_chunk() else {

@@ -1,7 +1,10 @@
 //! Reading records: every block is checked before any byte of it is returned.
 //!
 //! Small records are read whole, checked whole and kept, in one read of the file. Of larger ones the header and the table
-//! of checksums are read first (4 bytes per 64 KiB, shared by all clones), then only the blocks that are asked for.
+//! of checksums are read first (4 bytes per 64 KiB, shared by all clones), then only the blocks that are asked for. Such a
+//! record stays pinned, so that it is not erased under its readers.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -12,6 +15,7 @@ use super::{
     error::{Fault, SegmentError},
     files::{Files, SegmentFile},
     format::{self, BLOCK_BYTES, FILE_HEADER_LEN, Layout, RECORD_HEADER_LEN, SINGLE_RECORD_OFFSET},
+    readers::Pin,
 };
 
 /// Records up to this are read at once.
@@ -19,11 +23,10 @@ const WHOLE_RECORD_MAX: u64 = 256 * 1024;
 /// Bytes that a verification reads at a time.
 const VERIFY_BYTES: usize = 1 << 20;
 
-/// A record that can be read by many threads. It holds its segment's file open: its bytes stay readable when the segment
-/// is removed.
+/// A record that can be read by many threads: its bytes stay readable when it is dropped or its segment removed. As long as
+/// any clone of a large one lives, it is not erased and its segment's file is held open; a small one holds its bytes only.
 #[derive(Debug, Clone)]
 pub struct RecordReader {
-    file: SegmentFile,
     location: Location,
     digest: Digest,
     kind: RecordKind,
@@ -35,8 +38,17 @@ pub struct RecordReader {
 enum Body {
     /// The payload, checked.
     Whole(Bytes),
+    /// What the payload's blocks are read from and checked by.
+    Blocks(Blocks),
+}
+
+/// Dropped in this order: where there is no pin any more, the file is not held open either.
+#[derive(Debug, Clone)]
+struct Blocks {
+    file: SegmentFile,
     /// The table of checksums.
-    Blocks(Bytes),
+    table: Bytes,
+    _pin: Arc<Pin>,
 }
 
 impl RecordReader {
@@ -46,6 +58,8 @@ impl RecordReader {
         digest: &Digest,
         payload_len: u64,
     ) -> Result<Self, SegmentError> {
+        // Before a byte is read: what is seen without a pin after this is not erased in the middle of it.
+        let pin = files.readers.pin(location);
         let file = files.open(location.segment).map_err(|error| error.for_content(digest))?;
         let damaged = |fault: Fault| fault.of(location.segment, Some(*digest));
         let layout = Layout::of(payload_len);
@@ -66,9 +80,14 @@ impl RecordReader {
         file.read(&mut head, location.offset, Some(*digest))?;
         let header = &head[..RECORD_HEADER_LEN as usize];
         let kind = format::check_record_header(header, location.offset, digest, payload_len).map_err(damaged)?;
-        let mut reader = Self { file, location, digest: *digest, kind, layout, body: Body::Blocks(Bytes::new()) };
-        reader.body = if whole { reader.check_whole(head)? } else { reader.read_table()? };
-        Ok(reader)
+        let body = if whole {
+            Body::Whole(check_whole(head, &layout, location.offset).map_err(damaged)?)
+        } else {
+            let mut table = vec![0; to_usize(layout.table_len)];
+            file.read(&mut table, location.offset + layout.table_offset(), Some(*digest))?;
+            Body::Blocks(Blocks { file, table: table.into(), _pin: Arc::new(pin) })
+        };
+        Ok(Self { location, digest: *digest, kind, layout, body })
     }
 
     /// Bytes of content.
@@ -98,12 +117,12 @@ impl RecordReader {
         match &self.body {
             Body::Whole(payload) => Ok(payload.slice(to_usize(begin)..to_usize(end))),
             Body::Blocks(_) if begin == end => Ok(Bytes::new()),
-            Body::Blocks(table) => {
+            Body::Blocks(Blocks { file, table, .. }) => {
                 let (first, last) = (begin / BLOCK_BYTES, end.div_ceil(BLOCK_BYTES));
                 let from = first * BLOCK_BYTES;
                 let mut blocks = vec![0; to_usize((last * BLOCK_BYTES).min(self.len()) - from)];
                 let at = self.location.offset + RECORD_HEADER_LEN + from;
-                self.file.read(&mut blocks, at, Some(self.digest))?;
+                file.read(&mut blocks, at, Some(self.digest))?;
                 let sums = table.get(to_usize(first * 4)..to_usize(last * 4)).unwrap_or_default();
                 format::check_blocks(&blocks, sums, at).map_err(|fault| self.damaged(fault))?;
                 Ok(Bytes::from(blocks).slice(to_usize(begin - from)..to_usize(end - from)))
@@ -112,49 +131,39 @@ impl RecordReader {
     }
 
     /// Checks every byte of the record, and for a single segment those before it.
-    pub(super) fn verify(&self) -> Result<(), SegmentError> {
+    pub(super) fn verify(&self, files: &Files) -> Result<(), SegmentError> {
         let mut offset = 0;
         while offset < self.len() {
             offset += self.read(offset, VERIFY_BYTES)?.len() as u64;
         }
-        if matches!(self.body, Body::Blocks(_)) {
-            self.check_zeros(
-                self.location.offset + self.layout.padding_offset(),
-                self.location.offset + self.layout.record_len,
-            )?;
-        }
-        if self.file.kind == SegmentKind::Single && self.location.offset == SINGLE_RECORD_OFFSET {
-            self.check_zeros(FILE_HEADER_LEN, SINGLE_RECORD_OFFSET)?;
+        let file = files.open(self.location.segment)?;
+        let begin = self.location.offset;
+        self.check_zeros(&file, begin + self.layout.padding_offset(), begin + self.layout.record_len)?;
+        if file.kind == SegmentKind::Single && begin == SINGLE_RECORD_OFFSET {
+            self.check_zeros(&file, FILE_HEADER_LEN, SINGLE_RECORD_OFFSET)?;
         }
         Ok(())
     }
 
-    fn check_whole(&self, record: Vec<u8>) -> Result<Body, SegmentError> {
-        let record = Bytes::from(record);
-        let (table, padding) = (to_usize(self.layout.table_offset()), to_usize(self.layout.padding_offset()));
-        let payload = record.slice(RECORD_HEADER_LEN as usize..table);
-        let at = self.location.offset;
-        format::check_blocks(&payload, &record[table..padding], at + RECORD_HEADER_LEN)
-            .and_then(|()| format::check_zeros(&record[padding..], at + self.layout.padding_offset()))
-            .map_err(|fault| self.damaged(fault))?;
-        Ok(Body::Whole(payload))
-    }
-
-    fn read_table(&self) -> Result<Body, SegmentError> {
-        let mut table = vec![0; to_usize(self.layout.table_len)];
-        self.file.read(&mut table, self.location.offset + self.layout.table_offset(), Some(self.digest))?;
-        Ok(Body::Blocks(table.into()))
-    }
-
-    fn check_zeros(&self, from: u64, to: u64) -> Result<(), SegmentError> {
+    fn check_zeros(&self, file: &SegmentFile, from: u64, to: u64) -> Result<(), SegmentError> {
         let mut bytes = vec![0; to_usize(to - from)];
-        self.file.read(&mut bytes, from, Some(self.digest))?;
+        file.read(&mut bytes, from, Some(self.digest))?;
         format::check_zeros(&bytes, from).map_err(|fault| self.damaged(fault))
     }
 
     fn damaged(&self, fault: Fault) -> SegmentError {
         fault.of(self.location.segment, Some(self.digest))
     }
+}
+
+/// The payload of a record that lies at `at`, checked with what surrounds it.
+fn check_whole(record: Vec<u8>, layout: &Layout, at: u64) -> Result<Bytes, Fault> {
+    let record = Bytes::from(record);
+    let (table, padding) = (to_usize(layout.table_offset()), to_usize(layout.padding_offset()));
+    let payload = record.slice(RECORD_HEADER_LEN as usize..table);
+    format::check_blocks(&payload, &record[table..padding], at + RECORD_HEADER_LEN)?;
+    format::check_zeros(&record[padding..], at + layout.padding_offset())?;
+    Ok(payload)
 }
 
 /// Lengths of what is about to be in memory; on a machine where one does not fit, the allocation fails by itself.

@@ -10,10 +10,15 @@ use crate::{
 
 mod crash;
 mod damage;
+mod erasing;
 mod faults;
 mod golden;
 mod opening;
+mod reclaiming;
+mod removing;
+mod schedules;
 mod sharing;
+mod walking;
 
 const STORE_ID: [u8; 16] = *b"\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f";
 /// Payload lengths around the ends of blocks, and around the length from which a record is not read whole.

@@ -1,22 +1,21 @@
 //! Bytes on their way out: the one function through which all reads of content go.
 //!
-//! A place is looked up in a view, and read from a segment. A read that fails looks its place up again before it calls
-//! the content damaged: it may have been moved or replaced in between. What is damaged is remembered, so that the next
-//! upload of the same content replaces it.
+//! A place is looked up and opened in one epoch, so that it cannot be erased in between, and what is open is not erased at
+//! all. It can still be moved, and its segment be removed. So after a read that failed the place is looked up again: a
+//! place that the index still names is damaged; another one is read; and when there is none, the content was dropped
+//! meanwhile, which is absence. What is damaged is remembered, so that the next upload of the same content replaces it.
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 
 use crate::{
     digest::Digest,
-    index::{
-        View,
-        schema::{self, BlobRow, key},
-    },
+    index::schema::{self, BlobRow, key},
+    location::Location,
     segment::{RecordReader, SegmentError},
 };
 
@@ -31,32 +30,46 @@ pub struct StoredContent {
     shared: Arc<Shared>,
     digest: Digest,
     len: u64,
-    reader: Arc<Mutex<RecordReader>>,
+    opened: Arc<Mutex<Opened>>,
 }
 
-/// Opens content that is in the view; `None` when it is not.
-pub(super) fn content(
-    shared: &Arc<Shared>,
-    view: &dyn View,
+/// Opens content; `None` when it is not there.
+pub(super) fn content(shared: &Arc<Shared>, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
+    let opened = open(shared, digest, None)?;
+    Ok(opened.map(|opened| StoredContent {
+        shared: Arc::clone(shared),
+        digest: *digest,
+        len: opened.reader.len(),
+        opened: Arc::new(Mutex::new(opened)),
+    }))
+}
+
+/// Content at the place where the index had it.
+#[derive(Clone)]
+struct Opened {
+    location: Location,
+    reader: RecordReader,
+}
+
+/// Opens content where the index has it now; `None` when it has it nowhere. `before` is a place that was read in vain, and
+/// with what error: where it is still named, that error stands. So each turn follows a move of the content.
+fn open(
+    shared: &Shared,
     digest: &Digest,
-) -> Result<Option<StoredContent>, StoreError> {
-    let Some(row) = schema::get::<BlobRow>(view, key::blob(digest))? else { return Ok(None) };
-    let reader = match open(shared, digest, &row) {
-        Ok(reader) => reader,
-        Err(_) => reopen(shared, digest)?,
-    };
-    let (shared, digest, len) = (Arc::clone(shared), *digest, row.size);
-    Ok(Some(StoredContent { shared, digest, len, reader: Arc::new(Mutex::new(reader)) }))
-}
-
-fn open(shared: &Shared, digest: &Digest, row: &BlobRow) -> Result<RecordReader, SegmentError> {
-    shared.segments.reader(row.location, digest, row.size)
-}
-
-/// Looks the place up once more; what fails now is damage.
-fn reopen(shared: &Shared, digest: &Digest) -> Result<RecordReader, StoreError> {
-    let row: BlobRow = schema::expect(&*shared.index, key::blob(digest))?;
-    open(shared, digest, &row).map_err(|error| failed(shared, digest, error))
+    mut before: Option<(Location, SegmentError)>,
+) -> Result<Option<Opened>, StoreError> {
+    loop {
+        let _epoch = shared.segments.enter();
+        let Some(row) = schema::get::<BlobRow>(&*shared.index, key::blob(digest))? else { return Ok(None) };
+        let location = row.location;
+        match before {
+            Some((place, error)) if place == location => return Err(failed(shared, digest, error)),
+            _ => match shared.segments.reader(location, digest, row.size) {
+                Ok(reader) => return Ok(Some(Opened { location, reader })),
+                Err(error) => before = Some((location, error)),
+            },
+        }
+    }
 }
 
 fn failed(shared: &Shared, digest: &Digest, error: SegmentError) -> StoreError {
@@ -91,15 +104,23 @@ impl StoredContent {
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] when a checksum does not hold; nothing of a damaged block is returned.
+    /// [`StoreError::Failed`] when such content was dropped since it was opened.
     pub fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
-        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Ok(bytes) = reader.read(offset, len) {
-            return Ok(bytes);
+        let mut opened = self.lock().clone();
+        loop {
+            let error = match opened.reader.read(offset, len) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => error,
+            };
+            let again = open(&self.shared, &self.digest, Some((opened.location, error)))?;
+            opened = again.ok_or_else(|| {
+                StoreError::Failed(format!(
+                    "blob {} was dropped while it was read, and cannot be read to its end",
+                    self.digest
+                ))
+            })?;
+            *self.lock() = opened.clone();
         }
-        let reader = reopen(&self.shared, &self.digest)?;
-        let bytes = reader.read(offset, len).map_err(|error| failed(&self.shared, &self.digest, error))?;
-        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = reader;
-        Ok(bytes)
     }
 
     /// Reads all of it; for content that is known to be small.
@@ -109,6 +130,10 @@ impl StoredContent {
     pub fn read_all(&self) -> Result<Bytes, StoreError> {
         let len = usize::try_from(self.len).map_err(|_| StoreError::Failed("too large to be read at once".into()))?;
         self.read(0, len)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
 
 use super::{IndexStart, OpenError, Store, StoreError, StoreOptions, open};
 
+mod dropping;
 mod fixture;
 mod snapshots;
 

@@ -8,6 +8,8 @@ use super::{Call, DiskFile, Failure, SimDisk};
 
 /// What a disk writes whole or not at all.
 pub(super) const SECTOR_BYTES: usize = 512;
+/// What a file takes of the disk or gives back.
+const BLOCK_BYTES: usize = 4096;
 
 #[derive(Clone, Default)]
 pub(super) struct FileState {
@@ -19,6 +21,8 @@ pub(super) struct FileState {
     len_dirty: bool,
     /// End of the reserved blocks.
     reserved: u64,
+    /// Blocks that were punched whole and not written since.
+    holes: BTreeSet<usize>,
 }
 
 impl FileState {
@@ -26,8 +30,21 @@ impl FileState {
         self.bytes.len() as u64
     }
 
+    /// Bytes that count against the disk's capacity.
     pub(super) fn footprint(&self) -> u64 {
+        self.end().saturating_sub(self.hole_bytes())
+    }
+
+    fn end(&self) -> u64 {
         self.len().max(self.reserved)
+    }
+
+    fn hole_bytes(&self) -> u64 {
+        (self.holes.len() * BLOCK_BYTES) as u64
+    }
+
+    fn allocated_bytes(&self) -> u64 {
+        self.end().next_multiple_of(BLOCK_BYTES as u64).saturating_sub(self.hole_bytes())
     }
 
     /// The file after a power cut.
@@ -43,7 +60,11 @@ impl FileState {
                 copy_sector(&self.bytes, &mut left, sector);
             }
         }
-        Self { bytes: left.clone(), durable: left, ..Self::default() }
+        // A hole that was punched in vain has its bytes again; of one that came to be partly, no block is known to be back.
+        let zero = |block: usize| left.iter().skip(block * BLOCK_BYTES).take(BLOCK_BYTES).all(|&byte| byte == 0);
+        let holes =
+            self.holes.iter().copied().filter(|&block| block * BLOCK_BYTES < left.len() && zero(block)).collect();
+        Self { bytes: left.clone(), durable: left, holes, ..Self::default() }
     }
 
     fn sync(&mut self) {
@@ -65,7 +86,22 @@ impl FileState {
             self.set_len(end);
         }
         self.bytes[offset..end].copy_from_slice(bytes);
+        self.fill_holes(offset, end);
         self.touch(offset, end);
+    }
+
+    fn punch(&mut self, offset: usize, end: usize) {
+        // The end of the last block is beyond the file's end, and a range that covers the rest of it gives it back.
+        self.holes.extend(
+            offset.div_ceil(BLOCK_BYTES)..end.min(self.bytes.len().next_multiple_of(BLOCK_BYTES)) / BLOCK_BYTES,
+        );
+        let (offset, end) = (offset.min(self.bytes.len()), end.min(self.bytes.len()));
+        self.bytes[offset..end].fill(0);
+        self.touch(offset, end);
+    }
+
+    fn fill_holes(&mut self, from: usize, to: usize) {
+        self.holes.retain(|block| !(from / BLOCK_BYTES..to.div_ceil(BLOCK_BYTES)).contains(block));
     }
 
     fn set_len(&mut self, len: usize) {
@@ -76,6 +112,7 @@ impl FileState {
         self.touch(old_len.min(len), len);
         let sectors = len.div_ceil(SECTOR_BYTES);
         self.dirty.retain(|&sector| sector < sectors);
+        self.holes.retain(|&block| block < len.div_ceil(BLOCK_BYTES));
     }
 
     fn touch(&mut self, from: usize, to: usize) {
@@ -129,7 +166,7 @@ impl DiskFile for SimFile {
             return Err(io::ErrorKind::NotFound.into());
         };
         let mut len = if result.is_ok() { bytes.len() } else { bytes.len() / 2 };
-        let end_max = file.footprint().saturating_add(free);
+        let end_max = file.end().saturating_add(free);
         if (offset + len) as u64 > end_max {
             len = usize::try_from(end_max).unwrap_or(usize::MAX).saturating_sub(offset);
             result = Err(Failure::Full.into());
@@ -169,11 +206,27 @@ impl DiskFile for SimFile {
             return Err(io::ErrorKind::NotFound.into());
         };
         let end = offset.checked_add(len).ok_or(io::ErrorKind::FileTooLarge)?;
-        if end > file.footprint().saturating_add(free) {
+        if end > file.end().saturating_add(free) {
             return Err(Failure::Full.into());
         }
         file.reserved = file.reserved.max(end);
         Ok(())
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let (begin, end) = (position(offset)?, position(offset.saturating_add(len))?);
+        let mut state = self.disk.lock_state();
+        state.count(Call::Punch)?;
+        let result = state.fault(Call::Punch);
+        let Some(file) = state.files.get_mut(&self.id) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        file.punch(begin, if result.is_ok() { end } else { begin + (end - begin) / 2 });
+        result
+    }
+
+    fn allocated_bytes(&self) -> io::Result<u64> {
+        self.with(Call::Read, |file| file.allocated_bytes())
     }
 }
 

@@ -131,6 +131,45 @@ fn a_full_disk_takes_what_fits_and_gives_room_back_when_files_go() {
 }
 
 #[test]
+fn a_punch_is_lost_done_or_partly_done_by_a_crash_and_certain_after_a_sync() {
+    let disk = SimDisk::new();
+    let file = disk.create("f").unwrap();
+    file.write_all_at(&[7; 1500], 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir("").unwrap();
+    file.punch(500, 600).unwrap();
+    let expected = [vec![7; 500], vec![0; 600], vec![7; 400]].concat();
+    assert_eq!(read(&disk, "f"), Some(expected.clone()));
+    let zeros = |disk: &SimDisk| read(disk, "f").unwrap().iter().filter(|&&byte| byte == 0).count();
+    // 12 bytes of the first sector, all 512 of the second, 76 of the third.
+    assert_eq!(outcomes(&disk, zeros), BTreeSet::from([0, 12, 76, 88, 512, 524, 588, 600]));
+    file.sync_data().unwrap();
+    assert_eq!(outcomes(&disk, |disk| read(disk, "f")), BTreeSet::from([Some(expected)]));
+    disk.fail(Call::Punch, 1, Failure::Io);
+    assert!(file.punch(0, 100).is_err());
+    assert_eq!(zeros(&disk), 650);
+}
+
+#[test]
+fn whole_punched_blocks_are_given_back_until_they_are_written_again() {
+    let disk = SimDisk::new();
+    disk.set_capacity(Some(20_000));
+    let file = disk.create("f").unwrap();
+    file.write_all_at(&[7; 18_000], 0).unwrap();
+    let check = |act: &dyn Fn(), allocated: u64, free: u64| {
+        act();
+        assert_eq!((file.allocated_bytes().unwrap(), disk.free_bytes().unwrap()), (allocated, free));
+    };
+    check(&|| (), 20_480, 2_000);
+    check(&|| file.punch(1, 8_190).unwrap(), 20_480, 2_000);
+    check(&|| file.punch(4_095, 4_097).unwrap(), 16_384, 6_096);
+    check(&|| file.punch(16_384, 1 << 20).unwrap(), 12_288, 10_192);
+    check(&|| file.write_all_at(b"x", 5_000).unwrap(), 16_384, 6_096);
+    check(&|| file.set_len(4_096).unwrap(), 4_096, 15_904);
+    assert_eq!(file.len().unwrap(), 4_096);
+}
+
+#[test]
 fn without_power_every_call_fails() {
     let disk = SimDisk::new();
     let file = disk.create("f").unwrap();

@@ -1,0 +1,250 @@
+//! Readers while content is dropped, moved, erased and removed: they get its bytes or are told that it is not there, and
+//! never that it is damaged. Rows are changed here by hand; who decides that is tested elsewhere.
+
+use std::{
+    fmt,
+    sync::{
+        RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::*;
+use crate::{
+    index::{
+        Changes, Row, View,
+        schema::{self, BlobRow, RowValue, key},
+    },
+    location::Location,
+    segment::{Candidate, DeadRecord, Removal},
+};
+
+const AT_ONCE: Duration = Duration::ZERO;
+const LONG: Duration = Duration::from_secs(120);
+
+fn row(store: &Store, digest: &Digest) -> BlobRow {
+    schema::expect(&*store.shared.index, key::blob(digest)).unwrap()
+}
+
+/// Makes the index name another place for content, or none.
+fn set_row(store: &Store, digest: &Digest, row: Option<BlobRow>) {
+    let changes = Changes::from([(key::blob(digest).bytes(), row.map(|row| row.to_bytes()))]);
+    store.shared.index.write(&changes).unwrap();
+}
+
+fn erase(store: &Store, row: &BlobRow, patience: Duration) -> bool {
+    let dead = DeadRecord { offset: row.location.offset, record_len: row.record_len };
+    store.shared.segments.erase(row.location.segment, &[dead], patience).unwrap().is_empty()
+}
+
+/// Moves content to the end of a shared segment; its old place.
+fn move_content(store: &Store, digest: &Digest) -> BlobRow {
+    let old = row(store, digest);
+    let BlobRow { location, kind, size: payload_len, record_len } = old;
+    let copy =
+        store.shared.segments.copy(&Candidate { location, kind, digest: *digest, payload_len, record_len }).unwrap();
+    store.shared.segments.sync().unwrap();
+    set_row(store, digest, Some(BlobRow { location: copy.location, record_len: copy.record_len, ..old.clone() }));
+    old
+}
+
+/// A store whose small content is larger than what is read at once.
+fn open(machine: &Machine, large_blob_bytes: u64) -> Store {
+    let options = StoreOptions { large_blob_bytes, buffered_bytes_max: 1 << 24, ..Machine::options() };
+    let index = Arc::clone(&*machine.index.lock().unwrap());
+    Store::open_on(Arc::new(machine.disk.clone()), options, &|_| Ok(Box::new(Arc::clone(&index)))).unwrap()
+}
+
+/// Threads read what was published, each in pieces, while `act` goes on; how often they got all, and how often were told
+/// that it is not there.
+fn read_beside(store: &Store, published: &RwLock<Vec<(Digest, Vec<u8>)>>, act: impl FnOnce()) -> (u64, u64) {
+    let (done, whole, absent) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let thread = |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        while !done.load(Ordering::Acquire) {
+            let choice = rng.choice(published.read().unwrap().iter()).cloned();
+            let Some((digest, bytes)) = choice else { continue };
+            let Some(content) = store.content(&digest).unwrap() else {
+                absent.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            for (at, piece) in bytes.chunks(100_000).enumerate() {
+                assert!(content.read(at as u64 * 100_000, piece.len()).unwrap() == piece);
+            }
+            whole.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|seed| scope.spawn(move || thread(seed))).collect();
+        let acted = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act));
+        done.store(true, Ordering::Release);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        acted.unwrap();
+    });
+    (whole.into_inner(), absent.into_inner())
+}
+
+#[test]
+fn readers_of_dropped_content_get_its_bytes_or_are_told_that_it_is_not_there() {
+    let machine = Machine::new();
+    let store = open(&machine, 1 << 20);
+    let published = RwLock::new(Vec::new());
+    let (whole, absent) = read_beside(&store, &published, || {
+        for seed in 0..250 {
+            let content = bytes(seed, if seed % 2 == 0 { 300_000 } else { 3_000 });
+            let digest = put(&store, &content).unwrap();
+            published.write().unwrap().push((digest, content));
+            std::thread::sleep(Duration::from_millis(2));
+            let place = row(&store, &digest);
+            set_row(&store, &digest, None);
+            assert!(erase(&store, &place, LONG), "readers do not end");
+            assert!(store.content(&digest).unwrap().is_none());
+            let mut published = published.write().unwrap();
+            let excess = published.len().saturating_sub(3);
+            published.drain(..excess);
+        }
+    });
+    assert!(whole > 50 && absent > 50, "{whole} reads, {absent} absent");
+    assert!(store.shared.damaged().is_empty());
+}
+
+#[test]
+fn readers_of_content_that_is_moved_always_get_it() {
+    for large_blob_bytes in [10_000, 1 << 20] {
+        let machine = Machine::new();
+        let store = open(&machine, large_blob_bytes);
+        let contents: Vec<(Digest, Vec<u8>)> = [300_000, 3_000, 270_000]
+            .map(|len| (put(&store, &bytes(len as u64, len)).unwrap(), bytes(len as u64, len)))
+            .into();
+        let published = RwLock::new(contents.clone());
+        let (whole, absent) = read_beside(&store, &published, || {
+            for turn in 0..300 {
+                let digest = contents[turn % contents.len()].0;
+                let old = move_content(&store, &digest);
+                let places = contents.iter().map(|(digest, _)| row(&store, digest).location.segment);
+                if places.into_iter().all(|segment| segment != old.location.segment) {
+                    store.shared.segments.take_sealed();
+                    // Without a wait for those who are about to open it.
+                    store.shared.segments.remove_dead(old.location.segment, AT_ONCE).unwrap();
+                } else {
+                    assert!(erase(&store, &old, LONG), "readers do not end");
+                }
+            }
+        });
+        assert!(whole > 50 && absent == 0, "{whole} reads, {absent} absent");
+        assert!(store.shared.damaged().is_empty());
+    }
+}
+
+/// An index that lets something happen after one read of a blob's row.
+struct Interrupted {
+    index: Arc<MemoryIndex>,
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Interrupted")
+    }
+}
+
+impl View for Interrupted {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        let found = self.index.get(key);
+        let is_blob = key.first() == Some(&(schema::Table::Blobs as u8));
+        let then = is_blob.then(|| self.then.lock().unwrap().take()).flatten();
+        then.into_iter().for_each(|then| then());
+        found
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        self.index.scan(from, until, limit)
+    }
+}
+
+impl Index for Interrupted {
+    fn write(&self, changes: &Changes) -> Result<(), IndexError> {
+        self.index.write(changes)
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
+        self.index.flush()
+    }
+
+    fn health(&self) -> Result<(), IndexError> {
+        self.index.health()
+    }
+
+    fn snapshot(&self) -> Box<dyn View + '_> {
+        self.index.snapshot()
+    }
+}
+
+/// Opens content; `then` happens after its place was looked up and before it is opened.
+fn content_after(
+    content: &[u8],
+    large_blob_bytes: u64,
+    then: impl FnOnce(&Store, Digest) + Send + 'static,
+) -> Result<bool, StoreError> {
+    let machine = Machine::new();
+    let index = Arc::new(Interrupted { index: Arc::default(), then: Mutex::default() });
+    let options = StoreOptions { large_blob_bytes, buffered_bytes_max: 1 << 24, ..Machine::options() };
+    let opened =
+        Store::open_on(Arc::new(machine.disk.clone()), options, &|_| Ok(Box::new(Arc::clone(&index)))).unwrap();
+    let store = Arc::new(opened);
+    let digest = put(&store, content).unwrap();
+    let other = Arc::clone(&store);
+    *index.then.lock().unwrap() = Some(Box::new(move || then(&other, digest)));
+    let found = store.content(&digest)?;
+    let found = found.map(|found| found.read_all().unwrap());
+    assert!(found.as_ref().is_none_or(|found| found == content));
+    Ok(found.is_some())
+}
+
+#[test]
+fn what_happens_between_lookup_and_opening_never_looks_like_damage() {
+    let content = bytes(1, 300_000);
+    let kept = content_after(&content, 1 << 20, |store, digest| {
+        let place = row(store, &digest);
+        set_row(store, &digest, None);
+        assert!(!erase(store, &place, Duration::from_millis(5)), "it is about to be opened");
+    });
+    assert!(kept.unwrap(), "what was found is read to its end");
+
+    let removed = content_after(&content, 10_000, |store, digest| {
+        let place = row(store, &digest);
+        set_row(store, &digest, None);
+        assert_eq!(store.shared.segments.remove_dead(place.location.segment, AT_ONCE).unwrap(), Removal::Freed);
+    });
+    assert!(!removed.unwrap(), "it is not there any more");
+
+    let moved = content_after(&content, 10_000, |store, digest| {
+        let place = move_content(store, &digest);
+        assert_eq!(store.shared.segments.remove_dead(place.location.segment, AT_ONCE).unwrap(), Removal::Freed);
+    });
+    assert!(moved.unwrap(), "it lies elsewhere");
+
+    let lost = content_after(&content, 10_000, |store, digest| {
+        store.shared.segments.remove_dead(row(store, &digest).location.segment, AT_ONCE).unwrap();
+    });
+    assert!(matches!(lost, Err(StoreError::Corrupt(_))), "the index still names a place that is gone");
+}
+
+#[test]
+fn a_damaged_block_is_damage_while_its_place_is_named_and_not_after() {
+    let machine = Machine::new();
+    let store = open(&machine, 1 << 20);
+    let digest = put(&store, &bytes(1, 300_000)).unwrap();
+    let content = store.content(&digest).unwrap().unwrap();
+    let Location { segment, offset } = row(&store, &digest).location;
+    let file = machine.disk.open(&format!("segments/000000000/{:012}.segment", segment.0)).unwrap();
+    file.write_all_at(b"damage", offset + 200_000).unwrap();
+    let dropped = row(&store, &digest);
+    set_row(&store, &digest, None);
+    assert!(matches!(content.read(190_000, 20_000), Err(StoreError::Failed(text)) if text.contains("was dropped")));
+    assert!(store.shared.damaged().is_empty());
+    set_row(&store, &digest, Some(dropped));
+    assert!(matches!(content.read(190_000, 20_000), Err(StoreError::Corrupt(_))));
+    assert!(store.shared.damaged().contains(&digest));
+}
