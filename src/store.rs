@@ -40,6 +40,7 @@ mod base;
 mod commit;
 mod flush;
 mod format;
+mod look;
 mod open;
 mod read;
 mod snapshot;

@@ -212,18 +212,17 @@ impl From<SnapshotError> for StoreError {
     }
 }
 
-/// A view in which nothing is settling: facts are taken of no other. `None` when nothing was ever applied.
-fn settled_view<'a>(
+/// A view in which nothing is settling: facts are taken of no other. Without a header when nothing was ever applied.
+pub(super) fn settled_view<'a>(
     shared: &'a Shared,
     pause: &mut dyn FnMut() -> Result<(), SnapshotError>,
-) -> Result<Option<(Box<dyn View + 'a>, SnapshotHeader)>, SnapshotError> {
+) -> Result<(Box<dyn View + 'a>, Option<SnapshotHeader>), SnapshotError> {
     const TRIES: usize = 1_000;
     for _ in 0..TRIES {
         let view = shared.index.snapshot();
-        match facts::header(&*view)? {
-            None => return Ok(None),
-            Some(header) if !facts::is_settling(&*view)? => return Ok(Some((view, header))),
-            Some(_) => {}
+        let header = facts::header(&*view)?;
+        if header.is_none() || !facts::is_settling(&*view)? {
+            return Ok((view, header));
         }
         drop(view);
         pause()?;
@@ -245,7 +244,8 @@ pub(super) fn write(
     let began = Instant::now();
     // Before the view is taken: what is applied in between counts for the next one, too.
     let grown = shared.growth.bytes.load(Ordering::Relaxed);
-    let Some((view, header)) = settled_view(shared, pause)? else { return Ok(None) };
+    let (view, header) = settled_view(shared, pause)?;
+    let Some(header) = header else { return Ok(None) };
     let newest = snapshot::list(&*shared.disk)?.into_iter().next();
     if newest.is_some_and(|newest| newest.position == header.mark.position) {
         return Ok(None);
