@@ -18,8 +18,6 @@ use crate::{ConfigArguments, Failure, engine, logging};
 
 /// How often uploads are looked at that nobody writes to; more often where they are kept for less than twice as long.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(60);
-/// Threads of the runtime beside those of requests: name resolution, mostly.
-const SPARE_THREADS: usize = 4;
 /// Open files beside connections and segments: journal, index, logs, uploads that nobody writes to just now.
 const SPARE_FILES: u64 = 768;
 
@@ -55,13 +53,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     raise_file_limit(&config);
 
     let store = engine::open_store(&config)?;
-    let registry = engine::open_registry(&store, &config)?;
-    let app = Arc::new(App::new(registry, config.http.clone()));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .max_blocking_threads(config.http.blocking_threads.saturating_add(SPARE_THREADS))
-        .thread_name("orlop")
-        .build()?;
+    let app = engine::open_app(&store, &config)?;
+    let runtime = engine::runtime(&config)?;
     let served = runtime.block_on(serve(app, &config));
     // What still holds the store lives in tasks, which end with the runtime.
     drop(runtime);
