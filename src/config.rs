@@ -76,6 +76,7 @@ impl Default for Config {
                 body_memory_bytes: 128 << 20,
                 blocking_threads: 64,
                 blocking_queue: 1024,
+                api_hosts: Vec::new(),
             },
             registry: RegistryOptions {
                 manifest_bytes_max: 4 << 20,

@@ -1,8 +1,8 @@
-//! HTTP: the OCI distribution routes over a [`Registry`].
+//! HTTP: the OCI distribution routes and the admin API over a [`Registry`].
 //!
 //! `server` owns connections, `path` says what a request is about, one file per resource answers it, and `error` has the
-//! only table of status codes. What may touch the disk crosses one `bridge`. Nothing here knows where bytes lie, and
-//! nothing below here knows of status codes.
+//! only table of status codes. `api` has the routes of operators. What may touch the disk crosses one `bridge`. Nothing
+//! here knows where bytes lie, and nothing below here knows of status codes.
 //!
 //! Invariants: every wait for a client has a bound (`pace`, `server`), every buffer comes out of a budget (`buffers`),
 //! and a request that cannot be served now is told so (429, 503) rather than queued without end.
@@ -13,10 +13,12 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, Uri, header},
     middleware,
     response::Response,
 };
+
+use tokio::sync::Semaphore;
 
 use crate::registry::Registry;
 use bridge::Bridge;
@@ -26,6 +28,7 @@ use path::Route;
 use query::Query;
 
 mod accept;
+mod api;
 mod blobs;
 mod body;
 mod bridge;
@@ -72,6 +75,8 @@ pub struct Limits {
     pub blocking_threads: usize,
     /// Requests that may wait for such a thread; more are answered 503.
     pub blocking_queue: usize,
+    /// Names, beside IP addresses and `localhost`, by which the admin API may be reached; lower case, without ports.
+    pub api_hosts: Vec<String>,
 }
 
 /// What the handlers share.
@@ -80,6 +85,8 @@ pub struct App {
     registry: Arc<Registry>,
     bridge: Bridge,
     buffers: Buffers,
+    /// Places for questions of the admin API that take long or much memory.
+    questions: Arc<Semaphore>,
     limits: Limits,
 }
 
@@ -88,7 +95,8 @@ impl App {
     pub fn new(registry: Arc<Registry>, limits: Limits) -> Self {
         let bridge = Bridge::new(limits.blocking_threads, limits.blocking_queue);
         let buffers = Buffers::new(limits.body_memory_bytes);
-        Self { registry, bridge, buffers, limits }
+        let questions = Arc::new(Semaphore::new(api::QUESTIONS_MAX));
+        Self { registry, bridge, buffers, questions, limits }
     }
 
     /// Ends uploads that nobody has written to for longer than `idle`; failures are logged. For the caller to schedule.
@@ -114,6 +122,10 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
+    if api::is_api(request.uri().path()) {
+        let answer = api::answer(&app, request).await;
+        return answer.unwrap_or_else(|error| error.into_response(&app.buffers));
+    }
     let namespace = namespace(request.uri().query());
     let mut response = match route(&app, request).await {
         Ok(response) => response,
@@ -136,11 +148,17 @@ fn namespace(query: Option<&str>) -> Option<HeaderValue> {
     valid.then(|| header_value(namespace))
 }
 
-async fn route(app: &Arc<App>, request: Request) -> Result<Response, HttpError> {
-    let uri = request.uri();
+/// Refuses a path and query that are longer than the limit.
+fn check_uri(app: &App, uri: &Uri) -> Result<(), HttpError> {
     if uri.path().len() + uri.query().map_or(0, str::len) > app.limits.uri_bytes_max {
         return Err(HttpError::uri_too_long(app.limits.uri_bytes_max));
     }
+    Ok(())
+}
+
+async fn route(app: &Arc<App>, request: Request) -> Result<Response, HttpError> {
+    let uri = request.uri();
+    check_uri(app, uri)?;
     let route = path::parse(uri.path())?;
     if matches!(route, Route::Uploads { .. } | Route::Upload { .. }) {
         return dispatch(app, route, request).await;

@@ -22,17 +22,30 @@ use crate::{
     store::{Store, StoreError, StoredContent},
 };
 
+mod history;
+mod images;
+mod inventory;
 mod json;
+mod keepers;
 pub mod manifest;
 mod platform;
 mod referrers;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod usage;
+mod what_if;
+mod whereabouts;
 
 pub use crate::state::request::Sparse;
+pub use history::{HistoryEntry, HistoryPlace};
+pub use inventory::{ManifestInfo, ManifestState, ManifestsWanted};
+pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
 pub use referrers::{ReferrersPage, ReferrersWanted};
 pub use uploads::UploadLease;
+pub use usage::{OrganisationUsage, RepositoryUsage};
+pub use what_if::{Deletion, Gain, Stay, WhatIf};
+pub use whereabouts::{Linked, Naming, Owning, Whereabouts, WhereaboutsWanted};
 
 /// Most repositories that a mount without a source looks at.
 const MOUNT_SOURCES_MAX: usize = 100;
@@ -67,6 +80,20 @@ pub enum RegistryError {
     /// The repository has never had content.
     #[error("repository \"{0}\" is not known to this registry")]
     NameUnknown(RepositoryName),
+    /// No repository belongs to the organisation.
+    #[error("organisation \"{0}\" is not known to this registry")]
+    OrganisationUnknown(String),
+    /// Nobody has the content, and no record says that somebody had.
+    #[error("{0} is not known to this registry, and was not dropped by it in the last 90 days")]
+    DigestUnknown(Digest),
+    /// A question whose answer takes more than may be spent on it.
+    #[error("{what} takes more than {max} steps to work out, the most that this registry spends on it; ask for less")]
+    TooMuch {
+        /// The question.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
     /// A name or tag out of its grammar.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -213,6 +240,15 @@ pub struct Page {
     pub names: Vec<String>,
     /// Whether more follow.
     pub more: bool,
+}
+
+/// A page of a list that an operator reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<T, P = String> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// The place behind which the next page begins; `None` at the end. A page can be short, or empty, and have one.
+    pub next: Option<P>,
 }
 
 /// The registry. Many threads use it at once.

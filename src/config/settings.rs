@@ -147,6 +147,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Requests that may wait for such a thread; more are answered 503"),
     number!(Bytes, "http.body_memory", http.body_memory_bytes, 8 * MIB, TIB,
         "Memory for bodies on their way; beyond it they move in small steps"),
+    Setting { key: "http.api_hosts", about: "Names by which the admin API may be reached, separated by commas; IP addresses and localhost always are. No name of a site whose pages you don't trust",
+        kind: Kind::Text {
+            accepted: "host names without ports, separated by commas, such as registry.example,registry",
+            check: |text| hosts(text).iter().all(|name| value::is_host_name(name)),
+            get: |config| config.http.api_hosts.join(","),
+            set: |config, text| config.http.api_hosts = hosts(&text),
+        },
+    },
 
     number!(Bytes, "registry.blob_bytes_max", http.blob_bytes_max, 0, 1024 * TIB, "Largest blob"),
     number!(Bytes, "registry.manifest_bytes_max", registry.manifest_bytes_max, KIB, 64 * MIB, "Largest manifest"),
@@ -199,6 +207,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     number!(Bytes, "store.index_memtable_bytes", store.index_memtable_bytes, 8 * MIB, 64 * GIB,
         "Memory for changes of the index"),
 ];
+
+/// The names of a list, in lower case.
+fn hosts(text: &str) -> Vec<String> {
+    text.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect()
+}
 
 /// Holds settings against each other.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {

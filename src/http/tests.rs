@@ -79,6 +79,7 @@ fn app() -> (App, SimDisk) {
         body_memory_bytes: 16 << 20,
         blocking_threads: 8,
         blocking_queue: 64,
+        api_hosts: vec!["registry.example".to_owned()],
     };
     (App::new(Arc::new(registry), limits), disk)
 }

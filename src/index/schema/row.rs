@@ -388,6 +388,8 @@ row! {
         reclaimable_bytes: u64 u64,
         /// Manifests whose life is still to be told to what they name.
         settling: u64 u64,
+        /// Organisations; 0 in an organisation and a repository.
+        organisations: u64 u64,
     }
 }
 
