@@ -77,6 +77,8 @@ impl Default for Config {
                 blocking_threads: 64,
                 blocking_queue: 1024,
                 api_hosts: Vec::new(),
+                verify_memory_bytes: 1 << 30,
+                verify_bytes_per_second: 64 << 20,
             },
             registry: RegistryOptions {
                 manifest_bytes_max: 4 << 20,

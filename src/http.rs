@@ -77,6 +77,10 @@ pub struct Limits {
     pub blocking_queue: usize,
     /// Names, beside IP addresses and `localhost`, by which the admin API may be reached; lower case, without ports.
     pub api_hosts: Vec<String>,
+    /// Memory in bytes that a verification may take for counting, about.
+    pub verify_memory_bytes: u64,
+    /// Bytes of content that a verification reads in a second, at most.
+    pub verify_bytes_per_second: u64,
 }
 
 /// What the handlers share.
@@ -87,6 +91,7 @@ pub struct App {
     buffers: Buffers,
     /// Places for questions of the admin API that take long or much memory.
     questions: Arc<Semaphore>,
+    verification: api::verify::Verification,
     limits: Limits,
 }
 
@@ -96,7 +101,7 @@ impl App {
         let bridge = Bridge::new(limits.blocking_threads, limits.blocking_queue);
         let buffers = Buffers::new(limits.body_memory_bytes);
         let questions = Arc::new(Semaphore::new(api::QUESTIONS_MAX));
-        Self { registry, bridge, buffers, questions, limits }
+        Self { registry, bridge, buffers, questions, verification: api::verify::Verification::default(), limits }
     }
 
     /// Ends uploads that nobody has written to for longer than `idle`; failures are logged. For the caller to schedule.
@@ -109,9 +114,15 @@ impl App {
         }
     }
 
+    /// Ends soon what may take very long, so that shutting down need not wait for it: to be called as that begins.
+    pub fn end_long_work(&self) {
+        self.verification.close();
+    }
+
     /// Refuses new calls into the registry and waits until those that run have ended. Only then may it be closed: a
     /// connection that was cut leaves its last call running.
     pub async fn close(&self) {
+        self.end_long_work();
         self.bridge.close().await;
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! - `guard`: who may ask; no web page of somebody else's.
 //! - `input`: parameters and bodies; what is not known is refused by name.
-//! - `usage`, `manifests`, `history`, `what_if`, `contents`: the routes, by what they are about.
+//! - `usage`, `manifests`, `history`, `what_if`, `contents`, `verify`: the routes, by what they are about.
 //!
 //! Answers are JSON objects; sizes are bytes, times RFC 3339. Lists have `n`, `last` and `next`.
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderValue, header},
+    http::{HeaderValue, Method, header},
     response::Response,
 };
 use bytes::Bytes;
@@ -31,6 +31,7 @@ mod manifests;
 #[cfg(test)]
 mod tests;
 mod usage;
+pub(super) mod verify;
 mod what_if;
 
 /// Questions that are worked out at once of those that take long or much memory; the others wait.
@@ -53,7 +54,11 @@ const ROUTES: &[(&str, &str)] = &[
     ("restore", "POST"),
     ("blobs/{digest}", "GET"),
     ("why", "GET"),
+    ("verify", "GET, POST"),
 ];
+
+/// Routes whose POST takes as long as it takes: they end by themselves when nobody waits, or the server shuts down.
+const LONG: &[&str] = &["verify"];
 
 /// Whether a path belongs to this API.
 pub(super) fn is_api(path: &str) -> bool {
@@ -64,6 +69,10 @@ pub(super) fn is_api(path: &str) -> bool {
 pub(super) async fn answer(app: &Arc<App>, request: Request) -> Result<Response, HttpError> {
     check_uri(app, request.uri())?;
     guard::check(&request, &app.limits.api_hosts)?;
+    if request.method() == Method::POST && route(request.uri().path()).is_some_and(|(route, ..)| LONG.contains(&route))
+    {
+        return dispatch(app, request).await;
+    }
     let limit = app.limits.request_timeout;
     tokio::time::timeout(limit, dispatch(app, request)).await.unwrap_or_else(|_| Err(HttpError::timed_out(limit)))
 }
@@ -94,7 +103,13 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, HttpErro
         ("restore", "POST") => history::restore(app, request).await,
         ("blobs/{digest}", "GET") => contents::blob(app, &component, query).await,
         ("why", "GET") => contents::why(app, query).await,
-        _ => Err(HttpError::method(if allowed.contains("GET") { "GET, HEAD" } else { "POST" })),
+        ("verify", "GET") => verify::status(app, query),
+        ("verify", "POST") => verify::run(app, request).await,
+        _ => Err(HttpError::method(match allowed {
+            "GET" => "GET, HEAD",
+            "GET, POST" => "GET, HEAD, POST",
+            only => only,
+        })),
     }
 }
 

@@ -79,6 +79,8 @@ fn app() -> (App, SimDisk) {
         body_memory_bytes: 16 << 20,
         blocking_threads: 8,
         blocking_queue: 64,
+        verify_memory_bytes: 1 << 30,
+        verify_bytes_per_second: 1 << 30,
         api_hosts: vec!["registry.example".to_owned()],
     };
     (App::new(Arc::new(registry), limits), disk)

@@ -1,7 +1,11 @@
 //! The command line. One file per subcommand; each returns what it found, and only here is it made an exit code:
 //! 0 done, 1 done with findings, 2 not done.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 use orlop::config::{FILE_VARIABLE, Layers, Loaded};
@@ -68,7 +72,8 @@ fn main() -> ExitCode {
         Ok(admin::Outcome::Done) => ExitCode::SUCCESS,
         Ok(admin::Outcome::Findings) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("orlop: {error}");
+            // Standard error may be closed, and there is nowhere else to say it.
+            let _ = writeln!(io::stderr(), "orlop: {error}");
             ExitCode::from(2)
         }
     }

@@ -68,7 +68,11 @@ async fn serve(app: Arc<App>, config: &Config) -> Result<(), Failure> {
     let listener = TcpListener::bind(&config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-    let shutdown = until_signal()?;
+    let (signal, ending) = (until_signal()?, Arc::clone(&app));
+    let shutdown = async move {
+        signal.await;
+        ending.end_long_work();
+    };
     tracing::info!(
         listen = %listener.local_addr()?,
         data = %config.data.display(),

@@ -121,8 +121,6 @@ fn remedy(status: u16, code: &str) -> &'static str {
         (404, "BLOB_UNKNOWN") => "; `orlop ls REPOSITORY` lists digests",
         (404, _) => "; `orlop ls` lists the organisations, `orlop ls ORGANISATION` its repositories",
         (410, _) => "; `orlop history REPOSITORY` shows what can still be restored",
-        (403, _) => "; ask by IP address or localhost, or name the host in the server's setting http.api_hosts",
-        (429 | 503, _) => "; nothing else is wrong with the request",
         (507, _) => "; `orlop gc` gives back what is due, `orlop purge` what is held",
         (500, _) => "; `orlop verify` looks for damage",
         _ => "",
@@ -160,7 +158,6 @@ mod tests {
             (404, "UNSUPPORTED", "older orlop"),
             (404, "MANIFEST_UNKNOWN", "`orlop history"),
             (410, "MANIFEST_UNKNOWN", "can still be restored"),
-            (403, "DENIED", "http.api_hosts"),
             (507, "UNKNOWN", "`orlop gc`"),
         ] {
             let (text, unknown) = refused(status, &errors(code));

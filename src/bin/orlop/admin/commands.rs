@@ -35,7 +35,10 @@ pub(crate) enum Admin {
     #[command(after_help = "Example:\n  orlop history org1/image latest")]
     History(History),
     /// Makes a manifest present again that was deleted or lost its tag; points the tag to it, if one is named.
-    #[command(after_help = "Example:\n  orlop restore org1/image latest sha256:0123…")]
+    #[command(
+        override_usage = "orlop restore [OPTIONS] <R> [TAG] <DIGEST>",
+        after_help = "Example:\n  orlop restore org1/image latest sha256:0123…"
+    )]
     Restore(Restore),
     /// Ends the windows of held manifests now, and waits until their bytes are off the disk.
     #[command(after_help = format!("{SCOPE}\n\nExample:\n  orlop purge org1 --dry-run"))]
@@ -127,8 +130,8 @@ pub(crate) struct Restore {
     /// The repository.
     #[arg(value_name = "R")]
     repository: String,
-    /// The tag to point to it, if one shall, and the manifest's digest.
-    #[arg(value_names = ["TAG", "DIGEST"], num_args = 1..=2, required = true)]
+    /// The tag to point to it, if one shall; and the manifest's digest.
+    #[arg(value_name = "TAG> <DIGEST", num_args = 1..=2, required = true)]
     what: Vec<String>,
     #[command(flatten)]
     target: Target,

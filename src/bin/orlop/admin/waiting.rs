@@ -3,7 +3,7 @@
 //! A verification tells how far it is when it is asked; of the others only the time is known that has passed.
 
 use std::{
-    io::{self, IsTerminal},
+    io::{self, IsTerminal, Write},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
@@ -41,10 +41,15 @@ pub(super) fn ask(transport: &dyn Transport, call: &Call, doing: &'static str) -
         let _ = said.join();
         if !io::stderr().is_terminal() {
             let end = if answer.is_ok() { "done" } else { "not done" };
-            eprintln!("{doing}: {end} after {}", elapsed(began));
+            say(&format!("{doing}: {end} after {}", elapsed(began)));
         }
         answer
     })
+}
+
+/// Standard error may be closed; what is said there is not what was asked for.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn elapsed(began: Instant) -> String {
@@ -85,7 +90,7 @@ fn write_lines(is_done: Receiver<()>, doing: &'static str, progress: &dyn Fn() -
     while !is_over(&is_done, LINE_EACH) {
         let far = progress().filter(|far| far["running"] == true);
         let text = far.map_or_else(|| doing.to_owned(), |far| describe(doing, &far));
-        eprintln!("{text}, for {} now", elapsed(began));
+        say(&format!("{text}, for {} now", elapsed(began)));
     }
 }
 

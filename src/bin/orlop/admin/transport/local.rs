@@ -31,7 +31,9 @@ pub(super) struct Local {
 
 impl Local {
     pub(super) fn open(arguments: &ConfigArguments) -> Result<Self, Failure> {
-        let config = arguments.load(Vec::new())?.config;
+        let mut config = arguments.load(Vec::new())?.config;
+        // Nobody else needs the memory and the disk of a server.
+        (config.http.verify_memory_bytes, config.http.verify_bytes_per_second) = (u64::MAX, u64::MAX);
         engine::must_exist(&config.data)?;
         // Opening can find that something is lost; that must not go unsaid.
         logging::start_quiet(&config);
