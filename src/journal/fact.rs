@@ -134,13 +134,15 @@ facts! {
         size: u64,
         /// Whether it was deleted by digest.
         deleted: bool,
-        /// Whether it lives by itself. Nothing reaches such a manifest: it has no tags and no parents.
+        /// Whether it lives by itself. No tag points to such a manifest, and nothing that lives has it as child.
         root: bool,
+        /// Whether it stays so although its subject attaches it.
+        stays_root: bool,
         /// When it was last pushed, in Unix milliseconds.
         pushed_ms: u64,
         /// When it was deleted or lost its last reach; 0 when neither happened since the last push.
         left_ms: u64,
-        /// Until when it can be restored, counted from there; 0 likewise.
+        /// Until when it can be restored; 0 likewise, and when its window was ended.
         held_until_ms: u64,
         /// The Content-Type that it was pushed with.
         media_type: String,
@@ -217,6 +219,27 @@ facts! {
         last: bool,
         /// When this may be forgotten, in Unix milliseconds.
         until_ms: u64,
+    }
+    /// What an organisation, or the registry, used on some day, as at its last change.
+    14 Sample {
+        /// The organisation's id; `None` for the registry.
+        organisation: Option<OrganisationId>,
+        /// Days since 1970-01-01 (UTC).
+        day: u32,
+        /// Bytes of the blobs that were named and linked, each counted once.
+        used_bytes: u64,
+        /// Number of those blobs.
+        blobs: u64,
+        /// Bytes of the manifests, each counted once.
+        manifest_bytes: u64,
+        /// Manifests, each counted once.
+        manifests: u64,
+        /// Tags.
+        tags: u64,
+        /// Repositories.
+        repositories: u64,
+        /// Bytes of blobs that only held manifests kept.
+        reclaimable_bytes: u64,
     }
 }
 
@@ -306,6 +329,7 @@ pub(crate) mod tests {
                 size: 700,
                 deleted: true,
                 root: false,
+                stays_root: false,
                 pushed_ms: 7,
                 left_ms: 8,
                 held_until_ms: 99,
@@ -337,6 +361,17 @@ pub(crate) mod tests {
                 last: true,
                 until_ms: 15,
             },
+            Fact::Sample {
+                organisation: Some(1),
+                day: 16,
+                used_bytes: 17,
+                blobs: 18,
+                manifest_bytes: 19,
+                manifests: 20,
+                tags: 21,
+                repositories: 22,
+                reclaimable_bytes: 23,
+            },
         ]
     }
 
@@ -363,7 +398,7 @@ pub(crate) mod tests {
         assert_eq!(examples()[0].encode(), b"\x01\x01\x01\0\0\0\x04\0\0\0team");
         assert_eq!(
             (bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()),
-            (628, "sha256:fb8f6dd83665131cfd851ab6da41198221b429228ee0d96c4804379581e31788")
+            (819, "sha256:037211a242350ccf29d0a7f0b34eee1cd20c7106773095233e7de60b61a184bf")
         );
     }
 }

@@ -17,8 +17,8 @@ use crate::{
         Index, Overlay, View,
         schema::{
             self, Applied, BlobRow, DeadRow, DropRow, DueHistoryRow, EmptyRepositoryRow, HistoryRow, INDEX_VERSION,
-            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, ReferencesRow, RepositoryRow, RowValue,
-            SchemaError, SegmentRow, Table, TagRow, UploadRow, key,
+            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, ReferencesRow, RepositoryRow, RowValue, SampleRow,
+            SchemaError, Scope, SegmentRow, Table, TagRow, UploadRow, key,
         },
     },
     journal::{Chain, Mark, Position, fact::Fact, operation::NamedReference, snapshot::SnapshotHeader},
@@ -27,6 +27,7 @@ use crate::{
     state::{
         apply::{self, drops, manifests, places},
         counts::{self, Change},
+        samples,
         settle::Lives,
     },
 };
@@ -85,7 +86,7 @@ pub fn applied(store: [u8; 16], header: &SnapshotHeader) -> Applied {
 /// # Errors
 /// When the index fails or a row does not decode, and whatever `visit` returns.
 pub fn each<E: From<SchemaError>>(view: &dyn View, visit: &mut dyn FnMut(Fact) -> Result<(), E>) -> Result<(), E> {
-    const TABLES: [Table; 11] = [
+    const TABLES: [Table; 12] = [
         Table::Organisations,
         Table::Repositories,
         Table::Segments,
@@ -97,6 +98,7 @@ pub fn each<E: From<SchemaError>>(view: &dyn View, visit: &mut dyn FnMut(Fact) -
         Table::Uploads,
         Table::Dead,
         Table::Drops,
+        Table::Samples,
     ];
     for table in TABLES {
         let mut failed = Ok(());
@@ -171,6 +173,21 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
             let DropRow { what, repository, digest, size, time_ms, last, until_ms } = DropRow::from_bytes(value)?;
             Fact::Dropped { lsn: be64(d).map_err(bad)?, what, repository, digest, size, time_ms, last, until_ms }
         }
+        Table::Samples => {
+            let SampleRow { used_bytes, blobs, manifest_bytes, manifests, tags, repositories, reclaimable_bytes } =
+                SampleRow::from_bytes(value)?;
+            Fact::Sample {
+                organisation: samples::organisation(d).map_err(bad)?,
+                day: be32(d).map_err(bad)?,
+                used_bytes,
+                blobs,
+                manifest_bytes,
+                manifests,
+                tags,
+                repositories,
+                reclaimable_bytes,
+            }
+        }
         _ => return Err(bad(DecodeError { field: "table", problem: "holds no facts" })),
     })
 }
@@ -196,6 +213,7 @@ fn manifest(d: &mut Decoder<'_>, view: &dyn View, value: &[u8]) -> Result<Fact, 
         size: row.size,
         deleted: row.deleted,
         root: row.root,
+        stays_root: row.stays_root,
         pushed_ms: row.pushed_ms,
         left_ms: row.left_ms,
         held_until_ms: row.held_until_ms,
@@ -288,6 +306,22 @@ impl<'a> Loader<'a> {
                 let row = DropRow { what, repository, digest, size, time_ms, last, until_ms };
                 drops::put_record(overlay, lsn, &row);
             }
+            Fact::Sample {
+                organisation,
+                day,
+                used_bytes,
+                blobs,
+                manifest_bytes,
+                manifests,
+                tags,
+                repositories,
+                reclaimable_bytes,
+            } => {
+                let scope = organisation.map_or(Scope::Registry, Scope::Organisation);
+                let row =
+                    SampleRow { used_bytes, blobs, manifest_bytes, manifests, tags, repositories, reclaimable_bytes };
+                schema::put(overlay, key::sample(scope, day), &row);
+            }
         }
         Ok(())
     }
@@ -319,6 +353,7 @@ fn load_manifest(overlay: &mut Overlay<'_>, applied: &mut Applied, fact: Fact) -
         size,
         deleted,
         root,
+        stays_root,
         pushed_ms,
         left_ms,
         held_until_ms,
@@ -335,6 +370,7 @@ fn load_manifest(overlay: &mut Overlay<'_>, applied: &mut Applied, fact: Fact) -
         size,
         deleted,
         root,
+        stays_root,
         attached: false,
         told: 0,
         tags: 0,

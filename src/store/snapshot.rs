@@ -212,11 +212,14 @@ impl From<SnapshotError> for StoreError {
     }
 }
 
-/// A view in which nothing is settling: facts are taken of no other. Without a header when nothing was ever applied.
+/// A view, and what a snapshot of it says of itself; nothing when nothing was ever applied.
+pub(super) type Settled<'a> = (Box<dyn View + 'a>, Option<SnapshotHeader>);
+
+/// A view in which nothing is settling: facts are taken of no other.
 pub(super) fn settled_view<'a>(
     shared: &'a Shared,
     pause: &mut dyn FnMut() -> Result<(), SnapshotError>,
-) -> Result<(Box<dyn View + 'a>, Option<SnapshotHeader>), SnapshotError> {
+) -> Result<Settled<'a>, SnapshotError> {
     const TRIES: usize = 1_000;
     for _ in 0..TRIES {
         let view = shared.index.snapshot();

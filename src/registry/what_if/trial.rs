@@ -27,6 +27,9 @@ use crate::{
 /// Rows that a trial may change; they lie in memory while it runs, some 250 bytes each.
 const CHANGES_MAX: usize = 500_000;
 
+/// Steps of settling that a trial may take, of a thousand digests each.
+const SETTLES_MAX: usize = 5_000;
+
 /// Why a trial did not come to its end.
 pub(super) enum TrialError {
     /// What was to be deleted, and why it cannot be.
@@ -65,12 +68,12 @@ pub(super) fn gain(
     window_ms: u64,
 ) -> Result<WhatIf, TrialError> {
     let applied: Applied = schema::expect(view, key::applied())?;
-    let mut earlier = Trial { batch: Batch::new(view, applied, 0), window_ms };
+    let mut earlier = Trial::new(view, applied, window_ms);
     earlier.settle()?;
     let (base, applied) = (earlier.batch.overlay, earlier.batch.applied);
     let before = scopes.usage(&base)?;
 
-    let mut trial = Trial { batch: Batch::new(&base, applied, 0), window_ms };
+    let mut trial = Trial::new(&base, applied, window_ms);
     let mut targets = trial.delete(name, scopes.repository, deletion)?;
     let deleted = scopes.usage(&trial.batch.overlay)?;
     let mut stays = trial.stays(scopes.repository, &targets)?;
@@ -126,9 +129,15 @@ type Target = (Option<Tag>, Digest);
 struct Trial<'a> {
     batch: Batch<'a>,
     window_ms: u64,
+    settles: usize,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    fn new(view: &'a dyn View, applied: Applied, window_ms: u64) -> Self {
+        // The time is that of the last operation: nothing asked here depends on how late it is since.
+        Self { batch: Batch::new(view, applied, 0), window_ms, settles: 0 }
+    }
+
     fn decide(&mut self, request: &Request, reference: impl FnOnce() -> String) -> Result<Outcome, TrialError> {
         let outcome = self.batch.decide(request);
         // They are what a journal would hold; nothing here reads them.
@@ -144,7 +153,12 @@ impl Trial<'_> {
 
     fn settle(&mut self) -> Result<(), TrialError> {
         let request = Request::Settle { window_ms: self.window_ms };
-        while self.decide(&request, String::new)? != Outcome::Done {}
+        while self.decide(&request, String::new)? != Outcome::Done {
+            self.settles += 1;
+            if self.settles > SETTLES_MAX {
+                return Err(TrialError::TooMuch);
+            }
+        }
         Ok(())
     }
 

@@ -62,10 +62,8 @@ pub(super) fn apply(
             lives.settle()
         }
         Operation::EndWindows { repository, digests } => {
-            let mut lives = Lives::new(overlay, applied, at.time_ms);
-            digests.iter().try_for_each(|digest| {
-                lives.change(*repository, digest, |row, _| row.held_until_ms = row.held_until_ms.min(at.time_ms))
-            })
+            let mut lives = Lives::new(overlay, applied, 0);
+            digests.iter().try_for_each(|digest| lives.change(*repository, digest, |row, _| row.held_until_ms = 0))
         }
         _ => Ok(()),
     }
@@ -86,6 +84,7 @@ fn first_push(
         size: content.size,
         deleted: false,
         root: by_digest,
+        stays_root: false,
         attached: false,
         told: 0,
         tags: 0,
