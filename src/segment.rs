@@ -116,6 +116,8 @@ pub struct SegmentUsage {
     pub len: u64,
     /// Bytes of the blocks that it takes, as `du` counts them.
     pub allocated_bytes: u64,
+    /// When the file was created, in Unix milliseconds, where the file system knows it.
+    pub created_ms: Option<u64>,
 }
 
 /// What became of a segment that was to be removed.
@@ -181,6 +183,11 @@ impl Segments {
     /// Shared segments that take no more appends, have none under way and are synced. Each is told once per open.
     pub fn take_sealed(&self) -> Vec<SealedSegment> {
         self.shared.take_sealed()
+    }
+
+    /// Lets a shared segment take no more appends, so that it is sealed before it is full.
+    pub fn retire(&self, number: SegmentNumber) {
+        self.shared.retire(number);
     }
 
     /// Begins a single segment. Its file, name and header are durable on return.

@@ -213,6 +213,7 @@ impl From<RegistryError> for HttpError {
             RegistryError::NameUnknown(name) => {
                 Self::new(S::NOT_FOUND, "NAME_UNKNOWN", text).detailed(json!({ "name": name.as_str() }))
             }
+            RegistryError::OrganisationUnknown(_) => Self::new(S::NOT_FOUND, "NAME_UNKNOWN", text),
             RegistryError::Name(_) => Self::new(S::BAD_REQUEST, "NAME_INVALID", text),
             RegistryError::Digest(_) => Self::new(S::BAD_REQUEST, "DIGEST_INVALID", text),
             RegistryError::DigestMismatch { expected, found } => Self::new(S::BAD_REQUEST, "DIGEST_INVALID", text)
@@ -280,6 +281,7 @@ mod tests {
         let name = repository.clone();
         vec![
             (RegistryError::NameUnknown(name.clone()), 404, "NAME_UNKNOWN"),
+            (RegistryError::OrganisationUnknown("x".to_owned()), 404, "NAME_UNKNOWN"),
             (NameError::Tag("é".to_owned()).into(), 400, "NAME_INVALID"),
             (DigestError::Shape.into(), 400, "DIGEST_INVALID"),
             (RegistryError::DigestMismatch { expected: digest(), found: digest() }, 400, "DIGEST_INVALID"),

@@ -16,7 +16,7 @@ use crate::{
             self, Applied, BlobRow, CountRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow,
             DueManifestRow, EmptyRepositoryRow, HistoryRow, KeyPart, LinkRow, ManifestCountRow, ManifestIdRow,
             ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ParentsRow, ReferencesRow,
-            ReferrerRow, RepositoryNameRow, RepositoryRow, RowValue, SchemaError, SegmentRow, SettlingRow, SparseRow,
+            PauseRow, ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, RowValue, SchemaError, SegmentRow, SettlingRow, SparseRow,
             Table, TagRow, UploadRow, UsageRow,
         },
     },
@@ -71,6 +71,8 @@ pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, Sch
         Table::Sparse => json::<SparseRow>(value),
         Table::Drops => json::<DropRow>(value),
         Table::Dropped => json::<DroppedRow>(value),
+        Table::Reports => json::<ReportRow>(value),
+        Table::Pauses => json::<PauseRow>(value),
     }?;
     text.push(' ');
     text.push_str(&row);

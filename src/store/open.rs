@@ -8,7 +8,7 @@
 use std::{
     ops::ControlFlow,
     sync::{Arc, Mutex, OnceLock, atomic::AtomicU64},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -71,6 +71,10 @@ pub struct Recovery {
     pub lost_records: u64,
     /// Bytes of a torn batch at the journal's end, never acknowledged, that were cut.
     pub journal_cut_bytes: u64,
+    /// Time of the last operation before, in Unix milliseconds; 0 for a new store.
+    pub last_operation_ms: u64,
+    /// What the clock said, in Unix milliseconds.
+    pub opened_ms: u64,
     /// How long it all took.
     pub duration: Duration,
 }
@@ -93,7 +97,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
         Some(format) => format,
         None => {
             recovery.created = true;
-            format::create(&*disk, now_ms())?
+            format::create(&*disk, options.clock.now_ms())?
         }
     };
     let journal_options =
@@ -117,6 +121,8 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
     let unlisted = if recovery.lost_records > 0 { UnlistedFiles::MoveToLost } else { UnlistedFiles::Remove };
     let segments = open_segments(&disk, &options, format.store, &*index, &applied, unlisted)?;
     recovery.duration = began.elapsed();
+    recovery.last_operation_ms = applied.time_ms;
+    recovery.opened_ms = options.clock.now_ms();
     let shared = Shared {
         disk,
         index,
@@ -128,6 +134,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
         snapshotting: Mutex::default(),
         poison: OnceLock::new(),
         damaged: Mutex::default(),
+        discards: Mutex::default(),
         buffered: AtomicU64::new(0),
         _lock: lock,
     };
@@ -404,9 +411,4 @@ fn open_segments(
 /// The number at the end of a key of the segments table.
 fn number(key: &[u8]) -> u64 {
     key[1..].iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
-}
-
-/// The wall clock in Unix milliseconds; a clock before 1970 counts as that.
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
