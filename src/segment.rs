@@ -40,12 +40,15 @@ mod walk;
 pub use crate::location::RecordKind;
 pub use erase::DeadRecord;
 pub use error::{Damage, SegmentError};
-pub use format::SegmentKind;
+pub use format::{SegmentKind, number_of, path_of};
 pub use reader::RecordReader;
 pub use readers::Epoch;
 pub use recovery::{CutSegment, DamagedSegment, OpenReport};
 pub use single::SingleWriter;
 pub use walk::{Candidate, Candidates};
+
+/// Where the first record of a shared segment can begin, in bytes.
+pub const FIRST_RECORD_OFFSET: u64 = format::FILE_HEADER_LEN;
 
 /// Settings of the segments of one store.
 #[derive(Debug, Clone)]
@@ -280,6 +283,20 @@ impl Segments {
     /// [`SegmentError::Corrupt`], [`SegmentError::Missing`], [`SegmentError::Version`], [`SegmentError::Io`].
     pub fn candidates(&self, number: SegmentNumber) -> Result<Candidates, SegmentError> {
         Candidates::open(&self.files, number)
+    }
+
+    /// Walks through any file of the disk as if it were a segment, whatever its header says.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn candidates_in(&self, path: &str) -> Result<Candidates, SegmentError> {
+        let file = self.files.disk.open(path).map_err(|error| SegmentError::io("open", path, error))?;
+        Candidates::of(files::SegmentFile { number: SegmentNumber(0), kind: SegmentKind::Shared, file })
+    }
+
+    /// The shared segment that takes appends.
+    pub fn active(&self) -> Option<SegmentNumber> {
+        self.shared.active()
     }
 
     /// Appends a copy of a record to a shared segment; its content is in memory meanwhile. Its checksums and its digest are

@@ -286,6 +286,8 @@ struct Shared {
     unflushed: AtomicU64,
     /// Journal bytes since the last snapshot.
     growth: snapshot::Growth,
+    /// Segments that were there at the open.
+    found: space::Found,
     /// Held by whoever writes a snapshot.
     snapshotting: Mutex<()>,
     /// Keeps other processes out; last, so that it is released after all files.

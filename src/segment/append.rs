@@ -137,6 +137,11 @@ impl SharedWriter {
         std::mem::take(sealed)
     }
 
+    /// The segment that takes appends.
+    pub(super) fn active(&self) -> Option<SegmentNumber> {
+        lock(&self.state).open.last().filter(|segment| !segment.full).map(|segment| segment.file.number)
+    }
+
     /// Lets a segment take no more appends.
     pub(super) fn retire(&self, number: SegmentNumber) {
         let mut state = lock(&self.state);

@@ -31,6 +31,7 @@ use crate::{
 use super::{
     OpenError, Shared, StoreOptions, base, format,
     snapshot::{Growth, trim},
+    space::Found,
 };
 
 /// The directory of RocksDB, below the disk's root.
@@ -119,7 +120,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
     }
     let growth = Growth::read(&*disk, options.snapshot_bytes_min)?;
     let unlisted = if recovery.lost_records > 0 { UnlistedFiles::MoveToLost } else { UnlistedFiles::Remove };
-    let segments = open_segments(&disk, &options, format.store, &*index, &applied, unlisted)?;
+    let (segments, found) = open_segments(&disk, &options, format.store, &*index, &applied, unlisted)?;
     recovery.duration = began.elapsed();
     recovery.last_operation_ms = applied.time_ms;
     recovery.opened_ms = options.clock.now_ms();
@@ -131,6 +132,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
         options,
         store_id: format.store,
         growth,
+        found,
         snapshotting: Mutex::default(),
         poison: OnceLock::new(),
         damaged: Mutex::default(),
@@ -380,7 +382,7 @@ fn open_segments(
     index: &dyn Index,
     applied: &Applied,
     unlisted: UnlistedFiles,
-) -> Result<Segments, OpenError> {
+) -> Result<(Segments, Found), OpenError> {
     let mut listed = Vec::new();
     schema::each_row(index, &[Table::Segments as u8], |key, value| {
         let row = SegmentRow::from_bytes(value)?;
@@ -396,6 +398,8 @@ fn open_segments(
         listed.push(ListedSegment { number, kind, committed_end, sealed: false });
         Ok(ControlFlow::Continue(()))
     })?;
+    let unsealed = listed.iter().filter(|segment| segment.kind == SegmentKind::Shared && !segment.sealed);
+    let unsealed = unsealed.map(|segment| (segment.number, segment.committed_end)).collect();
     let segment_options = SegmentOptions {
         shared_bytes_max: options.shared_segment_bytes_max,
         open_files_max: options.open_files_max,
@@ -405,7 +409,8 @@ fn open_segments(
     let disk = Arc::clone(disk);
     let (segments, report) = Segments::open(disk, segment_options, applied.next_segment, listed, unlisted)?;
     tracing::debug!(?report, "segments opened");
-    Ok(segments)
+    let found = Found { next: segments.next_number(), unsealed };
+    Ok((segments, found))
 }
 
 /// The number at the end of a key of the segments table.

@@ -2,7 +2,7 @@
 //!
 //! What is dead is never decided here, nor in the layers below: the committer has decided it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     digest::Digest,
@@ -12,6 +12,15 @@ use crate::{
 };
 
 use super::{Shared, Store, StoreError};
+
+/// Segments that were there when the store was opened. What they had then is not written to any more.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The first number of a segment that this process has begun.
+    pub(super) next: u64,
+    /// Ends of shared ones that may take more.
+    pub(super) unsealed: BTreeMap<SegmentNumber, u64>,
+}
 
 impl Shared {
     /// Notes that a record was written for nothing.
@@ -79,6 +88,25 @@ impl Store {
     pub fn copy(&self, record: &Candidate) -> Result<(Location, u64), StoreError> {
         let copy = self.shared.segments.copy(record).map_err(|error| self.shared.segment_failed(error))?;
         Ok((copy.location, copy.record_len))
+    }
+
+    /// Up to where a segment is as an earlier process has left it, in bytes; `None` for one that this process has begun.
+    pub fn settled_end(&self, segment: SegmentNumber) -> Option<u64> {
+        let found = &self.shared.found;
+        (segment.0 < found.next).then(|| found.unsealed.get(&segment).copied().unwrap_or(u64::MAX))
+    }
+
+    /// Walks through any file below the data directory as if it were a segment.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn candidates_in(&self, path: &str) -> Result<Candidates, StoreError> {
+        Ok(self.shared.segments.candidates_in(path)?)
+    }
+
+    /// The shared segment that takes appends.
+    pub fn active_segment(&self) -> Option<SegmentNumber> {
+        self.shared.segments.active()
     }
 
     /// Notes that a copy was written for nothing: the next batch says so.
