@@ -17,7 +17,7 @@
 //! starts no thread: whoever has one calls [`Collector::tick`] again and again.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -27,6 +27,7 @@ use std::{
 
 use crate::{
     digest::Digest,
+    index::schema::{self, Applied, key},
     journal::operation::{LocalRecord, RepositoryId},
     registry::{Registry, RegistryError},
     state::request::Request,
@@ -99,8 +100,8 @@ pub struct Collector {
     next_report: AtomicU64,
     /// Whether what killed processes have left was looked for.
     remains_found: AtomicBool,
-    /// Why the last scheduled run failed: said once.
-    failure: Mutex<Option<String>>,
+    /// Why the last scheduled runs failed: said once.
+    failures: Mutex<BTreeMap<Pausable, String>>,
 }
 
 impl Collector {
@@ -122,7 +123,7 @@ impl Collector {
             judged: Mutex::new(HashMap::new()),
             next_report: AtomicU64::new(next_report),
             remains_found: AtomicBool::new(false),
-            failure: Mutex::default(),
+            failures: Mutex::default(),
         }))
     }
 
@@ -172,35 +173,41 @@ impl Collector {
         self.compactions.join(|| self.run_compaction(false))
     }
 
-    /// Does what is due by the schedule, and returns how long to wait before the next call. Failures are logged, once.
+    /// Collects if anything is due, and returns how long to wait before the next call. A failure is logged, once until it
+    /// is over.
     pub fn tick(&self) -> Duration {
-        if self.stop.is_set() {
-            return self.options.interval;
-        }
-        let done = match self.store().poisoned() {
-            Some(reason) => Err(RegistryError::Unavailable(reason)),
-            None => self.do_scheduled(),
-        };
-        let failure = done.err().map(|error| error.to_string()).filter(|_| !self.stop.is_set());
-        let mut last = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = failure.as_ref().filter(|failure| last.as_ref() != Some(failure)) {
-            tracing::error!(error, "collecting waits: it failed, and is tried again");
-        }
-        *last = failure;
-        self.options.interval
+        self.scheduled(Pausable::Collect, || {
+            self.pauses.look(self.store());
+            let is_first = !self.remains_found.load(Ordering::Acquire);
+            if is_first || self.due()?.is_due() || self.store().has_discards() {
+                self.collect_for(Trigger::Schedule, false)?;
+            }
+            Ok(())
+        })
     }
 
-    fn do_scheduled(&self) -> Result<(), RegistryError> {
-        self.pauses.look(self.store());
-        let is_first = !self.remains_found.load(Ordering::Acquire);
-        if is_first || self.due()?.is_due() || self.store().has_discards() {
-            self.collect_for(Trigger::Schedule, false)?;
+    /// Compacts, likewise. It can take long, at the set pace, so it has a thread of its own.
+    pub fn tick_compaction(&self) -> Duration {
+        self.scheduled(Pausable::Compact, || self.compact(false).map(drop))
+    }
+
+    fn scheduled(&self, what: Pausable, work: impl FnOnce() -> Result<(), RegistryError>) -> Duration {
+        let done = match self.store().poisoned() {
+            _ if self.stop.is_set() => Ok(()),
+            Some(reason) => Err(RegistryError::Unavailable(reason)),
+            None => work(),
+        };
+        let failure = done.err().map(|error| error.to_string()).filter(|_| !self.stop.is_set());
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            Some(error) if failures.get(&what) != Some(&error) => {
+                tracing::error!(error, ?what, "scheduled work failed; it waits, and is tried again");
+                failures.insert(what, error);
+            }
+            Some(_) => {}
+            None => drop(failures.remove(&what)),
         }
-        let sparse = erase::sparse(&*self.store().snapshot(), None, 1).map_err(StoreError::from)?;
-        if !sparse.is_empty() || self.store().active_segment().is_some() {
-            self.compact(false)?;
-        }
-        Ok(())
+        self.options.interval
     }
 
     /// Ends what runs at its next safe point; later calls are refused. The store can be closed when they have returned.
@@ -374,11 +381,11 @@ impl Collector {
         Ok(steps.read(|view| status::tell_kept(view, now_ms, scope, report))?)
     }
 
-    /// By when the windows have ended that were just ended: they say so in the time of operations, which can be ahead.
+    /// By when the windows have ended that were just ended: they say so in the time of operations. Where that is far ahead
+    /// of the clock, which was wrong then, nothing else must end by it.
     fn ended_by<S: Steps>(&self, steps: &S) -> Result<u64, StoreError> {
-        use crate::index::schema::{Applied, get, key};
-        let applied: Option<Applied> = steps.read(|view| get(view, key::applied()))?;
-        Ok(applied.map_or(0, |applied| applied.time_ms))
+        let applied: Option<Applied> = steps.read(|view| schema::get(view, key::applied()))?;
+        Ok(applied.map_or(0, |applied| applied.time_ms).min(self.now_ms().saturating_add(pauses::AHEAD_MS)))
     }
 
     fn erase(&self, report: &mut CollectionReport) -> Result<(), StoreError> {

@@ -97,12 +97,21 @@ impl<S: Steps> Drops<'_, S> {
         let uploading = (self.uploading)();
         let (held, free): (Vec<Item>, Vec<Item>) =
             items.into_iter().partition(|item| item.repository.as_ref().is_some_and(|name| uploading.contains(name)));
+        let grace_ms = self.grace_ms;
+        let renewals = held.iter().filter_map(|item| match (&item.due, &item.repository) {
+            (Due::Link { digest, .. }, Some(name)) => {
+                Some(Request::Renew { repository: name.clone(), digest: *digest, grace_ms })
+            }
+            _ => None,
+        });
+        let renewals: Vec<Request> = renewals.collect();
+        for some in renewals.chunks(REQUESTS_AT_ONCE) {
+            self.steps.take(some.to_vec())?;
+        }
         let mut due = free;
         for item in held {
-            let (Due::Link { repository, digest }, Some(name)) = (&item.due, &item.repository) else { continue };
-            let (grace_ms, link) = (self.grace_ms, key::link(*repository, digest));
-            let request = Request::Renew { repository: name.clone(), digest: *digest, grace_ms };
-            self.steps.take(vec![request])?;
+            let Due::Link { repository, digest } = &item.due else { continue };
+            let link = key::link(*repository, digest);
             match self.steps.read(|view| schema::get::<LinkRow>(view, link))? {
                 Some(link) if link.due_ms > self.now_ms => self.report.keep(Kept {
                     kind: Kind::Link,

@@ -42,10 +42,12 @@ pub(super) struct Walked {
     pub(super) candidates: Candidates,
 }
 
-/// Walks through a shared segment, up to what the index has in it; `None` where there is none any more.
+/// Walks through a shared segment, up to what the index has in it; `None` where there is none any more. No piece lies on
+/// both sides of `cut`.
 pub(super) fn walk(
     store: &Store,
     number: SegmentNumber,
+    cut: u64,
     wanted: Option<&Digest>,
     pace: &mut dyn FnMut(u64),
 ) -> Result<Option<Walked>, StoreError> {
@@ -67,6 +69,9 @@ pub(super) fn walk(
         if piece.0 >= row.committed_end {
             break;
         }
+        if gap.at < cut && piece.0 >= cut {
+            gap.end(cut, cut);
+        }
         let blob: Option<BlobRow> = schema::get(&*view, key::blob(&candidate.digest))?;
         let is_live = blob.is_some_and(|row| row.location == candidate.location && row.record_len == piece.1);
         if wanted == Some(&candidate.digest) {
@@ -80,6 +85,9 @@ pub(super) fn walk(
         } else {
             gap.headers.push(piece);
         }
+    }
+    if gap.at < cut {
+        gap.end(cut.min(row.committed_end), cut.min(row.committed_end));
     }
     gap.end(row.committed_end, row.committed_end);
     Ok(Some(Walked {
@@ -163,7 +171,7 @@ pub(super) fn discard_remains(store: &Store, stop: &Stop, pace: &mut Pace<'_>) -
     for number in suspects {
         stop.check()?;
         let Some(settled_end) = store.settled_end(number) else { continue };
-        let Some(walked) = walk(store, number, None, &mut |bytes| pace.spend(bytes))? else { continue };
+        let Some(walked) = walk(store, number, settled_end, None, &mut |bytes| pace.spend(bytes))? else { continue };
         if !walked.is_whole {
             tracing::warn!(segment.id = number.0, "a segment has damaged records; what else lies in it is left alone");
             continue;

@@ -20,7 +20,7 @@ use crate::{
 use super::report::Pause;
 
 /// How far the wall clock may run ahead.
-const AHEAD_MS: u64 = 60 * 60 * 1_000;
+pub(super) const AHEAD_MS: u64 = 60 * 60 * 1_000;
 
 /// The clock as it was seen last, and what that led to.
 #[derive(Debug)]

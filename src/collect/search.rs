@@ -130,7 +130,7 @@ impl<'a> Search<'a> {
         let digest = self.report.digest;
         for walk in 1.. {
             let pace = &mut self.pace;
-            let Some(walked) = explain::walk(self.store, number, Some(&digest), &mut |bytes| pace.spend(bytes))? else {
+            let Some(walked) = explain::walk(self.store, number, u64::MAX, Some(&digest), &mut |bytes| pace.spend(bytes))? else {
                 return Ok(());
             };
             let remains = walked.remains()?;
