@@ -15,6 +15,7 @@ use std::{
 };
 
 use crate::{
+    collect::CollectOptions,
     http::{Limits, PaceLimits, server::ServerLimits},
     registry::{RegistryOptions, Sparse},
     store::StoreOptions,
@@ -52,6 +53,8 @@ pub struct Config {
     pub upload_idle: Duration,
     /// Settings of the store.
     pub store: StoreOptions,
+    /// Settings of the collector.
+    pub collect: CollectOptions,
 }
 
 impl Default for Config {
@@ -89,6 +92,7 @@ impl Default for Config {
             },
             upload_idle: Duration::from_secs(24 * 60 * 60),
             store: StoreOptions::default(),
+            collect: CollectOptions::default(),
         }
     }
 }

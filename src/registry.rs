@@ -10,7 +10,7 @@ use crate::{
     digest::{Algorithm, Digest, DigestError},
     index::{
         View, prefix_end,
-        schema::{self, BlobRow, Key, LinkRow, ManifestRow, RepositoryRow, RowValue, TagRow, key},
+        schema::{self, Key, ManifestRow, RepositoryRow, RowValue, TagRow, key},
     },
     journal::operation::RepositoryId,
     name::{NameError, RepositoryName, Tag},
@@ -26,6 +26,7 @@ mod history;
 mod images;
 mod inventory;
 mod json;
+mod keep;
 mod keepers;
 pub mod manifest;
 mod platform;
@@ -284,20 +285,18 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::BlobUnknown`] when the repository has no link to it, whoever else has.
     pub fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<StoredContent, RegistryError> {
-        self.blob_len(repository, digest)?;
-        self.store.content(digest)?.ok_or_else(|| missing(digest))
+        Ok(self.open(|| Ok((*digest, self.stored_len(repository, digest)?)))?.1)
     }
 
-    /// The length of a blob of a repository in bytes; reads none of them.
+    /// The length of a blob of a repository in bytes; reads none of them. Who asks is told that the blob is there, and may
+    /// rely on that: when not much of its grace is left, that is prolonged first.
     ///
     /// # Errors
     /// As [`Registry::blob`].
     pub fn blob_len(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, RegistryError> {
-        let unknown = || RegistryError::BlobUnknown { repository: repository.clone(), digest: *digest };
-        let view = self.store.snapshot();
-        let id = repository_id(&*view, repository)?.ok_or_else(unknown)?;
-        row::<LinkRow>(&*view, key::link(id, digest))?.ok_or_else(unknown)?;
-        Ok(row::<BlobRow>(&*view, key::blob(digest))?.ok_or_else(|| missing(digest))?.size)
+        let len = self.stored_len(repository, digest)?;
+        self.keep_for_who_asks(repository, digest)?;
+        Ok(len)
     }
 
     /// Ends the repository's right to serve a blob.
@@ -388,6 +387,11 @@ impl Registry {
         self.uploads.cancel(repository, id)
     }
 
+    /// The repositories in which uploads are open.
+    pub fn uploading(&self) -> std::collections::HashSet<RepositoryName> {
+        self.uploads.repositories()
+    }
+
     /// Ends uploads that nobody has written to for longer than `idle`; how many.
     ///
     /// # Errors
@@ -444,8 +448,10 @@ impl Registry {
     /// # Errors
     /// When the repository, the tag or the manifest is not known.
     pub fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Manifest, RegistryError> {
-        let head = self.manifest_head(repository, reference)?;
-        let content = self.store.content(&head.digest)?.ok_or_else(|| missing(&head.digest))?;
+        let (head, content) = self.open(|| {
+            let head = self.manifest_head(repository, reference)?;
+            Ok((head.digest, head))
+        })?;
         Ok(Manifest { bytes: content.read_all()?, ..head })
     }
 

@@ -210,6 +210,15 @@ pub(super) const SETTINGS: &[Setting] = &[
     number!(Bytes, "store.index_cache_bytes", store.index_cache_bytes, MIB, TIB, "Memory for reads of the index"),
     number!(Bytes, "store.index_memtable_bytes", store.index_memtable_bytes, 8 * MIB, 64 * GIB,
         "Memory for changes of the index"),
+
+    duration!("collect.interval", collect.interval, 100, DAY,
+        "Time between two looks at what is due; that late it is dropped and its space comes back, at most"),
+    number!(Bytes, "collect.compact_bytes_per_second", collect.compact_bytes_per_second, 64 * KIB, TIB,
+        "What compaction reads and writes in a second"),
+    number!(Bytes, "collect.read_bytes_per_second", collect.read_bytes_per_second, 64 * KIB, TIB,
+        "What searches for content, and for remains of killed processes, read in a second"),
+    duration!("collect.reader_patience", collect.reader_patience, 0, HOUR,
+        "How long a collection waits for downloads of what it is to erase, before it leaves that to the next one"),
 ];
 
 /// The names of a list, in lower case.

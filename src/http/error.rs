@@ -311,6 +311,7 @@ mod tests {
         let name = repository.clone();
         vec![
             (RegistryError::NameUnknown(name.clone()), 404, "NAME_UNKNOWN"),
+            (RegistryError::OrganisationUnknown("x".to_owned()), 404, "NAME_UNKNOWN"),
             (NameError::Tag("é".to_owned()).into(), 400, "NAME_INVALID"),
             (DigestError::Shape.into(), 400, "DIGEST_INVALID"),
             (RegistryError::DigestMismatch { expected: digest(), found: digest() }, 400, "DIGEST_INVALID"),

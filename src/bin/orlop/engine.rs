@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use orlop::{config::Config, http::App, registry::Registry, store::Store};
+use orlop::{config::Config, registry::Registry, store::Store};
 use tokio::runtime::Runtime;
 
 use crate::Failure;
@@ -51,10 +51,9 @@ fn open(config: &Config) -> Result<Store, Failure> {
     Ok(Store::open_on(Arc::new(disk), config.store.clone(), &|_| Ok(Box::new(MemoryIndex::new())))?)
 }
 
-/// The handlers over a store.
-pub(crate) fn open_app(store: &Arc<Store>, config: &Config) -> Result<Arc<App>, Failure> {
-    let registry = Arc::new(Registry::new(Arc::clone(store), config.registry.clone())?);
-    Ok(Arc::new(App::new(registry, config.http.clone())))
+/// Opens the registry over a store.
+pub(crate) fn open_registry(store: &Arc<Store>, config: &Config) -> Result<Arc<Registry>, Failure> {
+    Ok(Arc::new(Registry::new(Arc::clone(store), config.registry.clone())?))
 }
 
 /// What handlers run on.

@@ -1,9 +1,18 @@
 //! `orlop serve`: the registry over HTTP, and the work in the background that the library leaves to its caller.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use clap::Args;
 use orlop::{
+    collect::Collector,
     config::{Config, Loaded},
     http::{self, App, server},
 };
@@ -53,9 +62,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     raise_file_limit(&config);
 
     let store = engine::open_store(&config)?;
-    let app = engine::open_app(&store, &config)?;
+    let registry = engine::open_registry(&store, &config)?;
+    let collector = Collector::new(Arc::clone(&registry), config.collect.clone())?;
+    let scheduled = Scheduled::start(&collector)?;
+    let app = Arc::new(App::new(registry, config.http.clone()));
     let runtime = engine::runtime(&config)?;
     let served = runtime.block_on(serve(app, &config));
+    scheduled.end(&collector);
+    drop(collector);
     // What still holds the store lives in tasks, which end with the runtime.
     drop(runtime);
     engine::close_store(store)?;
@@ -95,6 +109,42 @@ async fn expire_uploads(app: Arc<App>, idle: Duration) {
     loop {
         ticks.tick().await;
         app.expire_uploads(idle).await;
+    }
+}
+
+/// The threads that collect and compact by the schedule.
+struct Scheduled {
+    ended: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Scheduled {
+    fn start(collector: &Arc<Collector>) -> Result<Self, Failure> {
+        let mut scheduled = Self { ended: Arc::default(), threads: Vec::new() };
+        let work: [(&str, fn(&Collector) -> Duration); 2] =
+            [("collect", Collector::tick), ("compact", Collector::tick_compaction)];
+        for (name, tick) in work {
+            let (collector, ended) = (Arc::clone(collector), Arc::clone(&scheduled.ended));
+            let run = move || {
+                while !ended.load(Ordering::Acquire) {
+                    thread::park_timeout(tick(&collector));
+                }
+            };
+            scheduled.threads.push(thread::Builder::new().name(name.to_owned()).spawn(run)?);
+        }
+        Ok(scheduled)
+    }
+
+    /// What is under way ends at its next safe point.
+    fn end(self, collector: &Collector) {
+        self.ended.store(true, Ordering::Release);
+        collector.stop();
+        for thread in self.threads {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                tracing::error!("a thread of the collector has panicked");
+            }
+        }
     }
 }
 

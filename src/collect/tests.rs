@@ -1,0 +1,1 @@
+//! The collector over a disk and an index that forget.
