@@ -35,6 +35,7 @@ pub mod registry;
 pub mod segment;
 pub mod state;
 pub mod store;
+pub mod verify;
 
 pub use digest::{Algorithm, Digest};
 pub use name::{RepositoryName, Tag};

@@ -43,6 +43,7 @@ mod clock;
 mod commit;
 mod flush;
 mod format;
+mod look;
 mod open;
 mod read;
 mod snapshot;

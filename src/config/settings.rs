@@ -155,6 +155,10 @@ pub(super) const SETTINGS: &[Setting] = &[
             set: |config, text| config.http.api_hosts = hosts(&text),
         },
     },
+    number!(Bytes, "http.verify_memory", http.verify_memory_bytes, MIB, TIB,
+        "Memory that a verification of the store may take in the server; orlop verify --data has no such bound"),
+    number!(Bytes, "http.verify_bytes_per_second", http.verify_bytes_per_second, MIB, TIB,
+        "Content that a verification reads in a second in the server; orlop verify --data has no such bound"),
 
     number!(Bytes, "registry.blob_bytes_max", http.blob_bytes_max, 0, 1024 * TIB, "Largest blob"),
     number!(Bytes, "registry.manifest_bytes_max", registry.manifest_bytes_max, KIB, 64 * MIB, "Largest manifest"),

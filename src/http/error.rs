@@ -64,6 +64,16 @@ impl HttpError {
         Self::new(StatusCode::FORBIDDEN, "DENIED", message)
     }
 
+    /// Something that can be done once at a time is being done.
+    pub(super) fn conflict(message: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "UNSUPPORTED", message)
+    }
+
+    /// A question that takes more to answer than is allowed.
+    pub(super) fn too_much(message: String) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "UNSUPPORTED", message)
+    }
+
     /// A change whose body is not announced as JSON.
     pub(super) fn not_json(found: String) -> Self {
         let message = format!("Content-Type \"{found}\" is not accepted: send application/json");

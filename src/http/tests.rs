@@ -14,6 +14,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
+    collect::{CollectOptions, Collector},
     digest::{Algorithm, Digest},
     disk::sim::SimDisk,
     index::memory::MemoryIndex,
@@ -79,9 +80,13 @@ fn app() -> (App, SimDisk) {
         body_memory_bytes: 16 << 20,
         blocking_threads: 8,
         blocking_queue: 64,
+        verify_memory_bytes: 1 << 30,
+        verify_bytes_per_second: 1 << 30,
         api_hosts: vec!["registry.example".to_owned()],
     };
-    (App::new(Arc::new(registry), limits), disk)
+    let registry = Arc::new(registry);
+    let collector = Collector::new(Arc::clone(&registry), CollectOptions::default()).unwrap();
+    (App::new(registry, collector, limits), disk)
 }
 
 impl Client {

@@ -212,21 +212,20 @@ impl From<SnapshotError> for StoreError {
     }
 }
 
-/// A view, and what its snapshot says of itself.
-type Settled<'a> = (Box<dyn View + 'a>, SnapshotHeader);
+/// A view, and what a snapshot of it says of itself; nothing when nothing was ever applied.
+pub(super) type Settled<'a> = (Box<dyn View + 'a>, Option<SnapshotHeader>);
 
-/// A view in which nothing is settling: facts are taken of no other. `None` when nothing was ever applied.
-fn settled_view<'a>(
+/// A view in which nothing is settling: facts are taken of no other.
+pub(super) fn settled_view<'a>(
     shared: &'a Shared,
     pause: &mut dyn FnMut() -> Result<(), SnapshotError>,
-) -> Result<Option<Settled<'a>>, SnapshotError> {
+) -> Result<Settled<'a>, SnapshotError> {
     const TRIES: usize = 1_000;
     for _ in 0..TRIES {
         let view = shared.index.snapshot();
-        match facts::header(&*view)? {
-            None => return Ok(None),
-            Some(header) if !facts::is_settling(&*view)? => return Ok(Some((view, header))),
-            Some(_) => {}
+        let header = facts::header(&*view)?;
+        if header.is_none() || !facts::is_settling(&*view)? {
+            return Ok((view, header));
         }
         drop(view);
         pause()?;
@@ -248,7 +247,8 @@ pub(super) fn write(
     let began = Instant::now();
     // Before the view is taken: what is applied in between counts for the next one, too.
     let grown = shared.growth.bytes.load(Ordering::Relaxed);
-    let Some((view, header)) = settled_view(shared, pause)? else { return Ok(None) };
+    let (view, header) = settled_view(shared, pause)?;
+    let Some(header) = header else { return Ok(None) };
     let newest = snapshot::list(&*shared.disk)?.into_iter().next();
     if newest.is_some_and(|newest| newest.position == header.mark.position) {
         return Ok(None);

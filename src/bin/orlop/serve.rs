@@ -27,8 +27,6 @@ use crate::{ConfigArguments, Failure, engine, logging};
 
 /// How often uploads are looked at that nobody writes to; more often where they are kept for less than twice as long.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(60);
-/// Threads of the runtime beside those of requests: name resolution, mostly.
-const SPARE_THREADS: usize = 4;
 /// Open files beside connections and segments: journal, index, logs, uploads that nobody writes to just now.
 const SPARE_FILES: u64 = 768;
 
@@ -64,15 +62,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     raise_file_limit(&config);
 
     let store = engine::open_store(&config)?;
-    let registry = engine::open_registry(&store, &config)?;
-    let collector = Collector::new(Arc::clone(&registry), config.collect.clone())?;
+    let app = engine::open_app(&store, &config)?;
+    let collector = Arc::clone(app.collector());
     let scheduled = Scheduled::start(&collector)?;
-    let app = Arc::new(App::new(registry, config.http.clone()));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .max_blocking_threads(config.http.blocking_threads.saturating_add(SPARE_THREADS))
-        .thread_name("orlop")
-        .build()?;
+    let runtime = engine::runtime(&config)?;
     let served = runtime.block_on(serve(app, &config));
     scheduled.end(&collector);
     drop(collector);
@@ -88,7 +81,11 @@ async fn serve(app: Arc<App>, config: &Config) -> Result<(), Failure> {
     let listener = TcpListener::bind(&config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-    let shutdown = until_signal()?;
+    let (signal, ending) = (until_signal()?, Arc::clone(&app));
+    let shutdown = async move {
+        signal.await;
+        ending.end_long_work();
+    };
     tracing::info!(
         listen = %listener.local_addr()?,
         data = %config.data.display(),
