@@ -61,7 +61,7 @@ fn client() -> Client {
     Client { router: router(Arc::new(app)), disk }
 }
 
-fn app() -> (App, SimDisk) {
+pub(super) fn app() -> (App, SimDisk) {
     let disk = SimDisk::new();
     let options = StoreOptions { large_blob_bytes: 200_000, reserve_bytes: 0, ..StoreOptions::default() };
     let store = Store::open_on(Arc::new(disk.clone()), options, &|_| Ok(Box::new(MemoryIndex::new()))).unwrap();
