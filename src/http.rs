@@ -20,7 +20,7 @@ use axum::{
 
 use tokio::sync::Semaphore;
 
-use crate::registry::Registry;
+use crate::{collect::Collector, registry::Registry};
 use bridge::Bridge;
 use buffers::Buffers;
 use error::HttpError;
@@ -87,21 +87,31 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct App {
     registry: Arc<Registry>,
+    collector: Arc<Collector>,
     bridge: Bridge,
     buffers: Buffers,
     /// Places for questions of the admin API that take long or much memory.
     questions: Arc<Semaphore>,
+    /// Places for orders of the admin API that take as long as they take.
+    orders: Arc<Semaphore>,
     verification: api::verify::Verification,
     limits: Limits,
 }
 
 impl App {
-    /// Handlers over a registry.
-    pub fn new(registry: Arc<Registry>, limits: Limits) -> Self {
+    /// Handlers over a registry, and over what collects in it.
+    pub fn new(registry: Arc<Registry>, collector: Arc<Collector>, limits: Limits) -> Self {
         let bridge = Bridge::new(limits.blocking_threads, limits.blocking_queue);
         let buffers = Buffers::new(limits.body_memory_bytes);
         let questions = Arc::new(Semaphore::new(api::QUESTIONS_MAX));
-        Self { registry, bridge, buffers, questions, verification: api::verify::Verification::default(), limits }
+        let orders = Arc::new(Semaphore::new(api::ORDERS_MAX));
+        let verification = api::verify::Verification::default();
+        Self { registry, collector, bridge, buffers, questions, orders, verification, limits }
+    }
+
+    /// What collects in the registry.
+    pub fn collector(&self) -> &Arc<Collector> {
+        &self.collector
     }
 
     /// Ends uploads that nobody has written to for longer than `idle`; failures are logged. For the caller to schedule.
@@ -117,6 +127,7 @@ impl App {
     /// Ends soon what may take very long, so that shutting down need not wait for it: to be called as that begins.
     pub fn end_long_work(&self) {
         self.verification.close();
+        self.collector.stop();
     }
 
     /// Refuses new calls into the registry and waits until those that run have ended. Only then may it be closed: a

@@ -31,6 +31,7 @@ mod keepers;
 pub mod manifest;
 mod platform;
 mod referrers;
+mod samples;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -43,6 +44,7 @@ pub use history::{HistoryEntry, HistoryPlace};
 pub use inventory::{ManifestInfo, ManifestState, ManifestsWanted};
 pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
 pub use referrers::{ReferrersPage, ReferrersWanted};
+pub use samples::Sample;
 pub use uploads::UploadLease;
 pub use usage::{OrganisationUsage, RepositoryUsage};
 pub use what_if::{Deletion, Gain, Stay, WhatIf};

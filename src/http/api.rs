@@ -3,7 +3,8 @@
 //!
 //! - `guard`: who may ask; no web page of somebody else's.
 //! - `input`: parameters and bodies; what is not known is refused by name.
-//! - `usage`, `manifests`, `history`, `what_if`, `contents`, `verify`: the routes, by what they are about.
+//! - `usage`, `manifests`, `history`, `what_if`, `contents`, `collect`, `space`, `verify`: the routes, by what they are
+//!   about.
 //!
 //! Answers are JSON objects; sizes are bytes, times RFC 3339. Lists have `n`, `last` and `next`.
 
@@ -23,11 +24,13 @@ use serde_json::{Value, json};
 use super::{App, check_uri, error::HttpError, listings};
 use input::Parameters;
 
+mod collect;
 mod contents;
 mod guard;
 mod history;
 mod input;
 mod manifests;
+mod space;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -36,6 +39,9 @@ mod what_if;
 
 /// Questions that are worked out at once of those that take long or much memory; the others wait.
 pub(super) const QUESTIONS_MAX: usize = 2;
+
+/// Orders that run, or wait for a run to join, at once; more are refused, or they would hold all threads of requests.
+pub(super) const ORDERS_MAX: usize = 8;
 
 /// Where all routes are.
 const ROOT: &str = "/api/v1/";
@@ -46,6 +52,7 @@ const OPENAPI: &str = include_str!("api/openapi.json");
 const ROUTES: &[(&str, &str)] = &[
     ("openapi.json", "GET"),
     ("usage", "GET"),
+    ("usage/history", "GET"),
     ("organizations", "GET"),
     ("repositories", "GET"),
     ("manifests", "GET"),
@@ -54,11 +61,17 @@ const ROUTES: &[(&str, &str)] = &[
     ("restore", "POST"),
     ("blobs/{digest}", "GET"),
     ("why", "GET"),
+    ("collect", "GET, POST"),
+    ("purge", "POST"),
+    ("compact", "POST"),
+    ("segments", "GET"),
+    ("pause", "POST"),
+    ("resume", "POST"),
     ("verify", "GET, POST"),
 ];
 
-/// Routes whose POST takes as long as it takes: they end by themselves when nobody waits, or the server shuts down.
-const LONG: &[&str] = &["verify"];
+/// Routes whose POST takes as long as it takes, and ends by itself when the server shuts down. So does a search.
+const LONG: &[&str] = &["collect", "purge", "compact", "verify"];
 
 /// Whether a path belongs to this API.
 pub(super) fn is_api(path: &str) -> bool {
@@ -69,12 +82,19 @@ pub(super) fn is_api(path: &str) -> bool {
 pub(super) async fn answer(app: &Arc<App>, request: Request) -> Result<Response, HttpError> {
     check_uri(app, request.uri())?;
     guard::check(&request, &app.limits.api_hosts)?;
-    if request.method() == Method::POST && route(request.uri().path()).is_some_and(|(route, ..)| LONG.contains(&route))
-    {
+    if is_long(&request) {
         return dispatch(app, request).await;
     }
     let limit = app.limits.request_timeout;
     tokio::time::timeout(limit, dispatch(app, request)).await.unwrap_or_else(|_| Err(HttpError::timed_out(limit)))
+}
+
+fn is_long(request: &Request) -> bool {
+    match route(request.uri().path()) {
+        Some((route, ..)) if request.method() == Method::POST => LONG.contains(&route),
+        Some(("blobs/{digest}", ..)) => contents::is_search(request.uri().query()),
+        _ => false,
+    }
 }
 
 /// Every route and method.
@@ -103,6 +123,14 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, HttpErro
         ("restore", "POST") => history::restore(app, request).await,
         ("blobs/{digest}", "GET") => contents::blob(app, &component, query).await,
         ("why", "GET") => contents::why(app, query).await,
+        ("usage/history", "GET") => usage::samples(app, query).await,
+        ("collect", "GET") => collect::status(app, query).await,
+        ("collect", "POST") => collect::run(app, request).await,
+        ("purge", "POST") => collect::purge(app, request).await,
+        ("compact", "POST") => space::compact(app, request).await,
+        ("segments", "GET") => space::segments(app, query).await,
+        ("pause", "POST") => collect::switch(app, request, true).await,
+        ("resume", "POST") => collect::switch(app, request, false).await,
         ("verify", "GET") => verify::status(app, query),
         ("verify", "POST") => verify::run(app, request).await,
         _ => Err(HttpError::method(match allowed {
@@ -166,6 +194,22 @@ where
     E: Into<HttpError> + Send + 'static,
 {
     let place = Arc::clone(&app.questions).acquire_owned().await.map_err(|_| HttpError::closing())?;
+    app.bridge
+        .call(move || {
+            let result = call();
+            drop(place);
+            result
+        })
+        .await
+}
+
+/// Runs an order that takes as long as it takes, or refuses it when very many do.
+async fn order<T, E>(app: &App, call: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, HttpError>
+where
+    T: Send + 'static,
+    E: Into<HttpError> + Send + 'static,
+{
+    let place = Arc::clone(&app.orders).try_acquire_owned().map_err(|_| HttpError::overloaded())?;
     app.bridge
         .call(move || {
             let result = call();

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use orlop::{config::Config, registry::Registry, store::Store};
+use orlop::{collect::Collector, config::Config, http::App, registry::Registry, store::Store};
 use tokio::runtime::Runtime;
 
 use crate::Failure;
@@ -51,9 +51,11 @@ fn open(config: &Config) -> Result<Store, Failure> {
     Ok(Store::open_on(Arc::new(disk), config.store.clone(), &|_| Ok(Box::new(MemoryIndex::new())))?)
 }
 
-/// Opens the registry over a store.
-pub(crate) fn open_registry(store: &Arc<Store>, config: &Config) -> Result<Arc<Registry>, Failure> {
-    Ok(Arc::new(Registry::new(Arc::clone(store), config.registry.clone())?))
+/// The handlers over a store.
+pub(crate) fn open_app(store: &Arc<Store>, config: &Config) -> Result<Arc<App>, Failure> {
+    let registry = Arc::new(Registry::new(Arc::clone(store), config.registry.clone())?);
+    let collector = Collector::new(Arc::clone(&registry), config.collect.clone())?;
+    Ok(Arc::new(App::new(registry, collector, config.http.clone())))
 }
 
 /// What handlers run on.

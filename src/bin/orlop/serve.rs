@@ -62,10 +62,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     raise_file_limit(&config);
 
     let store = engine::open_store(&config)?;
-    let registry = engine::open_registry(&store, &config)?;
-    let collector = Collector::new(Arc::clone(&registry), config.collect.clone())?;
+    let app = engine::open_app(&store, &config)?;
+    let collector = Arc::clone(app.collector());
     let scheduled = Scheduled::start(&collector)?;
-    let app = Arc::new(App::new(registry, config.http.clone()));
     let runtime = engine::runtime(&config)?;
     let served = runtime.block_on(serve(app, &config));
     scheduled.end(&collector);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     App, HttpError,
     input::{self, Parameters},
-    optional_time, time, told,
+    optional_time, space, time, told,
 };
 use crate::{
     http::path,
@@ -24,7 +24,8 @@ use crate::{
 /// `GET blobs/{digest}`
 pub(super) async fn blob(app: &Arc<App>, digest: &str, query: Option<&str>) -> Result<Response, HttpError> {
     let digest = path::digest(digest)?;
-    let parameters = Parameters::parse(query, &["repository", "n", "last"])?;
+    let parameters = Parameters::parse(query, &["repository", "search", "n", "last"])?;
+    let wants_search = parameters.flag("search")?;
     let asked = parameters.page()?;
     let wanted = WhereaboutsWanted {
         digest,
@@ -40,7 +41,17 @@ pub(super) async fn blob(app: &Arc<App>, digest: &str, query: Option<&str>) -> R
     });
     let mut answer = whereabouts(&found.await?);
     answer["digest"] = digest.to_string().into();
+    if wants_search {
+        answer["search"] = space::search(app, digest).await?;
+    }
     told(app, &answer)
+}
+
+/// Whether a query asks for a search of all files, which takes long.
+pub(super) fn is_search(query: Option<&str>) -> bool {
+    Parameters::parse(query, &["repository", "search", "n", "last"])
+        .and_then(|parameters| parameters.flag("search"))
+        .is_ok_and(|wanted| wanted)
 }
 
 fn whereabouts(found: &Whereabouts) -> Value {

@@ -38,7 +38,7 @@ impl Local {
         // Opening can find that something is lost; that must not go unsaid.
         logging::start_quiet(&config);
         let store = engine::open_store(&config).map_err(explain)?;
-        let app = Arc::new(App::new(engine::open_registry(&store, &config)?, config.http.clone()));
+        let app = engine::open_app(&store, &config)?;
         let runtime = engine::runtime(&config)?;
         Ok(Self { runtime, router: http::router(Arc::clone(&app)), app, store })
     }
