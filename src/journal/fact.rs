@@ -384,7 +384,7 @@ pub(crate) mod tests {
         assert_eq!(examples()[0].encode(), b"\x01\x01\x01\0\0\0\x04\0\0\0team");
         assert_eq!(
             (bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()),
-            (628, "sha256:fb8f6dd83665131cfd851ab6da41198221b429228ee0d96c4804379581e31788")
+            (784, "sha256:6086315e3df673a9773509a7b1f5c38ad1c65334eaaab11b6debd75e148fabd7")
         );
     }
 }
