@@ -169,10 +169,8 @@ impl Erasing<'_> {
             return self.note_erased(records.iter().map(|(location, _)| *location).collect());
         }
         let before = self.allocated(segment);
-        let dead: Vec<DeadRecord> = records
-            .iter()
-            .map(|(location, len)| DeadRecord { offset: location.offset, record_len: *len })
-            .collect();
+        let dead: Vec<DeadRecord> =
+            records.iter().map(|(location, len)| DeadRecord { offset: location.offset, record_len: *len }).collect();
         let left = match self.store.erase(segment, &dead, self.patience()) {
             Ok(left) => {
                 self.report.still_read += left.len() as u64;

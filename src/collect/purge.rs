@@ -7,9 +7,7 @@ use crate::{
     digest::Digest,
     index::{
         View, prefix_end,
-        schema::{
-            self, Key, ManifestRow, OrganisationNameRow, RepositoryNameRow, RowValue, SchemaError, Table, key,
-        },
+        schema::{self, Key, ManifestRow, OrganisationNameRow, RepositoryNameRow, RowValue, SchemaError, Table, key},
     },
     journal::operation::RepositoryId,
     name::RepositoryName,
@@ -86,11 +84,7 @@ fn of_organisation(view: &dyn View, organisation: &str) -> Result<Vec<Repository
 }
 
 /// Ends the windows of all that is held in a repository.
-pub(super) fn end_windows<S: Steps>(
-    steps: &mut S,
-    repository: RepositoryId,
-    now_ms: u64,
-) -> Result<(), StoreError> {
+pub(super) fn end_windows<S: Steps>(steps: &mut S, repository: RepositoryId, now_ms: u64) -> Result<(), StoreError> {
     let prefix = Key::of(Table::Manifests).u32(repository).bytes();
     let (mut from, until) = (prefix.clone(), prefix_end(&prefix));
     loop {

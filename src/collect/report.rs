@@ -2,12 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    digest::Digest,
-    journal::operation::Pausable,
-    location::Location,
-    name::RepositoryName,
-};
+use crate::{digest::Digest, journal::operation::Pausable, location::Location, name::RepositoryName};
 
 /// Things that were dropped, one by one, in a report; more are counted.
 pub const DROPPED_LISTED: usize = 1_000;

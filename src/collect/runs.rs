@@ -33,7 +33,9 @@ impl Stop {
     /// When it is set.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         match self.is_set() {
-            true => Err(StoreError::Unavailable("the store is closing; what was not done is done by the next run".into())),
+            true => {
+                Err(StoreError::Unavailable("the store is closing; what was not done is done by the next run".into()))
+            }
             false => Ok(()),
         }
     }
@@ -75,7 +77,8 @@ struct Turn<'a, T> {
 
 impl<T> Drop for Turn<'_, T> {
     fn drop(&mut self) {
-        let panicked = || Err(RegistryError::Failed("the run ended by a fault of orlop's; the log says more".to_owned()));
+        let panicked =
+            || Err(RegistryError::Failed("the run ended by a fault of orlop's; the log says more".to_owned()));
         let mut state = self.runs.state();
         state.running = false;
         state.last = Some(self.result.take().unwrap_or_else(panicked));

@@ -112,10 +112,8 @@ fn kept(view: &dyn View, item: &Due, scope: Option<&[RepositoryId]>) -> Result<O
 /// A page of segments, in order of their numbers.
 pub(super) fn segments(store: &Store, after: Option<u64>, limit: usize) -> Result<Vec<SegmentInfo>, StoreError> {
     let all = Key::of(Table::Segments).bytes();
-    let from = after.map_or_else(
-        || all.clone(),
-        |after| [key::segment(SegmentNumber(after)).bytes(), vec![0]].concat(),
-    );
+    let from =
+        after.map_or_else(|| all.clone(), |after| [key::segment(SegmentNumber(after)).bytes(), vec![0]].concat());
     let rows = store.snapshot().scan(&from, &prefix_end(&all), limit.min(SEGMENTS_MAX))?;
     rows.iter().map(|(key, value)| segment(store, key, value)).collect()
 }

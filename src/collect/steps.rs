@@ -176,7 +176,6 @@ impl Steps for Plan<'_> {
     }
 
     fn end(&self) -> Option<String> {
-        (self.steps >= PLANNED_STEPS)
-            .then(|| format!("the plan ends after {PLANNED_STEPS} steps; the run would go on"))
+        (self.steps >= PLANNED_STEPS).then(|| format!("the plan ends after {PLANNED_STEPS} steps; the run would go on"))
     }
 }

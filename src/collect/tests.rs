@@ -122,10 +122,12 @@ fn digest_of(bytes: &[u8]) -> Digest {
 
 /// Content any 24 bytes of which tell which it is.
 fn content(id: u32, len: usize) -> Vec<u8> {
-    let marks = (0..).flat_map(|at: u32| [*b"<content", format!("{id:08}").into_bytes().try_into().unwrap(), {
-        let [a, b, c, d] = at.to_le_bytes();
-        [b'>', a, b, c, d, 0, 0, 0]
-    }]);
+    let marks = (0..).flat_map(|at: u32| {
+        [*b"<content", format!("{id:08}").into_bytes().try_into().unwrap(), {
+            let [a, b, c, d] = at.to_le_bytes();
+            [b'>', a, b, c, d, 0, 0, 0]
+        }]
+    });
     marks.flatten().take(len).collect()
 }
 
@@ -135,9 +137,7 @@ fn mark(id: u32) -> Vec<u8> {
 
 /// An image manifest that names these blobs; the first is its config.
 fn image(blobs: &[&[u8]], note: &str) -> Vec<u8> {
-    let descriptor = |blob: &[u8]| {
-        serde_json::json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest_of(blob).to_string(), "size": blob.len() })
-    };
+    let descriptor = |blob: &[u8]| serde_json::json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest_of(blob).to_string(), "size": blob.len() });
     let layers: Vec<_> = blobs[1..].iter().map(|blob| descriptor(blob)).collect();
     serde_json::to_vec(&serde_json::json!({
         "schemaVersion": 2,

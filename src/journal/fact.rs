@@ -12,7 +12,8 @@ use crate::{
 };
 
 use super::operation::{
-    DropKind, ManifestId, NamedReference, OrganisationId, Pausable, RepositoryId, SessionId, decode_reference, encode_reference,
+    DropKind, ManifestId, NamedReference, OrganisationId, Pausable, RepositoryId, SessionId, decode_reference,
+    encode_reference,
 };
 
 /// Version of every fact so far.

@@ -15,9 +15,9 @@ use crate::{
         schema::{
             self, Applied, BlobRow, CountRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow,
             DueManifestRow, EmptyRepositoryRow, HistoryRow, KeyPart, LinkRow, ManifestCountRow, ManifestIdRow,
-            ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ParentsRow, ReferencesRow,
-            PauseRow, ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, RowValue, SchemaError, SegmentRow, SettlingRow, SparseRow,
-            Table, TagRow, UploadRow, UsageRow,
+            ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ParentsRow, PauseRow,
+            ReferencesRow, ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, RowValue, SchemaError, SegmentRow,
+            SettlingRow, SparseRow, Table, TagRow, UploadRow, UsageRow,
         },
     },
 };

@@ -17,11 +17,16 @@ use crate::{
         Index, Overlay, View,
         schema::{
             self, Applied, BlobRow, DeadRow, DropRow, DueHistoryRow, EmptyRepositoryRow, HistoryRow, INDEX_VERSION,
-            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, PauseRow, ReferencesRow, ReportRow, RepositoryRow, RowValue,
-            SchemaError, SegmentRow, Table, TagRow, UploadRow, key,
+            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, PauseRow, ReferencesRow, ReportRow, RepositoryRow,
+            RowValue, SchemaError, SegmentRow, Table, TagRow, UploadRow, key,
         },
     },
-    journal::{Chain, Mark, Position, fact::Fact, operation::{NamedReference, Pausable}, snapshot::SnapshotHeader},
+    journal::{
+        Chain, Mark, Position,
+        fact::Fact,
+        operation::{NamedReference, Pausable},
+        snapshot::SnapshotHeader,
+    },
     location::{Location, SegmentNumber},
     name::Tag,
     state::{

@@ -33,7 +33,11 @@ fn len_of(id: u32) -> usize {
 }
 
 fn dropped(kept: &[u32]) -> Vec<u32> {
-    (0..12_u32).flat_map(|image| (0..8).map(move |id| image * 10 + id)).chain(200..210).filter(|id| !kept.contains(id)).collect()
+    (0..12_u32)
+        .flat_map(|image| (0..8).map(move |id| image * 10 + id))
+        .chain(200..210)
+        .filter(|id| !kept.contains(id))
+        .collect()
 }
 
 /// Whether a machine that was ended in the middle has all that it promised, and can be brought to an end.

@@ -133,7 +133,7 @@ fn a_clock_that_jumps_ahead_ends_nothing_for_a_grace() {
     running.clock.set_wall(BEGIN + HOUR);
     running.clock.advance(GRACE - HOUR - 1);
     assert_eq!(running.collect().paused, Some(Pausable::Clock));
-    running.clock.advance(HOUR);
+    running.clock.advance(HOUR + 1);
     assert_eq!(running.collect().paused, None);
     assert_eq!(running.collector.status().unwrap().pauses, []);
     assert!(!running.has(&digest), "its grace is over by the right clock");

@@ -222,7 +222,9 @@ fn a_search_tells_unlisted_files_and_uploads_and_files_of_others() {
     let mut found: Vec<(&str, PlaceKind)> = search.places.iter().map(|it| (it.path.as_str(), it.what)).collect();
     found.sort_by_key(|(path, what)| (path.to_string(), *what as u8));
     assert!(!search.gone && search.found && search.place.is_none(), "{search:?}");
-    assert!(found.contains(&(path.as_str(), PlaceKind::Record)) && found.contains(&(path.as_str(), PlaceKind::Unlisted)));
+    assert!(
+        found.contains(&(path.as_str(), PlaceKind::Record)) && found.contains(&(path.as_str(), PlaceKind::Unlisted))
+    );
     assert!(found.iter().any(|(_, what)| *what == PlaceKind::Upload));
     running.disk.remove(&path).unwrap();
     let search = running.collector.search(&digest).unwrap();

@@ -5,8 +5,8 @@ use crate::{
     index::{
         Overlay, View,
         schema::{
-            self, Applied, BlobRow, DeadRow, LinkRow, PauseRow, ReportRow, SchemaError, SegmentRow, SparseRow, UploadRow,
-            key,
+            self, Applied, BlobRow, DeadRow, LinkRow, PauseRow, ReportRow, SchemaError, SegmentRow, SparseRow,
+            UploadRow, key,
         },
     },
     journal::operation::LocalRecord,
