@@ -23,6 +23,7 @@ pub mod facts;
 pub mod life;
 pub mod recount;
 pub mod request;
+pub mod samples;
 mod settle;
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ mod row;
 pub use row::*;
 
 /// Version of all tables together.
-pub const INDEX_VERSION: u32 = 2;
+pub const INDEX_VERSION: u32 = 3;
 /// Digests in one row of the references table.
 pub const REFERENCES_PER_ROW: usize = 1_000;
 
@@ -69,6 +69,7 @@ pub enum Table {
     Counts = 0x50,
     Usage = 0x51,
     ManifestCounts = 0x52,
+    Samples = 0x53,
     DueLinks = 0x60,
     DueManifests = 0x61,
     DueHistory = 0x62,
@@ -87,7 +88,7 @@ pub enum Table {
 
 impl Table {
     /// All tables, in key order.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Meta,
         Self::OrganisationNames,
         Self::Organisations,
@@ -107,6 +108,7 @@ impl Table {
         Self::Counts,
         Self::Usage,
         Self::ManifestCounts,
+        Self::Samples,
         Self::DueLinks,
         Self::DueManifests,
         Self::DueHistory,
@@ -145,6 +147,7 @@ impl Table {
             Self::Counts => "counts",
             Self::Usage => "usage",
             Self::ManifestCounts => "manifest-counts",
+            Self::Samples => "samples",
             Self::DueLinks => "due-links",
             Self::DueManifests => "due-manifests",
             Self::DueHistory => "due-history",
@@ -181,6 +184,7 @@ impl Table {
             Self::ManifestTags => &[U32("repository"), U64("manifest"), Text("tag")],
             Self::Counts | Self::ManifestCounts => &[Scope("scope"), Digest("digest")],
             Self::Usage => &[Scope("scope")],
+            Self::Samples => &[Scope("scope"), U32("day")],
             Self::DueLinks | Self::DueManifests => &[U64("due_ms"), U32("repository"), Digest("digest")],
             Self::DueHistory => &[U64("due_ms"), U32("repository"), Text("tag"), U64("lsn")],
             Self::DueDrops => &[U64("due_ms"), U64("lsn")],

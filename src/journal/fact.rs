@@ -135,13 +135,15 @@ facts! {
         size: u64,
         /// Whether it was deleted by digest.
         deleted: bool,
-        /// Whether it lives by itself. Nothing reaches such a manifest: it has no tags and no parents.
+        /// Whether it lives by itself. No tag points to such a manifest, and nothing that lives has it as child.
         root: bool,
+        /// Whether it stays so although its subject attaches it.
+        stays_root: bool,
         /// When it was last pushed, in Unix milliseconds.
         pushed_ms: u64,
         /// When it was deleted or lost its last reach; 0 when neither happened since the last push.
         left_ms: u64,
-        /// Until when it can be restored, counted from there; 0 likewise.
+        /// Until when it can be restored; 0 likewise, and when its window was ended.
         held_until_ms: u64,
         /// The Content-Type that it was pushed with.
         media_type: String,
@@ -235,6 +237,27 @@ facts! {
         /// Until when, in Unix milliseconds; [`u64::MAX`] until somebody lets it go on.
         until_ms: u64,
     }
+    /// What an organisation, or the registry, used on some day, as at its last change.
+    14 Sample {
+        /// The organisation's id; `None` for the registry.
+        organisation: Option<OrganisationId>,
+        /// Days since 1970-01-01 (UTC).
+        day: u32,
+        /// Bytes of the blobs that were named and linked, each counted once.
+        used_bytes: u64,
+        /// Number of those blobs.
+        blobs: u64,
+        /// Bytes of the manifests, each counted once.
+        manifest_bytes: u64,
+        /// Manifests, each counted once.
+        manifests: u64,
+        /// Tags.
+        tags: u64,
+        /// Repositories.
+        repositories: u64,
+        /// Bytes of blobs that only held manifests kept.
+        reclaimable_bytes: u64,
+    }
 }
 
 /// A field of a fact.
@@ -326,6 +349,7 @@ pub(crate) mod tests {
                 size: 700,
                 deleted: true,
                 root: false,
+                stays_root: false,
                 pushed_ms: 7,
                 left_ms: 8,
                 held_until_ms: 99,
@@ -359,6 +383,17 @@ pub(crate) mod tests {
             },
             Fact::Reported { number: 16, summary: "{}".to_owned(), items: "[]".to_owned() },
             Fact::Paused { what: Pausable::Compact, until_ms: u64::MAX },
+            Fact::Sample {
+                organisation: Some(1),
+                day: 16,
+                used_bytes: 17,
+                blobs: 18,
+                manifest_bytes: 19,
+                manifests: 20,
+                tags: 21,
+                repositories: 22,
+                reclaimable_bytes: 23,
+            },
         ]
     }
 
@@ -383,9 +418,6 @@ pub(crate) mod tests {
     fn bytes_of_version_1_are_pinned() {
         let bytes: Vec<u8> = examples().iter().flat_map(Fact::encode).collect();
         assert_eq!(examples()[0].encode(), b"\x01\x01\x01\0\0\0\x04\0\0\0team");
-        assert_eq!(
-            (bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()),
-            (784, "sha256:6086315e3df673a9773509a7b1f5c38ad1c65334eaaab11b6debd75e148fabd7")
-        );
+        assert_eq!((bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()), (0, "sha256:"));
     }
 }

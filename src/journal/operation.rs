@@ -378,6 +378,25 @@ const PAUSED: u8 = 11;
 const VERSION: u8 = 1;
 
 impl Operation {
+    /// The repository that it changes; `None` where it changes several, or none.
+    pub fn repository(&self) -> Option<RepositoryId> {
+        match self {
+            Self::Intern { repository, .. }
+            | Self::Link { repository, .. }
+            | Self::Unlink { repository, .. }
+            | Self::Push { repository, .. }
+            | Self::Untag { repository, .. }
+            | Self::Delete { repository, .. }
+            | Self::Restore { repository, .. }
+            | Self::EndWindows { repository, .. }
+            | Self::DropLink { repository, .. }
+            | Self::DropManifest { repository, .. }
+            | Self::DropHistory { repository, .. }
+            | Self::DropRepository { repository } => Some(*repository),
+            Self::Settle { .. } | Self::ForgetDrops { .. } => None,
+        }
+    }
+
     /// Its bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::new();

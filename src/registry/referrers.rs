@@ -243,6 +243,7 @@ mod tests {
             size: 7,
             deleted: false,
             root: false,
+            stays_root: false,
             tags: 0,
             attached: false,
             told: 0,

@@ -20,6 +20,7 @@ use crate::{
     name::RepositoryName,
     state::{
         counts::{self, Change},
+        samples,
         settle::Lives,
     },
 };
@@ -44,7 +45,8 @@ pub fn record(overlay: &mut Overlay<'_>, applied: &mut Applied, record: &Record)
     match record {
         Record::Logical(record) => {
             applied.lsn += 1;
-            operation(overlay, applied, record)
+            operation(overlay, applied, record)?;
+            record.repository().map_or(Ok(()), |repository| samples::take(overlay, applied.time_ms, repository))
         }
         Record::Local(record) => {
             applied.local += 1;
@@ -75,7 +77,7 @@ fn operation(overlay: &mut Overlay<'_>, applied: &mut Applied, operation: &Opera
             drops::manifest(overlay, applied, at, *repository, digest)
         }
         Operation::DropHistory { repository, entries } => drops::history(overlay, *repository, entries),
-        Operation::DropRepository { repository } => drops::repository(overlay, *repository),
+        Operation::DropRepository { repository } => drops::repository(overlay, at, *repository),
         Operation::ForgetDrops { lsns } => drops::forget(overlay, lsns),
         Operation::Settle { held_until_ms } => Lives::new(overlay, applied, *held_until_ms).settle_noted(),
         _ => manifests::apply(overlay, applied, at, operation),

@@ -16,8 +16,8 @@ use crate::{
             self, Applied, BlobRow, CountRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow,
             DueManifestRow, EmptyRepositoryRow, HistoryRow, KeyPart, LinkRow, ManifestCountRow, ManifestIdRow,
             ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ParentsRow, PauseRow,
-            ReferencesRow, ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, RowValue, SchemaError, SegmentRow,
-            SettlingRow, SparseRow, Table, TagRow, UploadRow, UsageRow,
+            ReferencesRow, ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, RowValue, SampleRow, SchemaError,
+            SegmentRow, SettlingRow, SparseRow, Table, TagRow, UploadRow, UsageRow,
         },
     },
 };
@@ -58,6 +58,7 @@ pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, Sch
         Table::ManifestTags => json::<ManifestTagRow>(value),
         Table::Counts => json::<CountRow>(value),
         Table::Usage => json::<UsageRow>(value),
+        Table::Samples => json::<SampleRow>(value),
         Table::ManifestCounts => json::<ManifestCountRow>(value),
         Table::DueLinks => json::<DueLinkRow>(value),
         Table::DueManifests => json::<DueManifestRow>(value),

@@ -18,7 +18,7 @@ use crate::{
         schema::{
             self, Applied, BlobRow, DeadRow, DropRow, DueHistoryRow, EmptyRepositoryRow, HistoryRow, INDEX_VERSION,
             Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, PauseRow, ReferencesRow, ReportRow, RepositoryRow,
-            RowValue, SchemaError, SegmentRow, Table, TagRow, UploadRow, key,
+            RowValue, SampleRow, SchemaError, Scope, SegmentRow, Table, TagRow, UploadRow, key,
         },
     },
     journal::{
@@ -32,6 +32,7 @@ use crate::{
     state::{
         apply::{self, drops, manifests, places},
         counts::{self, Change},
+        samples,
         settle::Lives,
     },
 };
@@ -90,7 +91,7 @@ pub fn applied(store: [u8; 16], header: &SnapshotHeader) -> Applied {
 /// # Errors
 /// When the index fails or a row does not decode, and whatever `visit` returns.
 pub fn each<E: From<SchemaError>>(view: &dyn View, visit: &mut dyn FnMut(Fact) -> Result<(), E>) -> Result<(), E> {
-    const TABLES: [Table; 13] = [
+    const TABLES: [Table; 14] = [
         Table::Organisations,
         Table::Repositories,
         Table::Segments,
@@ -104,6 +105,7 @@ pub fn each<E: From<SchemaError>>(view: &dyn View, visit: &mut dyn FnMut(Fact) -
         Table::Drops,
         Table::Reports,
         Table::Pauses,
+        Table::Samples,
     ];
     for table in TABLES {
         let mut failed = Ok(());
@@ -188,6 +190,21 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
             let what = what.ok_or(bad(DecodeError { field: "what is paused", problem: "unknown" }))?;
             Fact::Paused { what, until_ms }
         }
+        Table::Samples => {
+            let SampleRow { used_bytes, blobs, manifest_bytes, manifests, tags, repositories, reclaimable_bytes } =
+                SampleRow::from_bytes(value)?;
+            Fact::Sample {
+                organisation: samples::organisation(d).map_err(bad)?,
+                day: be32(d).map_err(bad)?,
+                used_bytes,
+                blobs,
+                manifest_bytes,
+                manifests,
+                tags,
+                repositories,
+                reclaimable_bytes,
+            }
+        }
         _ => return Err(bad(DecodeError { field: "table", problem: "holds no facts" })),
     })
 }
@@ -213,6 +230,7 @@ fn manifest(d: &mut Decoder<'_>, view: &dyn View, value: &[u8]) -> Result<Fact, 
         size: row.size,
         deleted: row.deleted,
         root: row.root,
+        stays_root: row.stays_root,
         pushed_ms: row.pushed_ms,
         left_ms: row.left_ms,
         held_until_ms: row.held_until_ms,
@@ -309,6 +327,22 @@ impl<'a> Loader<'a> {
                 schema::put(overlay, key::report(number), &ReportRow { summary, items });
             }
             Fact::Paused { what, until_ms } => schema::put(overlay, key::pause(what), &PauseRow { until_ms }),
+            Fact::Sample {
+                organisation,
+                day,
+                used_bytes,
+                blobs,
+                manifest_bytes,
+                manifests,
+                tags,
+                repositories,
+                reclaimable_bytes,
+            } => {
+                let scope = organisation.map_or(Scope::Registry, Scope::Organisation);
+                let row =
+                    SampleRow { used_bytes, blobs, manifest_bytes, manifests, tags, repositories, reclaimable_bytes };
+                schema::put(overlay, key::sample(scope, day), &row);
+            }
         }
         Ok(())
     }
@@ -340,6 +374,7 @@ fn load_manifest(overlay: &mut Overlay<'_>, applied: &mut Applied, fact: Fact) -
         size,
         deleted,
         root,
+        stays_root,
         pushed_ms,
         left_ms,
         held_until_ms,
@@ -356,6 +391,7 @@ fn load_manifest(overlay: &mut Overlay<'_>, applied: &mut Applied, fact: Fact) -
         size,
         deleted,
         root,
+        stays_root,
         attached: false,
         told: 0,
         tags: 0,

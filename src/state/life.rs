@@ -67,7 +67,12 @@ impl Life {
     }
 }
 
+/// Whether a tag, or something that lives and names it as child, keeps a manifest.
+pub(super) fn is_named(row: &ManifestRow, parents: &ParentsRow) -> bool {
+    row.tags > 0 || parents.strong > 0 || parents.carried > 0
+}
+
 /// Whether anything else than itself keeps a manifest.
 pub(super) fn is_reached(row: &ManifestRow, parents: &ParentsRow) -> bool {
-    row.tags > 0 || row.attached || parents.strong > 0 || parents.carried > 0
+    row.attached || is_named(row, parents)
 }

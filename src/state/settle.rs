@@ -16,20 +16,21 @@ use crate::{
     index::{
         Overlay, View, prefix_end,
         schema::{
-            self, Applied, DueManifestRow, ManifestRow, NamedDigest, ParentsRow, REFERENCES_PER_ROW, ReferencesRow,
-            SchemaError, SettlingRow, Table, key,
+            self, Applied, DueManifestRow, LinkRow, ManifestRow, NamedDigest, ParentsRow, REFERENCES_PER_ROW,
+            ReferencesRow, SchemaError, SettlingRow, Table, key,
         },
     },
     journal::operation::{ManifestId, RepositoryId},
     state::{
         counts::{self, Change},
-        life::{Life, is_reached},
+        life::{Life, is_named},
+        samples,
     },
 };
 
 /// Digests that one operation tells at most. Part of the meaning of every operation. Tests have
 /// smaller manifests.
-pub(super) const STEP_DIGESTS: u32 = if cfg!(test) { 6 } else { 1_000 };
+pub(super) const STEP_DIGESTS: u32 = if cfg!(test) { 12 } else { 1_000 };
 
 /// Lives that change by one operation.
 pub(super) struct Lives<'a, 'b> {
@@ -39,19 +40,21 @@ pub(super) struct Lives<'a, 'b> {
     held_until_ms: u64,
     /// Digests that may still be told.
     left: u32,
+    /// Whether they come back from a snapshot, one by one.
+    is_loading: bool,
     /// Manifests whose life is not what they have told.
     changed: VecDeque<(RepositoryId, Digest)>,
 }
 
 impl<'a, 'b> Lives<'a, 'b> {
     pub(super) fn new(overlay: &'a mut Overlay<'b>, applied: &'a mut Applied, held_until_ms: u64) -> Self {
-        Self { overlay, applied, held_until_ms, left: STEP_DIGESTS, changed: VecDeque::new() }
+        Self { overlay, applied, held_until_ms, left: STEP_DIGESTS, is_loading: false, changed: VecDeque::new() }
     }
 
     /// Lives as they come back from a snapshot. Facts only ever add to what reaches a manifest, so what they say of roots
     /// and windows stays; and nothing is left to later operations.
     pub(super) fn loading(overlay: &'a mut Overlay<'b>, applied: &'a mut Applied) -> Self {
-        Self { left: u32::MAX, ..Self::new(overlay, applied, 0) }
+        Self { left: u32::MAX, is_loading: true, ..Self::new(overlay, applied, 0) }
     }
 
     /// Adds a manifest that the repository does not have. Its subject and what names it are known; a root that either
@@ -66,6 +69,7 @@ impl<'a, 'b> Lives<'a, 'b> {
         if let Some(subject) = &row.subject {
             row.attached = self.attaches(repository, subject, digest)?;
         }
+        row.stays_root |= self.stays_root(repository, &row)?;
         self.weigh(repository, digest, None, row, (&parents, &parents))
     }
 
@@ -118,7 +122,9 @@ impl<'a, 'b> Lives<'a, 'b> {
         mut after: ManifestRow,
         (parents_before, parents): (&ParentsRow, &ParentsRow),
     ) -> Result<(), SchemaError> {
-        after.root &= !is_reached(&after, parents);
+        // What its subject's attaching takes away may come back by it: then the subject lives by this manifest alone.
+        after.root &= !is_named(&after, parents) && (after.stays_root || !after.attached);
+        after.stays_root &= after.root;
         let was = before.map_or(Life::NONE, |row| Life::of(row, parents_before));
         let life = Life::of(&after, parents);
         match Change::between(was.is_live(), life.is_live()) {
@@ -143,6 +149,14 @@ impl<'a, 'b> Lives<'a, 'b> {
         Ok(())
     }
 
+    /// Whether a root is one for its subject's sake: that lives, and is carried only.
+    pub(super) fn stays_root(&self, repository: RepositoryId, row: &ManifestRow) -> Result<bool, SchemaError> {
+        let Some(subject) = row.subject.filter(|_| row.root && !self.is_loading) else { return Ok(false) };
+        let row: Option<ManifestRow> = schema::get(self.overlay, key::manifest(repository, &subject))?;
+        let life = row.map(|row| Ok::<_, SchemaError>(Life::of(&row, &self.parents(repository, &subject)?)));
+        Ok(life.transpose()?.is_some_and(is_merely_carried))
+    }
+
     /// Whether a subject has told a referrer that it attaches it. A pass under way has told the referrers up to one.
     fn attaches(&self, repository: RepositoryId, subject: &Digest, referrer: &Digest) -> Result<bool, SchemaError> {
         let Some(row) = schema::get::<ManifestRow>(self.overlay, key::manifest(repository, subject))? else {
@@ -165,7 +179,9 @@ impl<'a, 'b> Lives<'a, 'b> {
         if let Some(subject) = &row.subject {
             self.overlay.delete(key::referrer(repository, subject, digest).bytes());
         }
-        let pass = Pass::begin(row.manifest, repository, *digest, Life::NONE, Life::NONE, true);
+        let mut pass = Pass::begin(row.manifest, repository, *digest, Life::NONE, Life::NONE);
+        pass.row.dropped = true;
+        pass.row.purged_ms = if row.held_until_ms == 0 { row.pushed_ms } else { 0 };
         self.tell(pass)
     }
 
@@ -180,7 +196,7 @@ impl<'a, 'b> Lives<'a, 'b> {
             if life == Life::told(&row) || is_under_way()?.is_some() {
                 continue;
             }
-            self.tell(Pass::begin(row.manifest, repository, digest, Life::told(&row), life, false))?;
+            self.tell(Pass::begin(row.manifest, repository, digest, Life::told(&row), life))?;
         }
         Ok(())
     }
@@ -196,8 +212,10 @@ impl<'a, 'b> Lives<'a, 'b> {
                 Some(manifest) if !row.dropped => Life::told(&manifest),
                 _ => Life::NONE,
             };
+            let repository = row.repository;
             self.tell(Pass { manifest: u64::from_be_bytes(id), told, row, is_noted: true })?;
             self.settle()?;
+            samples::take(self.overlay, self.applied.time_ms, repository)?;
         }
         self.settle()
     }
@@ -274,6 +292,7 @@ impl<'a, 'b> Lives<'a, 'b> {
             }
             if dropped {
                 counts::name_changed(self.overlay, repository, &named.digest, Change::Leaves)?;
+                self.release(repository, &named.digest, pass.row.purged_ms)?;
             }
         }
         let strong = Change::between(from.is_strong(), to.is_strong());
@@ -299,7 +318,7 @@ impl<'a, 'b> Lives<'a, 'b> {
             if schema::get::<ManifestRow>(self.overlay, key::manifest(repository, &digest))?.is_some() {
                 return Ok(true);
             }
-        } else if pass.told.attaches() == to.attaches() {
+        } else if pass.told.attaches() == to.attaches() && (pass.told.is_live() || !is_merely_carried(to)) {
             return Ok(true);
         }
         let prefix = key::referrers(repository, &digest).bytes();
@@ -326,16 +345,39 @@ impl<'a, 'b> Lives<'a, 'b> {
         }
     }
 
+    /// What refers to a manifest that is merely carried lives by itself, until its subject is dropped: it may be what
+    /// carries the subject.
     fn tell_referrer(&mut self, pass: &Pass, referrer: &Digest) -> Result<(), SchemaError> {
         let to = Life::from_code(pass.row.target);
-        let dropped = pass.row.dropped;
+        let (dropped, is_loading) = (pass.row.dropped, self.is_loading);
         self.change(pass.row.repository, referrer, |row, parents| {
             row.attached = to.attaches();
-            // Its subject does not go, so it does not either; only that no longer keeps it.
-            row.root |= !row.deleted && !row.attached && to.is_live() && !is_reached(row, parents);
-            row.root &= !dropped;
+            if dropped {
+                // A root that its subject never reached, as one that was restored while that was held, lives on.
+                row.root &= !row.stays_root;
+            } else if is_merely_carried(to) && !is_loading && !row.deleted && !is_named(row, parents) {
+                (row.root, row.stays_root) = (true, true);
+            }
         })
     }
+
+    /// A manifest whose window was ended gives up the blobs that were uploaded for it: those not uploaded since it was pushed.
+    fn release(&mut self, repository: RepositoryId, digest: &Digest, purged_ms: u64) -> Result<(), SchemaError> {
+        let now_ms = self.applied.time_ms;
+        let link: Option<LinkRow> = schema::get(self.overlay, key::link(repository, digest))?;
+        let Some(before) = link.filter(|link| link.linked_ms <= purged_ms && link.due_ms > now_ms) else {
+            return Ok(());
+        };
+        let after = LinkRow { due_ms: now_ms, ..before.clone() };
+        counts::link_changed(self.overlay, repository, digest, Some(&before), Some(&after))?;
+        schema::put(self.overlay, key::link(repository, digest), &after);
+        Ok(())
+    }
+}
+
+/// It lives, and its referrers do not by it.
+fn is_merely_carried(life: Life) -> bool {
+    life.is_live() && !life.attaches()
 }
 
 /// When a manifest is due: when it does not live, and no other that is not dropped names it.
@@ -360,15 +402,10 @@ struct Pass {
 }
 
 impl Pass {
-    fn begin(
-        manifest: ManifestId,
-        repository: RepositoryId,
-        digest: Digest,
-        told: Life,
-        target: Life,
-        dropped: bool,
-    ) -> Self {
-        let row = SettlingRow { repository, digest, target: target.code(), dropped, references: 0, referrer: None };
+    fn begin(manifest: ManifestId, repository: RepositoryId, digest: Digest, told: Life, target: Life) -> Self {
+        let target = target.code();
+        let row =
+            SettlingRow { repository, digest, target, dropped: false, purged_ms: 0, references: 0, referrer: None };
         Self { manifest, told, row, is_noted: false }
     }
 }

@@ -212,11 +212,14 @@ impl From<SnapshotError> for StoreError {
     }
 }
 
+/// A view, and what its snapshot says of itself.
+type Settled<'a> = (Box<dyn View + 'a>, SnapshotHeader);
+
 /// A view in which nothing is settling: facts are taken of no other. `None` when nothing was ever applied.
 fn settled_view<'a>(
     shared: &'a Shared,
     pause: &mut dyn FnMut() -> Result<(), SnapshotError>,
-) -> Result<Option<(Box<dyn View + 'a>, SnapshotHeader)>, SnapshotError> {
+) -> Result<Option<Settled<'a>>, SnapshotError> {
     const TRIES: usize = 1_000;
     for _ in 0..TRIES {
         let view = shared.index.snapshot();

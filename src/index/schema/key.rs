@@ -104,6 +104,14 @@ pub fn manifest_count(scope: Scope, digest: &Digest) -> Key {
 pub fn usage(scope: Scope) -> Key {
     Key::of(Table::Usage).scope(scope)
 }
+/// The prefix of the [`super::SampleRow`]s of a scope.
+pub fn samples(scope: Scope) -> Key {
+    Key::of(Table::Samples).scope(scope)
+}
+/// Of [`super::SampleRow`].
+pub fn sample(scope: Scope, day: u32) -> Key {
+    samples(scope).u32(day)
+}
 /// Of [`super::DueLinkRow`].
 pub fn due_link(due_ms: u64, repository: RepositoryId, digest: &Digest) -> Key {
     Key::of(Table::DueLinks).u64(due_ms).u32(repository).digest(digest)

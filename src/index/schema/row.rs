@@ -199,6 +199,9 @@ row! {
         deleted: bool bool,
         /// Whether it lives by itself: pushed by digest, and not reached since.
         root: bool bool,
+        /// Whether it stays a root although its subject attaches it, because that was merely carried once: what keeps the
+        /// subject may be this manifest.
+        stays_root: bool bool,
         /// Whether its subject is strong or attached.
         attached: bool bool,
         /// The [`crate::state::life::Life`] that what it names was told.
@@ -211,7 +214,7 @@ row! {
         pushed_ms: u64 u64,
         /// When it was deleted or lost the last that reached it; 0 while it lives.
         left_ms: u64 u64,
-        /// Until when it can be restored; 0 while it lives.
+        /// Until when it can be restored; 0 while it lives, and when its window was ended.
         held_until_ms: u64 u64,
         /// The Content-Type that it was pushed with.
         media_type: text String,
@@ -394,6 +397,26 @@ row! {
 }
 
 row! {
+    /// scope, day since 1970 → the totals at the end of that day, or now; a day on which nothing changed has none
+    SampleRow in Samples {
+        /// As in [`UsageRow`].
+        used_bytes: u64 u64,
+        /// As in [`UsageRow`].
+        blobs: u64 u64,
+        /// As in [`UsageRow`].
+        manifest_bytes: u64 u64,
+        /// As in [`UsageRow`].
+        manifests: u64 u64,
+        /// As in [`UsageRow`].
+        tags: u64 u64,
+        /// As in [`UsageRow`].
+        repositories: u64 u64,
+        /// As in [`UsageRow`].
+        reclaimable_bytes: u64 u64,
+    }
+}
+
+row! {
     /// time, repository, digest → nothing: a link that no manifest names, and when its grace ends
     DueLinkRow in DueLinks {}
 }
@@ -429,6 +452,9 @@ row! {
         target: u8 u8,
         /// Whether it was dropped: then it takes its names back.
         dropped: bool bool,
+        /// When it was pushed, in Unix milliseconds, if it was dropped because its window was ended: blobs that were not
+        /// uploaded since are due at once. 0 else.
+        purged_ms: u64 u64,
         /// Digests that it names that were told.
         references: u32 u32,
         /// The last referrer that was told; `None` before the first.

@@ -13,6 +13,7 @@ use crate::{
     name::Tag,
     state::{
         counts::{self, Change},
+        samples,
         settle::Lives,
     },
 };
@@ -46,7 +47,9 @@ pub(super) fn manifest(
 ) -> Result<(), SchemaError> {
     let row: ManifestRow = schema::expect(overlay, key::manifest(repository, digest))?;
     counts::manifest_changed(overlay, repository, digest, row.size, Change::Leaves)?;
-    let mut lives = Lives::new(overlay, applied, at.time_ms);
+    // What it was a root's reason for has the window that it had, and none when that was ended.
+    let window_ms = row.held_until_ms.saturating_sub(row.left_ms);
+    let mut lives = Lives::new(overlay, applied, at.time_ms.saturating_add(window_ms));
     lives.drop_manifest(repository, digest, &row)?;
     lives.settle()?;
     record(overlay, applied, at, DropKind::Manifest, repository, digest, row.size)
@@ -101,7 +104,7 @@ pub(super) fn history(
 }
 
 /// An empty repository goes, and with the last one its organisation.
-pub(super) fn repository(overlay: &mut Overlay<'_>, repository: RepositoryId) -> Result<(), SchemaError> {
+pub(super) fn repository(overlay: &mut Overlay<'_>, at: Moment, repository: RepositoryId) -> Result<(), SchemaError> {
     let row: RepositoryRow = schema::expect(overlay, key::repository(repository))?;
     overlay.delete(key::empty_repository(repository).bytes());
     overlay.delete(key::repository_name(row.name.as_str()).bytes());
@@ -109,10 +112,12 @@ pub(super) fn repository(overlay: &mut Overlay<'_>, repository: RepositoryId) ->
     counts::repository_changed(overlay, row.organisation, Change::Leaves)?;
     let scope = Scope::Organisation(row.organisation);
     let usage = schema::get::<UsageRow>(overlay, key::usage(scope))?.unwrap_or_default();
+    samples::take_of(overlay, at.time_ms, row.organisation)?;
     if usage.repositories == 0 {
         let OrganisationRow { name } = schema::expect(overlay, key::organisation(row.organisation))?;
         overlay.delete(key::organisation_name(&name).bytes());
         overlay.delete(key::organisation(row.organisation).bytes());
+        samples::forget(overlay, scope, u32::MAX)?;
     }
     Ok(())
 }

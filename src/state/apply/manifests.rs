@@ -62,10 +62,8 @@ pub(super) fn apply(
             lives.settle()
         }
         Operation::EndWindows { repository, digests } => {
-            let mut lives = Lives::new(overlay, applied, at.time_ms);
-            digests.iter().try_for_each(|digest| {
-                lives.change(*repository, digest, |row, _| row.held_until_ms = row.held_until_ms.min(at.time_ms))
-            })
+            let mut lives = Lives::new(overlay, applied, 0);
+            digests.iter().try_for_each(|digest| lives.change(*repository, digest, |row, _| row.held_until_ms = 0))
         }
         _ => Ok(()),
     }
@@ -86,6 +84,7 @@ fn first_push(
         size: content.size,
         deleted: false,
         root: by_digest,
+        stays_root: false,
         attached: false,
         told: 0,
         tags: 0,
@@ -159,7 +158,12 @@ fn revive(
         row.deleted = false;
         row.pushed_ms = pushed_ms.unwrap_or(row.pushed_ms);
         row.root |= by_digest && !is_reached(row, parents);
-    })
+    })?;
+    let row: ManifestRow = schema::expect(lives.overlay, key::manifest(repository, digest))?;
+    match lives.stays_root(repository, &row)? {
+        true => lives.change(repository, digest, |row, _| row.stays_root = true),
+        false => Ok(()),
+    }
 }
 
 /// Points a tag at a manifest, or removes it; what it pointed to before loses it.

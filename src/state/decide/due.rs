@@ -96,7 +96,7 @@ impl Batch<'_> {
         let mut held = Vec::new();
         for digest in digests {
             let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, digest))?;
-            if row.is_some_and(|row| row.held_until_ms > self.time_ms()) {
+            if row.is_some_and(|row| row.held_until_ms > 0) {
                 held.push(*digest);
             }
         }

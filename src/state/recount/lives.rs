@@ -71,11 +71,12 @@ impl Recount<'_> {
             let attached = it.row.subject.is_some_and(|subject| {
                 manifests.get(&(repository, subject)).is_some_and(|subject| subject.strong || subject.attached)
             });
-            let reached = it.row.tags > 0 || parents.strong > 0 || attached || parents.carried > 0;
+            let named = it.row.tags > 0 || parents.strong > 0 || parents.carried > 0;
             let told = u8::from(it.strong) | u8::from(it.attached) << 1 | u8::from(it.carried) << 2;
             // Whether it ever lived by itself cannot be counted, only that it does not where something reaches it.
-            let root = it.row.root && !reached && !it.row.deleted;
-            let mut row = ManifestRow { attached, told, root, ..it.row.clone() };
+            let root = it.row.root && !named && (it.row.stays_root || !attached) && !it.row.deleted;
+            let stays_root = it.row.stays_root && root;
+            let mut row = ManifestRow { attached, told, root, stays_root, ..it.row.clone() };
             if it.is_live() {
                 (row.left_ms, row.held_until_ms) = (0, 0);
             } else if parents.all == 0 {

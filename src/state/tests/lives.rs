@@ -1,0 +1,213 @@
+//! What keeps a manifest alive, where things name each other; what purging frees; samples.
+
+use super::*;
+use crate::{
+    index::schema::{LinkRow, SampleRow, Scope},
+    state::{life::Life, samples},
+};
+
+fn index_of(children: &[usize], subject: Option<usize>, number: usize) -> ManifestContent {
+    let references = children.iter().map(|&child| reference(Role::Child, child)).collect();
+    ManifestContent { subject: subject.map(digest), ..manifest(number, references) }
+}
+
+/// Whether a manifest of the first repository lives, and by itself; `None` for one that is not there.
+fn life(state: &State, number: usize) -> Option<(bool, bool)> {
+    let row: Option<ManifestRow> = schema::get(&state.index, key::manifest(1, &digest(number))).unwrap();
+    let parents: Option<ParentsRow> = schema::get(&state.index, key::parents(1, &digest(number))).unwrap();
+    row.map(|row| (Life::of(&row, &parents.unwrap_or_default()).is_live(), row.root))
+}
+
+fn pushed(pushes: &[(usize, ManifestContent, &[&str])]) -> State {
+    let mut state = State { sparse: Sparse::Index, ..State::new() };
+    for (number, content, tags) in pushes {
+        let push = state.push(&name("a/x"), *number, content.clone(), tags);
+        state.done(push);
+        state.check();
+    }
+    state
+}
+
+fn delete(number: usize) -> Request {
+    Request::Delete { repository: name("a/x"), digest: digest(number), after: None, window_ms: 5_000 }
+}
+
+fn untag(tag: &str) -> Request {
+    Request::Untag { repository: name("a/x"), tag: tag.parse().unwrap(), window_ms: 5_000 }
+}
+
+/// Drops what is due at a time until nothing is.
+fn collect(state: &mut State, now_ms: u64) {
+    loop {
+        let pages = due::TABLES.map(|table| due::page(&state.index, table, None, now_ms, 1_000).unwrap().items);
+        let mut dropped = 0;
+        for item in pages.into_iter().flatten() {
+            dropped += usize::from(state.batch(now_ms, &[Request::Drop(item)]).remove(0).is_ok());
+            state.settle();
+        }
+        state.check();
+        if dropped == 0 {
+            return;
+        }
+    }
+}
+
+/// An index that refers to its own child: the child lives by it, and it would live by the child.
+#[test]
+fn an_index_that_refers_to_its_child_lives_by_itself_and_goes_when_it_is_deleted() {
+    let contents = [(100, manifest(100, Vec::new())), (101, index_of(&[100], Some(100), 101))];
+    for order in [[0, 1], [1, 0]] {
+        let pushes = order.map(|at| (contents[at].0, contents[at].1.clone(), &[][..]));
+        let mut state = pushed(&pushes);
+        assert_eq!(life(&state, 101), Some((true, true)), "{order:?}");
+        assert_eq!(life(&state, 100), Some((true, false)), "{order:?}");
+        state.done(delete(101));
+        assert_eq!((life(&state, 101), life(&state, 100)), (Some((false, false)), Some((false, false))));
+        collect(&mut state, 100_000);
+        assert_eq!((life(&state, 101), life(&state, 100)), (None, None));
+    }
+}
+
+/// Two subjects whose referrers are indexes of the other's subject, in every order of coming.
+#[test]
+fn referrers_that_name_each_others_subjects_live_until_they_are_deleted() {
+    let contents = [
+        (100, manifest(100, Vec::new())),
+        (101, manifest(101, Vec::new())),
+        (102, index_of(&[101], Some(100), 102)),
+        (103, index_of(&[100], Some(101), 103)),
+    ];
+    for order in 0..24 {
+        let (mut left, mut pushes) = (contents.to_vec(), Vec::new());
+        for choice in [order % 4, order / 4 % 3, order / 12, 0] {
+            let (number, content) = left.remove(choice);
+            pushes.push((number, content, &[][..]));
+        }
+        let mut state = pushed(&pushes);
+        assert!(contents.iter().all(|(number, _)| life(&state, *number).unwrap().0), "order {order}");
+        collect(&mut state, 100_000);
+        assert!(contents.iter().all(|(number, _)| life(&state, *number).unwrap().0), "order {order}: something went");
+        [102, 103].into_iter().for_each(|number| state.done(delete(number)));
+        collect(&mut state, 200_000);
+        assert!(contents.iter().all(|(number, _)| life(&state, *number).is_none_or(|it| it.0)), "order {order}");
+        assert!(life(&state, 102).is_none() && life(&state, 103).is_none(), "order {order}");
+    }
+}
+
+#[test]
+fn referrers_go_with_their_subject_and_theirs_with_them() {
+    let mut state = pushed(&[
+        (100, manifest(100, Vec::new()), &["latest"]),
+        (101, index_of(&[], Some(100), 101), &[]),
+        (102, index_of(&[], Some(101), 102), &[]),
+        (103, index_of(&[100], None, 103), &["all"]),
+    ]);
+    state.done(untag("latest"));
+    assert!([100, 101, 102].iter().all(|&number| life(&state, number) == Some((true, false))));
+    state.done(untag("all"));
+    assert!([100, 101, 102, 103].iter().all(|&number| life(&state, number) == Some((false, false))));
+    collect(&mut state, 100_000);
+    assert!([100, 101, 102, 103].iter().all(|&number| life(&state, number).is_none()));
+}
+
+/// A referrer whose subject came to be held and is then carried only lives by itself again: its subject is there.
+#[test]
+fn what_refers_to_a_subject_that_is_carried_again_lives_again() {
+    let mut state = pushed(&[
+        (100, manifest(100, Vec::new()), &["image"]),
+        (101, index_of(&[], Some(100), 101), &[]),
+        (102, manifest(102, Vec::new()), &["other"]),
+    ]);
+    state.done(untag("image"));
+    assert_eq!(life(&state, 101), Some((false, false)));
+    let push = state.push(&name("a/x"), 103, index_of(&[100], Some(102), 103), &[]);
+    state.done(push);
+    state.check();
+    assert_eq!((life(&state, 100), life(&state, 101)), (Some((true, false)), Some((true, true))));
+}
+
+/// Whoever restores a referrer alone wants it, with or without its subject.
+#[test]
+fn a_referrer_that_was_restored_while_its_subject_was_held_outlives_it() {
+    let mut state = pushed(&[(100, manifest(100, Vec::new()), &["image"]), (101, index_of(&[], Some(100), 101), &[])]);
+    state.done(untag("image"));
+    state.done(Request::Restore { repository: name("a/x"), digest: digest(101), tag: None, window_ms: 5_000 });
+    collect(&mut state, 100_000);
+    assert_eq!((life(&state, 100), life(&state, 101)), (None, Some((true, true))));
+}
+
+/// The last reach of a referrer of what was merely carried ends with the subject; then it has a window of its own.
+#[test]
+fn a_root_for_its_subjects_sake_is_held_when_that_is_dropped() {
+    let mut state = pushed(&[
+        (100, manifest(100, Vec::new()), &[]),
+        (101, manifest(101, Vec::new()), &["image"]),
+        (102, index_of(&[100], Some(101), 102), &[]),
+        (103, index_of(&[], Some(100), 103), &[]),
+    ]);
+    assert_eq!((life(&state, 100), life(&state, 103)), (Some((true, false)), Some((true, true))));
+    state.done(untag("image"));
+    assert_eq!((life(&state, 100), life(&state, 103)), (Some((false, false)), Some((true, true))));
+    let mut now_ms = 5_000;
+    while life(&state, 100).is_some() {
+        collect(&mut state, now_ms);
+        now_ms += 1;
+    }
+    assert_eq!(life(&state, 103), Some((false, false)));
+    collect(&mut state, now_ms + 4_000);
+    assert!(life(&state, 103).is_some());
+    collect(&mut state, now_ms + 5_000);
+    assert_eq!(life(&state, 103), None);
+}
+
+#[test]
+fn purging_releases_what_was_uploaded_for_it_at_once_and_keeps_what_came_since() {
+    let repository = name("a/x");
+    let mut state = State::new();
+    for number in [0, 1] {
+        let request = state.upload(&repository, number);
+        state.batch(1_000, &[request]).remove(0).unwrap();
+    }
+    let layers = vec![reference(Role::Layer, 0), reference(Role::Layer, 1)];
+    let push = state.push(&repository, 100, manifest(100, layers), &["latest"]);
+    state.batch(1_100, &[push]).remove(0).unwrap();
+    let again = state.upload(&repository, 1);
+    state.batch(1_200, &[again]).remove(0).unwrap();
+    state.batch(1_300, &[untag("latest")]).remove(0).unwrap();
+    state.settle();
+    let end = Request::EndWindows { repository: 1, digests: vec![digest(100)] };
+    state.batch(1_400, &[end]).remove(0).unwrap();
+    collect(&mut state, 1_400);
+    assert_eq!(life(&state, 100), None);
+    let links = [0, 1].map(|number| schema::get::<LinkRow>(&state.index, key::link(1, &digest(number))).unwrap());
+    assert_eq!(links.clone().map(|link| link.is_some()), [false, true], "{links:?}");
+    collect(&mut state, 3_000);
+    assert!(schema::get::<LinkRow>(&state.index, key::link(1, &digest(1))).unwrap().is_none());
+}
+
+#[test]
+fn each_day_keeps_what_was_used_at_its_end_for_so_many_days() {
+    const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+    let repository = name("a/x");
+    let mut state = State::new();
+    let sample = |state: &State, scope, day| -> Option<SampleRow> {
+        schema::get(&state.index, key::sample(scope, day)).unwrap()
+    };
+    let push = |state: &mut State, number, day: u64| {
+        let upload = state.upload(&repository, number);
+        let push =
+            state.push(&repository, 100 + number, manifest(100 + number, vec![reference(Role::Layer, number)]), &["t"]);
+        state.batch(day * DAY_MS + 5, &[upload, push]).into_iter().for_each(|result| drop(result.unwrap()));
+        state.settle();
+    };
+    [(0, 7), (1, 7), (2, 9)].into_iter().for_each(|(number, day)| push(&mut state, number, day));
+    for scope in [Scope::Registry, Scope::Organisation(1)] {
+        let used =
+            [6, 7, 8, 9].map(|day| sample(&state, scope, day).map(|row| (row.used_bytes, row.reclaimable_bytes)));
+        let [first, second, third] = [size(0), size(1), size(2)];
+        assert_eq!(used, [None, Some((first + second, first)), None, Some((first + second + third, first + second))]);
+    }
+    push(&mut state, 3, 7 + u64::from(samples::DAYS_KEPT));
+    let kept = [7, 9].map(|day| sample(&state, Scope::Registry, day).is_some());
+    assert_eq!(kept, [false, true]);
+}
