@@ -66,7 +66,9 @@ fn main() -> Outcome {
     let sizes = std::env::var("ORLOP_BENCH_IMAGES").unwrap_or_else(|_| "1000,100000,1000000".to_owned());
     let sizes: Vec<u64> = sizes.split(',').map(str::parse).collect::<Result<_, _>>()?;
     if sizes.iter().any(|size| *size < COLLECTIONS * GARBAGE) {
-        return Err(format!("each store needs {} images or more, for all that is deleted", COLLECTIONS * GARBAGE).into());
+        return Err(
+            format!("each store needs {} images or more, for all that is deleted", COLLECTIONS * GARBAGE).into()
+        );
     }
     let table = Table::begin(&format!("collections, {INDEX}"))?;
     let mut figures = Figures::default();
