@@ -9,7 +9,7 @@ mod table;
 
 use engine::{Engine, INDEX};
 use images::Images;
-use orlop::Algorithm;
+use orlop::{Algorithm, StoreOptions};
 use table::{Outcome, Row, Table};
 
 const BLOB_BYTES: usize = 4096;
@@ -17,7 +17,7 @@ const WRITERS: [usize; 4] = [1, 4, 16, 64];
 
 fn main() -> Outcome {
     let table = Table::begin(&format!("commits, {INDEX}"))?;
-    let engine = Engine::open(&table.path("store"))?;
+    let engine = Engine::open(&table.path("store"), StoreOptions::default())?;
     let stored = blob(u64::MAX, 0);
     engine.store.put(&engine.repository, Algorithm::Sha256, &stored)?;
     for threads in WRITERS {

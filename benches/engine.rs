@@ -10,15 +10,15 @@ use crate::table::{Failure, Outcome};
 pub(crate) const INDEX: &str = if cfg!(feature = "rocksdb") { "RocksDB" } else { "index in memory" };
 
 #[cfg(feature = "rocksdb")]
-fn open(path: &Path) -> Result<Store, Failure> {
-    Ok(Store::open(path, StoreOptions::default())?)
+fn open(path: &Path, options: StoreOptions) -> Result<Store, Failure> {
+    Ok(Store::open(path, options)?)
 }
 
 #[cfg(not(feature = "rocksdb"))]
-fn open(path: &Path) -> Result<Store, Failure> {
+fn open(path: &Path, options: StoreOptions) -> Result<Store, Failure> {
     use orlop::{disk::RealDisk, index::memory::MemoryIndex};
     let disk = Arc::new(RealDisk::new(path)?);
-    Ok(Store::open_on(disk, StoreOptions::default(), &|_| Ok(Box::new(MemoryIndex::new())))?)
+    Ok(Store::open_on(disk, options, &|_| Ok(Box::new(MemoryIndex::new())))?)
 }
 
 /// A store and one repository in it.
@@ -31,8 +31,8 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Opens a directory.
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        Ok(Self { store: Arc::new(open(path)?), repository: "bench/images".parse()? })
+    pub(crate) fn open(path: &Path, options: StoreOptions) -> Result<Self, Failure> {
+        Ok(Self { store: Arc::new(open(path, options)?), repository: "bench/images".parse()? })
     }
 
     /// Ends it as a server does that is told to. Whoever else had the store must have let it go.

@@ -7,7 +7,7 @@ mod engine;
 mod table;
 
 use engine::{Engine, INDEX};
-use orlop::{Algorithm, Digest, StoredContent};
+use orlop::{Algorithm, Digest, StoreOptions, StoredContent};
 use table::{Failure, Outcome, Row, Table};
 
 /// Bytes that a download reads at a time.
@@ -16,7 +16,7 @@ const LARGE_BYTES: usize = 256 << 20;
 
 fn main() -> Outcome {
     let table = Table::begin(&format!("reads, {INDEX}"))?;
-    let engine = Engine::open(&table.path("store"))?;
+    let engine = Engine::open(&table.path("store"), StoreOptions::default())?;
     let content: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(1 << 20).collect();
     let open = |digest: &Digest| -> Result<StoredContent, Failure> {
         Ok(engine.store.content(digest)?.ok_or("it was stored before")?)

@@ -14,7 +14,7 @@ use std::{
 
 use engine::{Engine, INDEX};
 use images::Images;
-use orlop::Algorithm;
+use orlop::{Algorithm, StoreOptions};
 use table::{Failure, Outcome, Row, Table};
 
 const BLOBS: u64 = 20_000;
@@ -26,7 +26,7 @@ const OPENS: u64 = 5;
 fn main() -> Outcome {
     let table = Table::begin(&format!("starts, {INDEX}"))?;
     let path = table.path("store");
-    let engine = Engine::open(&path)?;
+    let engine = Engine::open(&path, StoreOptions::default())?;
     let row = |count| Row { threads: 64, count, bytes: 0 };
     table.row("put 20 bytes", row(BLOBS), |number| {
         let content = format!("content {number:012}");
@@ -56,7 +56,7 @@ fn main() -> Outcome {
 fn opens(table: &Table, operation: &str, paths: &[PathBuf]) -> Outcome {
     let said = Mutex::new(String::new());
     table.row(operation, Row { threads: 1, count: OPENS, bytes: 0 }, |number| {
-        let engine = Engine::open(&paths[number as usize])?;
+        let engine = Engine::open(&paths[number as usize], StoreOptions::default())?;
         let recovery = engine.store.recovery();
         *said.lock().unwrap_or_else(PoisonError::into_inner) =
             format!("    {} records, {} KiB replayed", recovery.replayed_records, recovery.replayed_bytes >> 10);

@@ -57,14 +57,14 @@ impl Table {
         self.scratch.path().join(name)
     }
 
-    /// Lets threads work, each with numbers of its own out of `0..count`, and prints the row. What the work gives is dropped
-    /// when its clock has stopped.
+    /// Lets threads work, each with numbers of its own out of `0..count`, and prints the row; returns the median. What the work
+    /// gives is dropped when its clock has stopped.
     pub(crate) fn row<Made>(
         &self,
         operation: &str,
         row: Row,
         work: impl Fn(u64) -> Result<Made, Failure> + Sync,
-    ) -> Outcome {
+    ) -> Result<Duration, Failure> {
         let next = AtomicU64::new(0);
         let ready = Barrier::new(row.threads + 1);
         let all = Mutex::new((Vec::new(), Ok(())));
@@ -104,16 +104,13 @@ impl Table {
         outcome?;
         spent.sort_unstable();
         print(operation, &spent, elapsed, row);
-        Ok(())
+        Ok(quantile(&spent, 50))
     }
 }
 
 /// One line of the table; `spent` is in order.
 fn print(operation: &str, spent: &[Duration], elapsed: Duration, row: Row) {
-    let micros = |share: usize| {
-        let at = spent.len().saturating_sub(1) * share / 100;
-        spent.get(at).map_or(0.0, |spent| spent.as_secs_f64() * 1e6)
-    };
+    let micros = |percent| quantile(spent, percent).as_secs_f64() * 1e6;
     let each_second = spent.len() as f64 / elapsed.as_secs_f64().max(1e-9);
     let rate = match row.bytes {
         0 => "–".to_owned(),
@@ -126,6 +123,11 @@ fn print(operation: &str, spent: &[Duration], elapsed: Duration, row: Row) {
         micros(50),
         micros(99)
     );
+}
+
+/// What so many percent of some durations stay within; they are in order.
+fn quantile(spent: &[Duration], percent: usize) -> Duration {
+    spent.get(spent.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
 }
 
 /// Type and device of the file system that a path lies on.

@@ -10,7 +10,7 @@ use std::thread;
 
 use engine::{Engine, INDEX};
 use images::Images;
-use orlop::registry::Reference;
+use orlop::{StoreOptions, registry::Reference};
 use table::{Outcome, Row, Table};
 
 const MANIFESTS: u64 = 1_000;
@@ -21,7 +21,7 @@ const PAGE: usize = 100;
 
 fn main() -> Outcome {
     let table = Table::begin(&format!("tags, {INDEX}, {} in one repository", MANIFESTS * TAGS))?;
-    let engine = Engine::open(&table.path("store"))?;
+    let engine = Engine::open(&table.path("store"), StoreOptions::default())?;
     let images = Images::of(&engine)?;
     let pushed: Outcome = thread::scope(|scope| {
         let push =

@@ -7,6 +7,7 @@
 mod acks;
 mod check;
 mod clients;
+mod collecting;
 mod content;
 mod error;
 mod http;
@@ -34,6 +35,8 @@ enum Command {
     PushImages(push_images::PushImages),
     /// Set very many tags, page through them, delete what they point to
     ManyTags(many_tags::ManyTags),
+    /// Collect deleted images, and take the tag of a large index, under a load of pulls and pushes
+    Collecting(collecting::Collecting),
     /// Measure one kind of work: how many a second, how long each, at what cost of CPU
     Measure(measure::Measure),
     /// Check the registry against a log of acknowledgements, and resume what was cut off
@@ -87,6 +90,10 @@ fn run(command: &Command) -> Result<(String, Vec<String>), LoadError> {
         Command::PushBlobs(workload) => Ok((workload.run()?.to_json().to_string(), Vec::new())),
         Command::PushImages(workload) => Ok((workload.run()?.to_string(), Vec::new())),
         Command::ManyTags(workload) => {
+            let (figures, wrong) = workload.run()?;
+            Ok((figures.to_string(), wrong))
+        }
+        Command::Collecting(workload) => {
             let (figures, wrong) = workload.run()?;
             Ok((figures.to_string(), wrong))
         }

@@ -16,7 +16,7 @@ use crate::{
 
 mod cpu;
 mod shelf;
-mod stock;
+pub(crate) mod stock;
 mod work;
 
 use shelf::Shelf;
