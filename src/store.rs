@@ -43,7 +43,6 @@ mod clock;
 mod commit;
 mod flush;
 mod format;
-mod look;
 mod open;
 mod read;
 mod snapshot;

@@ -9,8 +9,9 @@
 //!
 //! Invariants: rows and places are read from one view, taken while nothing is settling, so a finding is never a change that
 //! is under way. What a later view or a second look explains (content dropped meanwhile, a segment removed) is none.
-//! Memory: the recount holds about [`MEMORY_FACTOR`] bytes for each byte of primary rows, and is refused above
-//! [`VerifyOptions::memory_bytes_max`] before it has them; places take 112 bytes for each record.
+//! Memory: counting takes about 8 bytes for each byte of primary rows (some 1.6 KiB for a layer that nothing shares), and is
+//! reckoned with [`MEMORY_FACTOR`]; above [`VerifyOptions::memory_bytes_max`] it is refused before it has them. Places take
+//! some 100 bytes for each record.
 
 use std::{
     ops::ControlFlow,
@@ -38,7 +39,8 @@ mod watch;
 
 use watch::Watched;
 
-/// Bytes of memory that a recount takes for each byte of manifests, references, links, tags and places in the index, about.
+/// Bytes of memory that counting may take for each byte of manifests, references, links, tags and places in the index: twice
+/// what was measured.
 pub const MEMORY_FACTOR: u64 = 16;
 /// Findings that a report names; the others are counted.
 pub const FINDINGS_MAX: usize = 1_000;

@@ -22,6 +22,8 @@ use crate::{
     store::{Store, StoreOptions},
 };
 
+mod verify;
+
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 struct Client {

@@ -26,7 +26,7 @@ use crate::{
     state::facts,
 };
 
-use super::{Shared, StoreError};
+use super::{Shared, Store, StoreError};
 
 /// Longest rest after a page, so that a disk that hangs for once does not hold up a snapshot for as long again.
 const REST_MAX: Duration = Duration::from_secs(1);
@@ -232,6 +232,17 @@ pub(super) fn settled_view<'a>(
         std::thread::park_timeout(Duration::from_millis(2));
     }
     Err(SnapshotError::Unsettled)
+}
+
+impl Store {
+    /// The state at a moment when no change of lives is under way: only then do derived rows add up. Waits for one.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] when there was none in a thousand looks, some seconds; or the index fails.
+    pub fn settled_snapshot(&self) -> Result<Box<dyn View + '_>, StoreError> {
+        let (view, _) = settled_view(&self.shared, &mut || Ok(()))?;
+        Ok(view)
+    }
 }
 
 /// Writes a snapshot of the state as it is now, then removes what lies below the previous one. `pause` is called after

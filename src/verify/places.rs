@@ -12,7 +12,7 @@ use crate::{
         schema::{self, BlobRow, DeadRow, RowValue, SegmentRow, Table, UploadRow},
     },
     location::{Location, SegmentNumber},
-    store::{Store, StoreError},
+    store::Store,
 };
 
 use super::{Broken, Finding, FindingKind, Phase, Progress, VerifyReport, Watched};
@@ -119,13 +119,18 @@ fn check_segments(store: &Store, view: &dyn View, report: &mut VerifyReport) -> 
         report.segments += 1;
         let row = SegmentRow::from_bytes(value)?;
         let location = Location { segment: SegmentNumber(number), offset: row.committed_end };
-        let problem = match store.segment_len(location.segment) {
-            Ok(Some(len)) if len >= row.committed_end => return Ok(()),
-            Ok(Some(len)) => format!("its file has only {len} bytes"),
-            // It was removed since the view was taken.
-            Ok(None) => return Ok(()),
-            Err(StoreError::Corrupt(problem)) => problem,
-            Err(error) => return Err(Broken::Ended(error.into())),
+        let usage = store.segment_usage(location.segment).map_err(|error| Broken::Ended(error.into()))?;
+        let problem = match usage {
+            Some(usage) if usage.len >= row.committed_end => return Ok(()),
+            Some(usage) => format!("its file has only {} bytes", usage.len),
+            None => {
+                let key = schema::key::segment(location.segment);
+                if schema::get::<SegmentRow>(&*store.snapshot(), key)?.is_none() {
+                    // It was removed since the view was taken.
+                    return Ok(());
+                }
+                "it has no file".to_owned()
+            }
         };
         let message = format!("segment {number} should have {} bytes: {problem}", row.committed_end);
         report.add(Finding::at(FindingKind::Segment, location, None, message));
