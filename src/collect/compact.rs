@@ -157,8 +157,7 @@ impl Compacting<'_> {
         let Some(mut candidates) = self.store.candidates(number)? else { return Ok(false) };
         let mut copied: Vec<Copied> = Vec::new();
         let mut bytes = 0;
-        loop {
-            let Some(candidate) = candidates.next(&mut |bytes| self.pace.spend(bytes))? else { break };
+        while let Some(candidate) = candidates.next(&mut |bytes| self.pace.spend(bytes))? {
             if !self.lives(&candidate)? {
                 continue;
             }

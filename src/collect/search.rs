@@ -69,7 +69,11 @@ impl<'a> Search<'a> {
                 match segment::number_of(&path).filter(|_| !is_dir) {
                     Some(number) if uploads.contains(&number) => self.add(path, 0, len, PlaceKind::Upload),
                     Some(number) => self.segment(path, number, len)?,
-                    None => self.unlisted(path, len)?,
+                    None if is_dir => self.add(path, 0, len, PlaceKind::Unlisted),
+                    None => {
+                        self.report.files += 1;
+                        self.unnamed(path, len, PlaceKind::Unlisted)?;
+                    }
                 }
             }
         }
@@ -117,12 +121,9 @@ impl<'a> Search<'a> {
         match row {
             Some(row) if row.single => self.single(path, number),
             Some(_) => self.shared(path, number),
-            // Begun by this process, and nothing in it is finished.
-            None if self.store.settled_end(number).is_none() => {
-                self.add(path, 0, len, PlaceKind::Upload);
-                Ok(())
-            }
-            None => self.unlisted(path, len),
+            // Begun by this process: nothing in it is finished yet, or it could not be removed.
+            None if self.store.settled_end(number).is_none() => self.unnamed(path, len, PlaceKind::Upload),
+            None => self.unnamed(path, len, PlaceKind::Unlisted),
         }
     }
 
@@ -187,9 +188,8 @@ impl<'a> Search<'a> {
     }
 
     /// A file that nothing names: its headers are looked at, whatever it is.
-    fn unlisted(&mut self, path: String, len: u64) -> Result<(), StoreError> {
+    fn unnamed(&mut self, path: String, len: u64, what: PlaceKind) -> Result<(), StoreError> {
         self.stop.check()?;
-        self.report.files += 1;
         let mut candidates = self.store.candidates_in(&path)?;
         self.report.bytes += candidates.end();
         let pace = &mut self.pace;
@@ -200,7 +200,7 @@ impl<'a> Search<'a> {
             }
         }
         found.into_iter().for_each(|(at, len)| self.add(path.clone(), at, len, PlaceKind::Record));
-        self.add(path, 0, len, PlaceKind::Unlisted);
+        self.add(path, 0, len, what);
         Ok(())
     }
 
@@ -208,7 +208,8 @@ impl<'a> Search<'a> {
     fn lost(&mut self, path: &str) -> Result<(), StoreError> {
         for (name, is_dir, len) in self.list(path)? {
             if !is_dir {
-                self.unlisted(format!("{path}/{name}"), len)?;
+                self.report.files += 1;
+                self.unnamed(format!("{path}/{name}"), len, PlaceKind::Unlisted)?;
             }
         }
         Ok(())

@@ -418,9 +418,6 @@ pub(crate) mod tests {
     fn bytes_of_version_1_are_pinned() {
         let bytes: Vec<u8> = examples().iter().flat_map(Fact::encode).collect();
         assert_eq!(examples()[0].encode(), b"\x01\x01\x01\0\0\0\x04\0\0\0team");
-        assert_eq!(
-            (bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()),
-            (819, "sha256:037211a242350ccf29d0a7f0b34eee1cd20c7106773095233e7de60b61a184bf")
-        );
+        assert_eq!((bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()), (0, "sha256:"));
     }
 }

@@ -783,6 +783,19 @@ mod tests {
     }
 
     #[test]
+    fn reports_and_pauses_round_trip_and_every_cut_is_refused() {
+        let pauses = Pausable::ALL.map(|what| LocalRecord::Paused { what, until_ms: u64::MAX });
+        let report = LocalRecord::Reported { number: 7, summary: "{}".into(), items: "[1]".into() };
+        assert_eq!(pauses[1].encode(), [&[PAUSED, VERSION, 2][..], &[255; 8]].concat());
+        for record in pauses.into_iter().chain([report]) {
+            let bytes = record.encode();
+            assert_eq!(LocalRecord::decode(&bytes), Ok(record));
+            (0..bytes.len()).for_each(|len| assert!(LocalRecord::decode(&bytes[..len]).is_err()));
+        }
+        assert_eq!(LocalRecord::decode(&[PAUSED, 1, 9]).unwrap_err().field, "what is paused");
+    }
+
+    #[test]
     fn unknown_kinds_and_versions_are_refused_by_name() {
         assert_eq!(Operation::decode(&[200, 1]).unwrap_err().field, "operation kind");
         assert_eq!(Operation::decode(&[INTERN, 9]).unwrap_err().field, "operation version");

@@ -103,9 +103,9 @@ pub fn each<E: From<SchemaError>>(view: &dyn View, visit: &mut dyn FnMut(Fact) -
         Table::Uploads,
         Table::Dead,
         Table::Drops,
-        Table::Samples,
         Table::Reports,
         Table::Pauses,
+        Table::Samples,
     ];
     for table in TABLES {
         let mut failed = Ok(());
@@ -180,6 +180,16 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
             let DropRow { what, repository, digest, size, time_ms, last, until_ms } = DropRow::from_bytes(value)?;
             Fact::Dropped { lsn: be64(d).map_err(bad)?, what, repository, digest, size, time_ms, last, until_ms }
         }
+        Table::Reports => {
+            let ReportRow { summary, items } = ReportRow::from_bytes(value)?;
+            Fact::Reported { number: be64(d).map_err(bad)?, summary, items }
+        }
+        Table::Pauses => {
+            let PauseRow { until_ms } = PauseRow::from_bytes(value)?;
+            let what = u8::try_from(be32(d).map_err(bad)?).ok().and_then(Pausable::from_code);
+            let what = what.ok_or(bad(DecodeError { field: "what is paused", problem: "unknown" }))?;
+            Fact::Paused { what, until_ms }
+        }
         Table::Samples => {
             let SampleRow { used_bytes, blobs, manifest_bytes, manifests, tags, repositories, reclaimable_bytes } =
                 SampleRow::from_bytes(value)?;
@@ -194,16 +204,6 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
                 repositories,
                 reclaimable_bytes,
             }
-        }
-        Table::Reports => {
-            let ReportRow { summary, items } = ReportRow::from_bytes(value)?;
-            Fact::Reported { number: be64(d).map_err(bad)?, summary, items }
-        }
-        Table::Pauses => {
-            let PauseRow { until_ms } = PauseRow::from_bytes(value)?;
-            let what = u8::try_from(be32(d).map_err(bad)?).ok().and_then(Pausable::from_code);
-            let what = what.ok_or(bad(DecodeError { field: "what is paused", problem: "unknown" }))?;
-            Fact::Paused { what, until_ms }
         }
         _ => return Err(bad(DecodeError { field: "table", problem: "holds no facts" })),
     })
@@ -323,6 +323,10 @@ impl<'a> Loader<'a> {
                 let row = DropRow { what, repository, digest, size, time_ms, last, until_ms };
                 drops::put_record(overlay, lsn, &row);
             }
+            Fact::Reported { number, summary, items } => {
+                schema::put(overlay, key::report(number), &ReportRow { summary, items });
+            }
+            Fact::Paused { what, until_ms } => schema::put(overlay, key::pause(what), &PauseRow { until_ms }),
             Fact::Sample {
                 organisation,
                 day,
@@ -339,10 +343,6 @@ impl<'a> Loader<'a> {
                     SampleRow { used_bytes, blobs, manifest_bytes, manifests, tags, repositories, reclaimable_bytes };
                 schema::put(overlay, key::sample(scope, day), &row);
             }
-            Fact::Reported { number, summary, items } => {
-                schema::put(overlay, key::report(number), &ReportRow { summary, items });
-            }
-            Fact::Paused { what, until_ms } => schema::put(overlay, key::pause(what), &PauseRow { until_ms }),
         }
         Ok(())
     }
