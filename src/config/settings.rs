@@ -178,7 +178,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "How long an upload is kept that nobody writes to"),
     Setting { key: "registry.grace", about: "How long content that no manifest names is kept after its last upload",
         kind: Kind::Duration {
-            bounds_ms: (60 * SECOND, 365 * DAY),
+            bounds_ms: (SECOND, 365 * DAY),
             get: |config| Duration::from_millis(config.store.grace_ms),
             set: |config, grace| config.store.grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
         },

@@ -120,18 +120,23 @@ struct Scheduled {
 impl Scheduled {
     fn start(collector: &Arc<Collector>) -> Result<Self, Failure> {
         let mut scheduled = Self { ended: Arc::default(), threads: Vec::new() };
-        let work: [(&str, fn(&Collector) -> Duration); 2] =
-            [("collect", Collector::tick), ("compact", Collector::tick_compaction)];
-        for (name, tick) in work {
-            let (collector, ended) = (Arc::clone(collector), Arc::clone(&scheduled.ended));
-            let run = move || {
-                while !ended.load(Ordering::Acquire) {
-                    thread::park_timeout(tick(&collector));
-                }
-            };
-            scheduled.threads.push(thread::Builder::new().name(name.to_owned()).spawn(run)?);
-        }
+        scheduled.add("collect", collector, Collector::tick)?;
+        scheduled.add("compact", collector, Collector::tick_compaction)?;
         Ok(scheduled)
+    }
+
+    /// It waits first: after a start there are clients that have waited longer.
+    fn add(&mut self, name: &str, collector: &Arc<Collector>, tick: fn(&Collector) -> Duration) -> io::Result<()> {
+        let (collector, ended) = (Arc::clone(collector), Arc::clone(&self.ended));
+        let run = move || {
+            let mut wait = collector.options().interval;
+            while !ended.load(Ordering::Acquire) {
+                thread::park_timeout(wait);
+                wait = tick(&collector);
+            }
+        };
+        self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(run)?);
+        Ok(())
     }
 
     /// What is under way ends at its next safe point.

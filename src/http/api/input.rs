@@ -165,9 +165,9 @@ pub(super) fn tag(text: &str) -> Result<Tag, HttpError> {
 pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, HttpError> {
     let bytes = body::whole(body, "body", BODY_BYTES_MAX).await?;
     let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-    // A list would be taken for the fields in their order.
+    // An array would be read as the values of the fields in their order.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(HttpError::bad_request("the body is not accepted: a JSON object is expected"));
+        return Err(HttpError::bad_request("the body is not accepted: send a JSON object"));
     }
     serde_json::from_slice(bytes).map_err(|error| {
         let text: String = error.to_string().chars().take(300).collect();

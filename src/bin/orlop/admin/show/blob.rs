@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Shown, entries};
+use super::{Shown, and_more, entries, number};
 use crate::admin::{
-    format::{self, count, size, text, time},
+    format::{self, between, count, counted, size, text, time},
     table::{self, left, render, right},
 };
 
@@ -94,19 +94,45 @@ fn drops(drops: &[Value]) -> String {
     )
 }
 
-/// What a search found: places that hold or may hold its bytes. They are what is looked for only once it is gone.
+/// What a search found: whether a copy is left, and what speaks against certainty. Only of what should be gone that is
+/// something to look at.
 fn search(search: &Value, present: bool) -> (String, bool) {
-    let Some(fields) = search.as_object() else { return (String::new(), false) };
-    let mut found = false;
-    let lines = fields.iter().map(|(name, value)| {
-        found |= value.as_array().is_some_and(|places| !places.is_empty());
-        format!("{}: {}\n", format::plain(name), format::plain(&value.to_string()))
-    });
-    let lines: String = lines.collect();
-    let verdict = match (found, present) {
-        (_, true) => "It is stored, so its bytes are there",
-        (true, false) => "It is not stored, and these places hold or may hold bytes of it",
-        (false, false) => "No copy of its bytes is left in any file of the data directory",
+    if !search.is_object() {
+        return (String::new(), false);
+    }
+    let verdict = match (present, search["found"] == true, search["gone"] == true) {
+        (true, _, _) => "It is stored, so its bytes are there",
+        (false, true, _) => "It is not stored, but copies of it were found",
+        (false, false, true) => "No copy of its bytes is left in any file of the data directory",
+        (false, false, false) => {
+            "No copy was found, but some bytes are not accounted for: `orlop gc` clears what is dead"
+        }
     };
-    (format!("\n{verdict}\n{lines}"), found && !present)
+    let looked = format!("{} looked at, {} read", counted(number(&search["files"]), "file"), size(&search["bytes"]));
+    let took =
+        between(&search["began_at"], &search["ended_at"]).map_or_else(String::new, |took| format!(", in {took}"));
+    let places = render(
+        vec![
+            left("WHAT", |entry| place(entry["what"].as_str().unwrap_or(format::NONE))),
+            left("FILE", |entry| text(&entry["path"])),
+            right("AT", |entry| count(&entry["offset"])),
+            right("SIZE", |entry| size(&entry["len"])),
+        ],
+        entries(&search["places"]),
+    );
+    let more = and_more(number(&search["places_more"]), "places");
+    (format!("\n{verdict} ({looked}{took})\n{places}{more}"), !present && search["gone"] != true)
+}
+
+fn place(what: &str) -> String {
+    match what {
+        "live" => "it, stored",
+        "record" => "it, and nothing names it",
+        "dead" => "something dead",
+        "unknown" => "not known",
+        "upload" => "an open upload",
+        "unlisted" => "a file of nobody",
+        other => return format::plain(other),
+    }
+    .to_owned()
 }

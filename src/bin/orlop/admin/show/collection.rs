@@ -12,8 +12,11 @@ use crate::admin::{
 /// What a collection or purge did, or would do. Something to look at is what was asked for and did not come about.
 pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
     let dry = answer["dry_run"] == true;
-    let (dropped, kept) = (entries(&answer["dropped"]), entries(&answer["kept"]));
-    let total = dropped.len() as u64 + number(&answer["dropped_more"]);
+    let dropped = entries(&answer["dropped"]);
+    // What stops everything is told by itself, below.
+    let stops = |entry: &&Value| matches!(entry["why"].as_str(), Some("paused" | "clock"));
+    let stopped = entries(&answer["kept"]).iter().find(stops);
+    let kept: Vec<Value> = entries(&answer["kept"]).iter().filter(|entry| !stops(entry)).cloned().collect();
     let mut text = String::new();
     if !dropped.is_empty() {
         text.push_str(if dry { "Would be dropped:\n" } else { "Dropped:\n" });
@@ -31,9 +34,9 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
         text.push('\n');
     }
     if !kept.is_empty() {
-        text.push_str(&kept_table(answer, kept));
+        text.push_str(&kept_table(answer, &kept));
     }
-    text.push_str(&summary(answer, dry, total));
+    text.push_str(&summary(answer, dry));
     let still_read = number(&answer["still_read"]);
     if still_read > 0 {
         text.push_str(&format!(
@@ -41,7 +44,8 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
             counted(still_read, "record")
         ));
     }
-    let stopped = kept.iter().find(|entry| matches!(entry["why"].as_str(), Some("paused" | "clock")));
+    let incomplete = incomplete(answer);
+    text.push_str(&incomplete);
     match stopped.map(|entry| (entry["why"].as_str(), &entry["until"])) {
         Some((Some("paused"), _)) => text.push_str("Collecting is paused: `orlop resume collect` lets it go on\n"),
         Some((_, until)) => {
@@ -49,7 +53,11 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
         }
         None => {}
     }
-    Shown { text, findings: !dry && (still_read > 0 || stopped.is_some()) }
+    Shown { text, findings: !dry && (still_read > 0 || stopped.is_some() || !incomplete.is_empty()) }
+}
+
+fn incomplete(answer: &Value) -> String {
+    answer["incomplete"].as_str().map_or_else(String::new, |why| format!("Not all was done: {}\n", format::plain(why)))
 }
 
 fn kept_table(answer: &Value, kept: &[Value]) -> String {
@@ -64,7 +72,8 @@ fn kept_table(answer: &Value, kept: &[Value]) -> String {
         ],
         kept,
     );
-    format!("Kept for now:\n{table}{}\n", and_more(number(&answer["kept_more"]), "kept"))
+    let more = if answer["kept_more"] == true { "… and more\n" } else { "" };
+    format!("Kept for now:\n{table}{more}\n")
 }
 
 fn why(why: &str) -> String {
@@ -73,14 +82,19 @@ fn why(why: &str) -> String {
         "grace" => "never had a manifest",
         "upload" => "an upload is open",
         "child" => "an index names it",
-        "paused" => "collecting is paused",
-        "clock" => "the clock jumped",
         other => return format::plain(other),
     }
     .to_owned()
 }
 
-fn summary(answer: &Value, dry: bool, total: u64) -> String {
+/// Of old reports only the totals are kept, and what has no name of its own is counted there only.
+fn total(answer: &Value) -> u64 {
+    let listed = entries(&answer["dropped"]).len() as u64 + number(&answer["dropped_more"]);
+    answer["dropped_totals"].as_object().map_or(listed, |totals| totals.values().map(number).sum())
+}
+
+fn summary(answer: &Value, dry: bool) -> String {
+    let total = total(answer);
     let took =
         between(&answer["began_at"], &answer["ended_at"]).map_or_else(String::new, |took| format!(", in {took}"));
     if dry {
@@ -101,7 +115,10 @@ fn summary(answer: &Value, dry: bool, total: u64) -> String {
 
 /// The collector: whether it runs, what is due, its last reports.
 pub(in crate::admin) fn status(answer: &Value, now: Timestamp) -> Shown {
-    let mut facts = vec![("running", if answer["running"] == true { "yes" } else { "no" }.to_owned())];
+    let mut facts = vec![("collecting", if answer["running"] == true { "yes" } else { "no" }.to_owned())];
+    if !answer["compacting"].is_null() {
+        facts.push(("compacting", if answer["compacting"] == true { "yes" } else { "no" }.to_owned()));
+    }
     facts.push(("paused", list(&answer["paused"])));
     if !answer["clock_until"].is_null() {
         facts
@@ -151,9 +168,7 @@ fn report_columns() -> Vec<crate::admin::Column> {
             between(&entry["began_at"], &entry["ended_at"]).unwrap_or_else(|| format::NONE.to_owned())
         }),
         left("BY", |entry| text(&entry["trigger"])),
-        right("DROPPED", |entry| {
-            (entries(&entry["dropped"]).len() as u64 + number(&entry["dropped_more"])).to_string()
-        }),
+        right("DROPPED", |entry| total(entry).to_string()),
         right("LEFT", |entry| size(&entry["freed_bytes"])),
         right("DISK BACK", |entry| size(&entry["returned_bytes"])),
         right("SEGMENTS", |entry| format::count(&entry["segments_removed"])),
@@ -166,16 +181,20 @@ pub(in crate::admin) fn compaction(answer: &Value, _: Timestamp) -> Shown {
     let segments = counted(number(&answer["segments"]), "segment");
     let moved = counted(number(&answer["moved_records"]), "record");
     let bytes = size(&answer["moved_bytes"]);
+    let paused = answer["paused"] == true;
+    let mut rest = incomplete(answer);
+    if paused {
+        rest.push_str("Compacting is paused: `orlop resume compact` lets it go on\n");
+    }
     if answer["dry_run"] == true {
-        let text = format!("{segments} would be compacted: {moved} ({bytes}) moved; nothing was changed\n");
+        let text = format!("{segments} would be compacted: {moved} ({bytes}) moved; nothing was changed\n{rest}");
         return Shown::plain(text);
     }
     let took =
         between(&answer["began_at"], &answer["ended_at"]).map_or_else(String::new, |took| format!(", in {took}"));
-    Shown::plain(format!(
-        "{segments} compacted: {moved} ({bytes}) moved, {} of the disk came back{took}\n",
-        size(&answer["returned_bytes"])
-    ))
+    let back = size(&answer["returned_bytes"]);
+    let text = format!("{segments} compacted: {moved} ({bytes}) moved, {back} of the disk came back{took}\n{rest}");
+    Shown { text, findings: !rest.is_empty() }
 }
 
 /// What is paused now.

@@ -170,7 +170,8 @@ fn report(still_read: u64, kept: Value, dry: bool) -> Value {
             { "kind": "link", "digest": OTHER, "repository": "org1/image", "bytes": 75_000_000, "last": false },
         ],
         "dropped_more": 3, "freed_bytes": 75_000_405, "returned_bytes": 75_005_952, "segments_removed": 1,
-        "still_read": still_read, "kept": kept, "kept_more": 0,
+        "dropped_totals": { "manifest": 1, "link": 3, "history": 1 }, "still_read": still_read, "kept": kept,
+        "kept_more": false, "incomplete": null,
     })
 }
 
@@ -211,6 +212,10 @@ fn a_collection_that_did_not_do_all_has_findings() {
         json!([{ "kind": "paused", "digest": null, "repository": null, "bytes": 0, "why": "paused", "until": null }]);
     let shown = collection::report(&report(0, paused, false), now());
     assert!(shown.findings && shown.text.ends_with("`orlop resume collect` lets it go on\n"), "{}", shown.text);
+    let mut broken = report(0, json!([]), false);
+    broken["incomplete"] = json!("the disk is full");
+    let shown = collection::report(&broken, now());
+    assert!(shown.findings && shown.text.ends_with("Not all was done: the disk is full\n"), "{}", shown.text);
     let clock = json!([{ "kind": "clock", "digest": null, "repository": null, "bytes": 0, "why": "clock", "until": "2026-11-22T12:00:00Z" }]);
     let shown = collection::report(&report(0, clock, false), now());
     assert!(shown.text.ends_with("nothing is dropped until 2026-11-22T12:00:00Z (in 1d)\n"), "{}", shown.text);
@@ -232,7 +237,7 @@ fn a_dry_run_says_that_nothing_was_changed() {
     );
     let compaction = json!({
         "began_at": "2026-11-21T12:00:00Z", "ended_at": "2026-11-21T12:00:02Z", "segments": 2, "moved_records": 1,
-        "moved_bytes": 4_096, "returned_bytes": 1 << 20,
+        "moved_bytes": 4_096, "returned_bytes": 1 << 20, "paused": false, "incomplete": null,
     });
     check(
         collection::compaction,
@@ -245,7 +250,7 @@ fn a_dry_run_says_that_nothing_was_changed() {
 #[test]
 fn the_state_of_the_collector() {
     let answer = json!({
-        "running": false, "paused": ["compact"], "clock_until": null,
+        "running": false, "compacting": true, "paused": ["compact"], "clock_until": null,
         "due": {
             "links": { "count": 1_000, "more": true, "next_at": "2026-11-21T11:00:00Z" },
             "manifests": { "count": 0, "more": false, "next_at": "2026-12-04T16:00:00Z" },
@@ -254,8 +259,9 @@ fn the_state_of_the_collector() {
         "reports": [report(0, json!([]), false)],
     });
     let text = "\
-running  no
-paused   compact
+collecting  no
+compacting  yes
+paused      compact
 
 WHAT       DUE NOW  NEXT
 links        1000+  2026-11-21T11:00:00Z
@@ -269,9 +275,9 @@ BEGAN                 TOOK  BY       DROPPED      LEFT  DISK BACK  SEGMENTS  STI
     let answer =
         json!({ "running": true, "paused": [], "clock_until": "2026-11-21T13:00:00Z", "due": {}, "reports": [] });
     let text = "\
-running  yes
-paused   nothing
-clock    it jumped; nothing is dropped until 2026-11-21T13:00:00Z (in 1h)
+collecting  yes
+paused      nothing
+clock       it jumped; nothing is dropped until 2026-11-21T13:00:00Z (in 1h)
 
 no collections yet
 ";
@@ -321,12 +327,15 @@ org1/image  live   layer,config  BA78
 
 #[test]
 fn a_blob_that_was_dropped_and_searched_for() {
-    let answer = |places: Value| {
+    let answer = |found: bool, places: Value| {
         json!({
             "digest": DIGEST, "present": false, "kind": null, "size": null, "location": null, "links": [], "next": null,
             "named_by": [], "named_by_more": false, "manifest_in": [], "manifest_in_more": false,
             "drops": [{ "what": "link", "repository": "org1/image", "size": 10, "at": "2026-11-20T12:00:00Z", "last": true }],
-            "search": { "found": places, "read_bytes": 100 },
+            "search": {
+                "began_at": "2026-11-21T12:00:00Z", "ended_at": "2026-11-21T12:00:02Z", "files": 3, "bytes": 1_024,
+                "found": found, "gone": places == json!([]), "places": places, "places_more": 0,
+            },
         })
     };
     let head = "\
@@ -338,10 +347,25 @@ AT                    WHAT  SIZE  CONTENT  REPOSITORY
 2026-11-20T12:00:00Z  link  10 B  left     org1/image
 
 ";
-    let clean = "No copy of its bytes is left in any file of the data directory\nfound: []\nread_bytes: 100\n";
-    check(blob::show, &answer(json!([])), &format!("{head}{clean}"), false);
-    let found = "It is not stored, and these places hold or may hold bytes of it\nfound: [\"x\"]\nread_bytes: 100\n";
-    check(blob::show, &answer(json!(["x"])), &format!("{head}{found}"), true);
+    let clean =
+        "No copy of its bytes is left in any file of the data directory (3 files looked at, 1.0 KiB read, in 2s)\n";
+    check(blob::show, &answer(false, json!([])), &format!("{head}{clean}"), false);
+    let place = |what: &str| json!([{ "what": what, "path": "segments/0/1.segment", "offset": 64, "len": 32 }]);
+    let looked = "(3 files looked at, 1.0 KiB read, in 2s)";
+    let found = format!(
+        "It is not stored, but copies of it were found {looked}
+WHAT                      FILE                  AT  SIZE
+it, and nothing names it  segments/0/1.segment  64  32 B
+"
+    );
+    check(blob::show, &answer(true, place("record")), &format!("{head}{found}"), true);
+    let doubt = format!(
+        "No copy was found, but some bytes are not accounted for: `orlop gc` clears what is dead {looked}
+WHAT            FILE                  AT  SIZE
+something dead  segments/0/1.segment  64  32 B
+"
+    );
+    check(blob::show, &answer(false, place("dead")), &format!("{head}{doubt}"), true);
 }
 
 #[test]
