@@ -309,7 +309,7 @@ impl Admin {
                 Ok(Plan { call: Call::get("segments"), shape })
             }),
             Self::Blob(it) => {
-                let call = Call::get(&format!("blobs/{}", it.digest)).flag("search", it.search);
+                let call = Call::get(&format!("blobs/{}", it.digest)).with("n", "1000").flag("search", it.search);
                 let show = show::blob::show;
                 if it.search { long(&it.target, call, show, "searching") } else { one(&it.target, call, show) }
             }
