@@ -44,7 +44,7 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1",
         dump: include_str!("../../../tests/fixtures/v1/dump.txt"),
-        rows: (3, "sha256:29c224e95c02361277415d7858b5e4330e96f55b259923be4ae3f1247b5f67f0"),
+        rows: (3, "sha256:a3b58ad4000835a433651d80b0b0acc6a8887c6e2c2990119663c197fa736352"),
         has_snapshots: false,
     },
     Fixture {

@@ -101,11 +101,8 @@ async fn answers_are_what_the_document_says() {
     api.image("solo", None, &[4; 300]).await;
     let lonely = api.blob("solo", b"lonely").await;
     api.delete("team/app", "old").await;
-    api.delete(
-        "solo",
-        &api.get("manifests?repository=solo").await.json["manifests"][0]["digest"].as_str().unwrap().to_owned(),
-    )
-    .await;
+    let solo = api.get("manifests?repository=solo").await.json;
+    api.delete("solo", solo["manifests"][0]["digest"].as_str().unwrap()).await;
 
     let team = json!({ "repository": "team/app" });
     let gets = [
