@@ -63,8 +63,8 @@ pub(crate) struct Restore {
     /// The repository.
     #[arg(value_name = "R")]
     pub(super) repository: String,
-    /// The tag to point to it, if one shall; and the manifest's digest.
-    #[arg(value_name = "TAG> <DIGEST", num_args = 1..=2, required = true)]
+    /// The tag to point to it, if one shall; then the manifest's digest.
+    #[arg(value_name = "TAG|DIGEST", num_args = 1..=2, required = true)]
     pub(super) what: Vec<String>,
     #[command(flatten)]
     pub(super) target: Target,
