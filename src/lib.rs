@@ -15,6 +15,7 @@
 //! - [`store`]: the facade over all of that. Whoever needs content by digest and no OCI begins and ends here: see [`Store`].
 //! - [`registry`]: what OCI means: manifests, references, tags, uploads.
 //! - [`collect`]: what is due goes, and its space comes back.
+//! - [`verify`]: the store against itself.
 //! - [`http`]: the routes, the bounds of what clients may do, the table of status codes.
 //! - [`config`]: all settings of `orlop serve`.
 //!

@@ -129,7 +129,7 @@ fn check_segments(store: &Store, view: &dyn View, report: &mut VerifyReport) -> 
                     // It was removed since the view was taken.
                     return Ok(());
                 }
-                "it has no file".to_owned()
+                "its file is missing, or cannot be read as one".to_owned()
             }
         };
         let message = format!("segment {number} should have {} bytes: {problem}", row.committed_end);

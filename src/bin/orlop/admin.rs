@@ -21,6 +21,7 @@ use show::Shown;
 use table::{Column, Table};
 use transport::Transport;
 
+mod arguments;
 mod call;
 pub(crate) mod commands;
 mod format;
@@ -71,8 +72,8 @@ struct Plan {
 enum Shape {
     /// One answer.
     One(fn(&Value, Timestamp) -> Shown),
-    /// One answer that takes long; what is said meanwhile.
-    Long(fn(&Value, Timestamp) -> Shown, &'static str),
+    /// One answer that takes long: what is said meanwhile, and how to ask how far it is, where that is known.
+    Long { show: fn(&Value, Timestamp) -> Shown, doing: &'static str, far: Option<Call> },
     /// Pages of `field`, at most so many entries in all, and what has to be said below.
     List { field: &'static str, columns: Vec<Column>, limit: Option<u64>, note: Option<&'static str> },
 }
@@ -103,7 +104,7 @@ impl Plan {
         let mut out = BufWriter::new(io::stdout().lock());
         let (answer, show) = match self.shape {
             Shape::One(show) => (transport.ask(&self.call)?, show),
-            Shape::Long(show, doing) => (waiting::ask(transport, &self.call, doing)?, show),
+            Shape::Long { show, doing, far } => (waiting::ask(transport, &self.call, doing, far.as_ref())?, show),
             Shape::List { field, columns, limit, note } => {
                 let pages = list::Pages::new(transport, self.call, field, limit);
                 let printed =

@@ -1,19 +1,19 @@
-//! The commands: their arguments, and what each asks.
+//! The commands, and what each asks.
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{
-    Outcome, Plan, Shape, Target,
+    Column, Outcome, Plan, Shape, Target,
+    arguments::{
+        Blob, Compact, Gc, History, Ls, Pausable, Pausing, Purge, Restore, Segments, Usage, Verify, WhatIf, Why,
+    },
     call::{Call, is_unknown},
     run,
     show::{self, HINT},
     transport::Transport,
 };
 use crate::Failure;
-
-/// What is said while a verification runs; it is the one that tells how far it is.
-pub(super) const VERIFYING: &str = "verifying";
 
 /// What names an organisation or a repository.
 const SCOPE: &str = "\
@@ -71,168 +71,6 @@ pub(crate) enum Admin {
     Verify(Verify),
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Usage {
-    /// An organisation or a repository; without it, the registry.
-    #[arg(value_name = "O|R")]
-    scope: Option<String>,
-    /// How an organisation's usage went, by days.
-    #[arg(long, requires = "scope")]
-    history: bool,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Ls {
-    /// An organisation or a repository; without it, all organisations.
-    #[arg(value_name = "O|R")]
-    scope: Option<String>,
-    /// Also what only each manifest keeps; takes longer.
-    #[arg(long, requires = "scope")]
-    own: bool,
-    #[command(flatten)]
-    limit: Limit,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct WhatIf {
-    /// The repository.
-    #[arg(value_name = "R")]
-    repository: String,
-    /// Only these tags.
-    #[arg(long = "tag", value_name = "TAG")]
-    tags: Vec<String>,
-    /// Only these manifests.
-    #[arg(long = "digest", value_name = "DIGEST", conflicts_with = "tags")]
-    digests: Vec<String>,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct History {
-    /// The repository.
-    #[arg(value_name = "R")]
-    repository: String,
-    /// Only this tag.
-    tag: Option<String>,
-    #[command(flatten)]
-    limit: Limit,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Restore {
-    /// The repository.
-    #[arg(value_name = "R")]
-    repository: String,
-    /// The tag to point to it, if one shall; and the manifest's digest.
-    #[arg(value_name = "TAG> <DIGEST", num_args = 1..=2, required = true)]
-    what: Vec<String>,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Purge {
-    /// An organisation or a repository.
-    #[arg(value_name = "O|R")]
-    scope: String,
-    /// Tells what would be done, and does nothing.
-    #[arg(long)]
-    dry_run: bool,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Gc {
-    /// Tells what would be done, and does nothing.
-    #[arg(long)]
-    dry_run: bool,
-    /// Shows the last collections, what is due, and when; collects nothing.
-    #[arg(long, conflicts_with = "dry_run")]
-    status: bool,
-    /// How many of the last collections to show [default: 10]
-    #[arg(short = 'n', value_name = "COUNT", requires = "status")]
-    count: Option<u64>,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Compact {
-    /// Tells what would be done, and does nothing.
-    #[arg(long)]
-    dry_run: bool,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Segments {
-    #[command(flatten)]
-    limit: Limit,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Blob {
-    /// The digest of a blob or manifest.
-    digest: String,
-    /// Also reads all files of the data directory for copies of its bytes; slow.
-    #[arg(long)]
-    search: bool,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Why {
-    /// A digest, or R:TAG, or R@DIGEST.
-    #[arg(value_name = "DIGEST|REF")]
-    reference: String,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Pausing {
-    what: Pausable,
-    #[command(flatten)]
-    target: Target,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Pausable {
-    /// Dropping what is due.
-    Collect,
-    /// Moving what lives out of sparse segments.
-    Compact,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Verify {
-    /// Reads all content, and checks it by its checksums and its digest.
-    #[arg(long)]
-    content: bool,
-    #[command(flatten)]
-    target: Target,
-}
-
-/// How much of a list is shown.
-#[derive(Debug, Args)]
-struct Limit {
-    /// Most entries; without it, all.
-    #[arg(short = 'n', value_name = "COUNT")]
-    count: Option<u64>,
-}
-
 /// What a name names.
 enum Scope {
     Organisation(String),
@@ -282,7 +120,7 @@ impl Admin {
     pub(crate) fn run(&self) -> Result<Outcome, Failure> {
         let one = |target: &Target, call: Call, show| run(target, |_| Ok(Plan { call, shape: Shape::One(show) }));
         let long = |target: &Target, call: Call, show, doing| {
-            run(target, |_| Ok(Plan { call, shape: Shape::Long(show, doing) }))
+            run(target, |_| Ok(Plan { call, shape: Shape::Long { show, doing, far: None } }))
         };
         let no_fields = || json!({});
         match self {
@@ -309,22 +147,23 @@ impl Admin {
                 Ok(Plan { call: Call::get("segments"), shape })
             }),
             Self::Blob(it) => {
-                let call = Call::get(&format!("blobs/{}", it.digest)).flag("search", it.search);
+                let call = Call::get(&format!("blobs/{}", it.digest)).with("n", "1000").flag("search", it.search);
                 let show = show::blob::show;
                 if it.search { long(&it.target, call, show, "searching") } else { one(&it.target, call, show) }
             }
             Self::Why(it) => one(&it.target, it.call(), show::why::show),
             Self::Pause(it) => one(&it.target, it.call("pause"), show::collection::paused),
             Self::Resume(it) => one(&it.target, it.call("resume"), show::collection::paused),
-            Self::Verify(it) => {
+            Self::Verify(it) => run(&it.target, |_| {
                 let call = Call::post("verify", json!({ "content": it.content }));
-                long(&it.target, call, show::verify::show, VERIFYING)
-            }
+                let far = Some(Call::get("verify"));
+                Ok(Plan { call, shape: Shape::Long { show: show::verify::show, doing: "verifying", far } })
+            }),
         }
     }
 }
 
-fn list(field: &'static str, columns: Vec<super::Column>, limit: Option<u64>, note: Option<&'static str>) -> Shape {
+fn list(field: &'static str, columns: Vec<Column>, limit: Option<u64>, note: Option<&'static str>) -> Shape {
     Shape::List { field, columns, limit, note }
 }
 
@@ -418,7 +257,7 @@ impl Purge {
         let (name, value) = scope.parameter();
         let body: Value = json!({ name: value });
         let call = Call::post("purge", body).flag("dry_run", self.dry_run);
-        Ok(Plan { call, shape: Shape::Long(show::collection::report, "purging") })
+        Ok(Plan { call, shape: Shape::Long { show: show::collection::report, doing: "purging", far: None } })
     }
 }
 

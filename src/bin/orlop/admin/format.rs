@@ -66,9 +66,12 @@ pub(super) fn between(from: &Value, to: &Value) -> Option<String> {
     Some(duration(to.duration_since(from)))
 }
 
-/// A duration in its two largest units.
+/// A duration in milliseconds, tenths of seconds, or its two largest units: whatever is long enough.
 pub(super) fn duration(duration: SignedDuration) -> String {
     let ms = u64::try_from(duration.as_millis().max(0)).unwrap_or(u64::MAX);
+    if (1..1_000).contains(&ms) {
+        return format!("{ms}ms");
+    }
     if ms < 10_000 {
         return if ms % 1_000 == 0 {
             format!("{}s", ms / 1_000)
@@ -125,7 +128,8 @@ mod tests {
         for (ms, shown) in [
             (-5, "0s"),
             (0, "0s"),
-            (250, "0.2s"),
+            (250, "250ms"),
+            (1_250, "1.2s"),
             (9_999, "9.9s"),
             (10_000, "10s"),
             (90_000, "1m 30s"),

@@ -22,13 +22,18 @@ const ASK_EACH: Duration = Duration::from_millis(500);
 const LINE_EACH: Duration = Duration::from_secs(30);
 
 /// Asks, and tells meanwhile what is being done.
-pub(super) fn ask(transport: &dyn Transport, call: &Call, doing: &'static str) -> Result<Value, Failure> {
+pub(super) fn ask(
+    transport: &dyn Transport,
+    call: &Call,
+    doing: &'static str,
+    far: Option<&Call>,
+) -> Result<Value, Failure> {
     let began = Instant::now();
     let (done, is_done) = mpsc::channel::<()>();
     thread::scope(|scope| {
         let said = scope.spawn(|| {
-            let progress =
-                || (doing == super::commands::VERIFYING).then(|| transport.ask(&Call::get("verify")).ok()).flatten();
+            // Where that is not told, the time is.
+            let progress = || far.and_then(|far| transport.ask(far).ok());
             if io::stderr().is_terminal() {
                 spin(is_done, doing, &progress)
             } else {

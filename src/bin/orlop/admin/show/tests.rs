@@ -81,7 +81,7 @@ fn usage_of_organisations_and_by_days() {
     });
     let head = "ORGANISATION  REPOSITORIES  MANIFESTS  TAGS  BLOBS   STORED  RECLAIMABLE\n";
     let row = "_                        1          2     1      1  2.0 KiB      1.0 KiB\n";
-    check_list(usage::scopes("ORGANISATION", true), &[organisation.clone()], &format!("{head}{row}"));
+    check_list(usage::scopes("ORGANISATION", true), std::slice::from_ref(&organisation), &format!("{head}{row}"));
     let shown = usage::show(&organisation, now());
     assert!(shown.text.starts_with("organisation _\n") && shown.text.contains("repositories  1\n"), "{}", shown.text);
     let sample = json!({
