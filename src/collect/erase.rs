@@ -164,8 +164,8 @@ impl Erasing<'_> {
     fn erase_some(&mut self, records: &[(Location, u64)]) -> Result<(), StoreError> {
         let Some(&(Location { segment, .. }, _)) = records.first() else { return Ok(()) };
         let row: Option<SegmentRow> = schema::get(&*self.store.snapshot(), key::segment(segment))?;
-        if row.is_none() {
-            // It was removed by a run that was cut off before it had forgotten these.
+        if row.is_none() || self.store.segment_usage(segment)?.is_none() {
+            // It was removed by a run that was cut off before it had forgotten these; or its file is lost.
             return self.note_erased(records.iter().map(|(location, _)| *location).collect());
         }
         let before = self.allocated(segment);

@@ -33,7 +33,7 @@ pub enum PurgeScope {
 }
 
 impl PurgeScope {
-    /// The repositories.
+    /// The repositories, in the order of their ids.
     ///
     /// # Errors
     /// When there is none of that name.
@@ -47,7 +47,9 @@ impl PurgeScope {
                 let row: Option<OrganisationNameRow> =
                     schema::get(view, key::organisation_name(name)).map_err(StoreError::from)?;
                 row.ok_or_else(|| RegistryError::OrganisationUnknown(name.clone()))?;
-                Ok(of_organisation(view, name).map_err(StoreError::from)?)
+                let mut ids = of_organisation(view, name).map_err(StoreError::from)?;
+                ids.sort_unstable();
+                Ok(ids)
             }
         }
     }
