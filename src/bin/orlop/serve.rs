@@ -73,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         .max_blocking_threads(config.http.blocking_threads.saturating_add(SPARE_THREADS))
         .thread_name("orlop")
         .build()?;
-    let served = runtime.block_on(serve(app, &config));
+    let served = runtime.block_on(serve(app, &config, &collector));
     scheduled.end(&collector);
     drop(collector);
     // What still holds the store lives in tasks, which end with the runtime.
@@ -84,11 +84,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn serve(app: Arc<App>, config: &Config) -> Result<(), Failure> {
+async fn serve(app: Arc<App>, config: &Config, collector: &Arc<Collector>) -> Result<(), Failure> {
     let listener = TcpListener::bind(&config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-    let shutdown = until_signal()?;
+    let (signalled, collector) = (until_signal()?, Arc::clone(collector));
+    let shutdown = async move {
+        signalled.await;
+        // Before the drain: who waits for a long run would wait for all of it.
+        collector.stop();
+    };
     tracing::info!(
         listen = %listener.local_addr()?,
         data = %config.data.display(),
