@@ -27,7 +27,6 @@ use std::{
 
 use crate::{
     digest::Digest,
-    index::schema::{self, Applied, key},
     journal::operation::{LocalRecord, RepositoryId},
     registry::{Registry, RegistryError},
     state::request::Request,
@@ -371,21 +370,14 @@ impl Collector {
         purged: &[RepositoryId],
         report: &mut CollectionReport,
     ) -> Result<(), StoreError> {
-        // Windows that end now end by the committer's clock.
-        purged.iter().try_for_each(|repository| purge::end_windows(steps, *repository, report.began_ms))?;
-        let now_ms = if purged.is_empty() { report.began_ms } else { self.ended_by(steps)?.max(report.began_ms) };
+        purged.iter().try_for_each(|repository| purge::end_windows(steps, *repository))?;
+        let (now_ms, is_purge) = (report.began_ms, !purged.is_empty());
         let uploading = || self.registry.uploading();
         let grace_ms = self.store().options().grace_ms;
-        Drops { steps, report, now_ms, grace_ms, uploading: &uploading }.run()?;
-        let scope = (!purged.is_empty()).then_some(purged);
+        let began = Instant::now();
+        Drops { steps, report, now_ms, is_purge, began, grace_ms, uploading: &uploading }.run()?;
+        let scope = is_purge.then_some(purged);
         Ok(steps.read(|view| status::tell_kept(view, now_ms, scope, report))?)
-    }
-
-    /// By when the windows have ended that were just ended: they say so in the time of operations. Where that is far ahead
-    /// of the clock, which was wrong then, nothing else must end by it.
-    fn ended_by<S: Steps>(&self, steps: &S) -> Result<u64, StoreError> {
-        let applied: Option<Applied> = steps.read(|view| schema::get(view, key::applied()))?;
-        Ok(applied.map_or(0, |applied| applied.time_ms).min(self.now_ms().saturating_add(pauses::AHEAD_MS)))
     }
 
     fn erase(&self, report: &mut CollectionReport) -> Result<(), StoreError> {

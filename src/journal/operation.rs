@@ -782,17 +782,44 @@ mod tests {
         );
     }
 
+    /// Kinds that came later than those whose bytes are pinned together.
     #[test]
-    fn reports_and_pauses_round_trip_and_every_cut_is_refused() {
-        let pauses = Pausable::ALL.map(|what| LocalRecord::Paused { what, until_ms: u64::MAX });
+    fn later_kinds_round_trip_and_every_cut_is_refused() {
+        let (from, to) =
+            (Location { segment: SegmentNumber(4), offset: 64 }, Location { segment: SegmentNumber(5), offset: 96 });
         let report = LocalRecord::Reported { number: 7, summary: "{}".into(), items: "[1]".into() };
-        assert_eq!(pauses[1].encode(), [&[PAUSED, VERSION, 2][..], &[255; 8]].concat());
-        for record in pauses.into_iter().chain([report]) {
+        let records = [
+            LocalRecord::Moved { digest: digest("layer"), from, to },
+            LocalRecord::Discarded { location: from, record_len: 96 },
+            LocalRecord::Erased { records: vec![from, to] },
+            LocalRecord::SegmentRemoved { segment: SegmentNumber(4) },
+            LocalRecord::Renewed { repository: 2, digest: digest("layer"), due_ms: 77 },
+            report,
+        ];
+        let pauses = Pausable::ALL.map(|what| LocalRecord::Paused { what, until_ms: u64::MAX });
+        assert_eq!(pauses[1].encode(), [&[11, VERSION, 2][..], &[255; 8]].concat());
+        for record in pauses.into_iter().chain(records) {
             let bytes = record.encode();
             assert_eq!(LocalRecord::decode(&bytes), Ok(record));
             (0..bytes.len()).for_each(|len| assert!(LocalRecord::decode(&bytes[..len]).is_err()));
         }
-        assert_eq!(LocalRecord::decode(&[PAUSED, 1, 9]).unwrap_err().field, "what is paused");
+        assert_eq!(LocalRecord::decode(&[11, 1, 9]).unwrap_err().field, "what is paused");
+        let (repository, manifest, digest) = (2, 3, digest("manifest"));
+        let operations = [
+            Operation::Restore { repository, manifest, digest, tag: Some("v1".parse().unwrap()), held_until_ms: 99 },
+            Operation::Settle { held_until_ms: 99 },
+            Operation::EndWindows { repository, digests: vec![digest, digest] },
+            Operation::DropLink { repository, digest },
+            Operation::DropManifest { repository, manifest, digest },
+            Operation::DropHistory { repository, entries: vec![("v1".parse().unwrap(), 5, 77)] },
+            Operation::DropRepository { repository },
+            Operation::ForgetDrops { lsns: vec![1, 2] },
+        ];
+        for operation in operations {
+            let bytes = operation.encode();
+            assert_eq!(Operation::decode(&bytes), Ok(operation));
+            (0..bytes.len()).for_each(|len| assert!(Operation::decode(&bytes[..len]).is_err()));
+        }
     }
 
     #[test]
