@@ -91,7 +91,7 @@ fn measure(table: &Table, size: u64, figures: &mut Figures) -> Outcome {
     println!("\n{size} images pushed in {:.1} s; {}", began.elapsed().as_secs_f64(), memory());
     rest();
     usage(table, &images, size, figures)?;
-    commits(table, &images, size, figures)?;
+    commits(table, &engine, &images, size, figures)?;
     rest();
     collections(&images, size, figures)?;
     println!("{}", memory());
@@ -113,18 +113,34 @@ fn usage(table: &Table, images: &Images, size: u64, figures: &mut Figures) -> Ou
     Ok(())
 }
 
-/// Pushes new images, and tags old ones.
-fn commits(table: &Table, images: &Images, size: u64, figures: &mut Figures) -> Outcome {
+/// Puts blobs, pushes new images, and tags old ones that are not deleted later: what is collected is the same in each store.
+fn commits(table: &Table, engine: &Engine, images: &Images, size: u64, figures: &mut Figures) -> Outcome {
     for threads in [1, CROWD] {
         let row = Row { threads, count: 20_000, bytes: 0 };
-        // Behind all others, whole repositories apart: each pusher finds what it shares where it pushed it before.
+        let put = |number: u64| {
+            let blob = format!("blob {number} of {threads}").repeat(200);
+            Ok(engine.store.put(&engine.repository, Algorithm::Sha256, blob.as_bytes())?)
+        };
+        figures.add(&format!("put of a blob, {threads} at once"), table.row("put of a blob", row, put)?);
+        // Behind all others, in repositories of their own.
         let first = (size / IMAGES_PER_REPOSITORY + 1 + threads as u64 * 1_000_000) * IMAGES_PER_REPOSITORY;
         let push = |number: u64| images.push(first + number * IMAGES_PER_REPOSITORY);
         figures.add(&format!("push of an image, {threads} at once"), table.row("push of an image", row, push)?);
-        let tag = |number| images.put_manifest(fastrand::u64(..size), &format!("again-{threads}-{number}"));
+        let tag = |number: u64| images.put_manifest(kept(size), &format!("again-{threads}-{number}"));
         figures.add(&format!("tag of an image, {threads} at once"), table.row("tag of an image", row, tag)?);
     }
     Ok(())
+}
+
+/// How many layers' images lie from one group that is deleted to the next.
+fn apart(size: u64) -> u64 {
+    size / IMAGES_PER_LAYER / (GARBAGE / IMAGES_PER_LAYER)
+}
+
+/// Any image that is not deleted.
+fn kept(size: u64) -> u64 {
+    let group = fastrand::u64(..GARBAGE / IMAGES_PER_LAYER) * apart(size) + fastrand::u64(COLLECTIONS..apart(size));
+    group * IMAGES_PER_LAYER + fastrand::u64(..IMAGES_PER_LAYER)
 }
 
 /// Deletes images and collects them, and collects where nothing is due.
@@ -175,10 +191,8 @@ fn collect_nothing(collector: &Collector) -> Result<Vec<Duration>, Failure> {
 
 /// Deletes images from all over the store: those of 25 layers, so that layers go too.
 fn delete(images: &Images, size: u64, round: u64) -> Outcome {
-    let groups = GARBAGE / IMAGES_PER_LAYER;
-    let apart = size / IMAGES_PER_LAYER / groups;
-    for group in 0..groups {
-        let first = (group * apart + round) * IMAGES_PER_LAYER;
+    for group in 0..GARBAGE / IMAGES_PER_LAYER {
+        let first = (group * apart(size) + round) * IMAGES_PER_LAYER;
         for image in first..first + IMAGES_PER_LAYER {
             let digest = Digest::of(Algorithm::Sha256, &manifest(image));
             images.registry.delete_manifest(&repository(image)?, &Reference::Digest(digest))?;
