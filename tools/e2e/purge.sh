@@ -127,7 +127,7 @@ purge() {
         jq -e --arg digest "$(digest_of "$file")" 'any(.dropped[]; .digest == $digest)' "$work/report"
     done
     jq -e '.still_read == 0 and .freed_bytes > 3000000 and .returned_bytes > 3000000' "$work/report"
-    jq -e --arg digest "$(digest_of "$stays/late")" 'any(.kept[]; .digest == $digest and .reason == "grace")' "$work/report"
+    jq -e --arg digest "$(digest_of "$stays/late")" 'any(.kept[]; .digest == $digest and .why == "grace")' "$work/report"
 }
 
 none_found() {
