@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn serve(app: Arc<App>, config: &Config, collector: &Arc<Collector>) -> Result<(), Failure> {
+async fn serve(app: Arc<App>, config: &Config) -> Result<(), Failure> {
     let listener = TcpListener::bind(&config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;

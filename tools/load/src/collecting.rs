@@ -71,6 +71,9 @@ pub(crate) struct Collecting {
     /// Seconds that the capacity is looked for, and before and after each collection
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    /// Push and delete, and end there
+    #[arg(long)]
+    only_delete: bool,
     /// Names what is pushed; another one for each run on a server
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -103,6 +106,10 @@ impl Collecting {
         }
         let (images, mut wrong) = (Images::new(), Vec::new());
         self.push_stock(&images, 0)?;
+        if self.only_delete {
+            self.delete(&images, 0)?;
+            return Ok((json!({ "pushed": self.kept + self.deleted, "deleted": self.deleted }), wrong));
+        }
         let capacity = self.capacity(&images)?;
         let rate = capacity * self.share as f64 / 100.0;
         println!("capacity {capacity:.0} images a second by {} clients; the load is {rate:.0}", self.clients);
@@ -149,6 +156,11 @@ impl Collecting {
             let kept = if round == 0 { number * self.kept / count..(number + 1) * self.kept / count } else { 0..0 };
             kept.into_iter().try_for_each(|kept| Ok(images.push(client, self.kept(kept))?))
         })
+    }
+
+    /// Deletes what a round is about.
+    fn delete(&self, images: &Images, round: u64) -> Result<(), LoadError> {
+        self.all(self.deleted, |client, number| Ok(images.delete(client, self.deleted(round, number))?))
     }
 
     /// Does `0..count` by the clients.
@@ -218,7 +230,7 @@ impl Collecting {
         thread::sleep(Duration::from_secs(self.seconds));
         let before = du(&self.data)?;
         phases.enter("deleting");
-        self.all(self.deleted, |client, number| Ok(images.delete(client, self.deleted(round, number))?))?;
+        self.delete(images, round)?;
         let deleted = du(&self.data)?;
 
         phases.enter("collecting");
