@@ -177,6 +177,7 @@ impl Collector {
     pub fn tick(&self) -> Duration {
         self.scheduled(Pausable::Collect, || {
             self.pauses.look(self.store());
+            self.pauses.show_time(self.store())?;
             let is_first = !self.remains_found.load(Ordering::Acquire);
             if is_first || self.due()?.is_due() || self.store().has_discards() {
                 self.collect_for(Trigger::Schedule, false)?;
@@ -384,13 +385,14 @@ impl Collector {
         let patient_until = Instant::now() + self.options.reader_patience;
         let (store, stop, unremoved) = (self.store(), &self.stop, &self.unremoved);
         Erasing { store, stop, unremoved, report: &mut *report, patient_until }.run()?;
-        if !self.remains_found.load(Ordering::Acquire) {
+        // Where the journal has lost history, what it named then looks like remains, and may be wanted.
+        if !self.remains_found.load(Ordering::Acquire) && store.recovery().lost_records == 0 {
             let mut pace = Pace::new(stop, self.options.read_bytes_per_second);
             if explain::discard_remains(store, stop, &mut pace)? > 0 {
                 Erasing { store, stop, unremoved, report, patient_until }.run()?;
             }
-            self.remains_found.store(true, Ordering::Release);
         }
+        self.remains_found.store(true, Ordering::Release);
         Ok(())
     }
 

@@ -157,6 +157,25 @@ fn a_start_long_after_the_last_operation_pauses_until_somebody_has_looked() {
 }
 
 #[test]
+fn a_restart_after_a_quiet_day_pauses_nothing() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let digest = running.put("team/app", &content(1, 500));
+    running.collector.pause(Pausable::Collect).unwrap();
+    for _ in 0..100 {
+        running.clock.advance(HOUR / 4);
+        running.collector.tick();
+    }
+    drop(running);
+    machine.clock.advance(HOUR / 4);
+    let running = machine.start();
+    let pauses = running.collector.status().unwrap().pauses;
+    assert_eq!(pauses, [Pause { what: Pausable::Collect, until_ms: None }], "the clock is not among them");
+    running.collector.resume(Pausable::Collect).unwrap();
+    assert_eq!((running.collect().paused, running.has(&digest)), (None, false));
+}
+
+#[test]
 fn what_is_due_is_counted_and_the_next_time_told() {
     let machine = Machine::new();
     let running = machine.start();
