@@ -175,6 +175,7 @@ fn report(report: &CollectionReport, status: &Status) -> Value {
         "trigger": report.trigger,
         "dry_run": report.dry_run,
         "began_at": time(report.began_ms),
+        "dropped_at": time(report.dropped_ms),
         "ended_at": time(report.ended_ms),
         "dropped": dropped.collect::<Vec<_>>(),
         "dropped_more": report.dropped_more,
