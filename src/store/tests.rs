@@ -212,7 +212,7 @@ fn identical_uploads_at_once_keep_one_copy() {
         let records: Vec<_> = dump(&store).into_iter().filter(|line| line.starts_with("segments ")).collect();
         let (live, dead): (Vec<_>, Vec<_>) = records.iter().partition(|line| line.contains("\"live_records\":1,"));
         let is_dead = |line: &&String| line.contains("\"live_records\":0,");
-        assert!(live.len() == 1 && dead.iter().all(|line| is_dead(line)), "{records:?}");
+        assert!(live.len() == 1 && dead.iter().all(is_dead), "{records:?}");
     }
 }
 
