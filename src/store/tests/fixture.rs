@@ -50,7 +50,7 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1-snapshots",
         dump: include_str!("../../../tests/fixtures/v1-snapshots/dump.txt"),
-        rows: (3, "sha256:0a28bebfb56cb7daac9afa1200def84acceb3a055af374925eeee8e357fd37b9"),
+        rows: (3, "sha256:4058999c5516bd9ba6424988d8511fe6aac9511ecc257fd6433372ab1ca15fa9"),
         has_snapshots: true,
     },
 ];
