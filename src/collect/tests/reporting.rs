@@ -80,6 +80,10 @@ fn a_second_call_joins_the_run_under_way_and_gets_its_report() {
     });
     let ids: std::collections::BTreeSet<u64> = reports.iter().map(|report| report.id).collect();
     assert!(ids.len() < 8, "all ran by themselves");
+    for (at, report) in reports.iter().enumerate() {
+        let same = reports[..at].iter().filter(|other| other.id == report.id);
+        same.for_each(|other| assert_eq!(other, report, "a run has one report"));
+    }
     assert!(reports.iter().any(|report| report.totals[..].iter().any(|total| total.count == 200)));
     assert!(!running.collector.status().unwrap().collecting);
 }

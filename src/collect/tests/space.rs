@@ -52,6 +52,34 @@ fn the_disk_comes_down_to_what_lives_whatever_is_dropped() {
     }
 }
 
+/// Erasing alone leaves the worst that it can: each record lies across two borders of blocks, whose other bytes are gone,
+/// and yet not twice what lives is taken.
+#[test]
+fn records_across_the_borders_of_blocks_are_moved_together() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let mut kept = Vec::new();
+    for id in 0..6 {
+        // Record lengths 4,000 or 8,128, then 8,256: each of the latter begins 32 bytes before a border.
+        running.put("team/app", &content(id * 2, if id == 0 { 3_890 } else { 8_010 }));
+        kept.push(content(id * 2 + 1, 8_150));
+        running.put("team/app", &kept[id as usize]);
+    }
+    // The next segment, which seals the first.
+    kept.push(content(100, 15_000));
+    running.put("team/app", &kept[6]);
+    running.push("team/app", Some("1"), &image(&kept.iter().map(Vec::as_slice).collect::<Vec<_>>(), "")).unwrap();
+    running.clock.advance(GRACE);
+    running.collector.tick();
+    let first = running.collector.segments(None, 1).unwrap().remove(0);
+    assert_eq!((first.live_records, first.state, first.allocated_bytes), (6, SegmentState::Sealed, 6 * 16_384));
+    assert!(first.dead_bytes * 2 < first.allocated_bytes);
+    running.collector.tick_compaction();
+    assert!(running.collector.segments(None, 10).unwrap().iter().all(|it| it.number != first.number));
+    check_disk(&running);
+    kept.iter().for_each(|blob| assert!(running.has(&digest_of(blob))));
+}
+
 #[test]
 fn the_segment_that_takes_appends_gives_its_blocks_back_too() {
     let machine = Machine::new();
