@@ -15,6 +15,7 @@ use std::{
 };
 
 use crate::{
+    collect::CollectOptions,
     http::{Limits, PaceLimits, server::ServerLimits},
     registry::{RegistryOptions, Sparse},
     store::StoreOptions,
@@ -28,6 +29,8 @@ mod value;
 pub const VARIABLE_PREFIX: &str = "ORLOP_";
 /// The variable that names the file; it is no setting.
 pub const FILE_VARIABLE: &str = "ORLOP_CONFIG";
+/// The variable that names the server which administrative commands ask; it is no setting.
+pub const SERVER_VARIABLE: &str = "ORLOP_SERVER";
 
 /// All settings. Sizes are in bytes.
 #[derive(Debug, Clone)]
@@ -50,6 +53,8 @@ pub struct Config {
     pub upload_idle: Duration,
     /// Settings of the store.
     pub store: StoreOptions,
+    /// Settings of the collector.
+    pub collect: CollectOptions,
 }
 
 impl Default for Config {
@@ -74,6 +79,9 @@ impl Default for Config {
                 body_memory_bytes: 128 << 20,
                 blocking_threads: 64,
                 blocking_queue: 1024,
+                api_hosts: Vec::new(),
+                verify_memory_bytes: 1 << 30,
+                verify_bytes_per_second: 64 << 20,
             },
             registry: RegistryOptions {
                 manifest_bytes_max: 4 << 20,
@@ -84,6 +92,7 @@ impl Default for Config {
             },
             upload_idle: Duration::from_secs(24 * 60 * 60),
             store: StoreOptions::default(),
+            collect: CollectOptions::default(),
         }
     }
 }
@@ -195,7 +204,7 @@ impl Loaded {
             loaded.read_file(file)?;
         }
         for (name, value) in &layers.environment {
-            let ours = name.starts_with(VARIABLE_PREFIX) && name != FILE_VARIABLE;
+            let ours = name.starts_with(VARIABLE_PREFIX) && ![FILE_VARIABLE, SERVER_VARIABLE].contains(&name.as_str());
             match SETTINGS.iter().find(|setting| variable(setting) == *name) {
                 Some(setting) => loaded.set(setting, value, Origin::Environment)?,
                 None if ours => loaded.unknown_variables.push(name.clone()),

@@ -61,6 +61,10 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Bytes of the disk that the file's blocks take, as `du` counts them.
     fn allocated_bytes(&self) -> io::Result<u64>;
+    /// When the file was created, in Unix milliseconds; `None` where the file system does not know.
+    fn created_ms(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
 
     /// Fills `buffer` or fails with `UnexpectedEof`.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
@@ -86,6 +90,8 @@ pub struct DirEntry {
     pub is_dir: bool,
     /// Length in bytes of a file; 0 for a directory.
     pub len: u64,
+    /// Bytes of the disk that its blocks take, as `du` counts them.
+    pub allocated_bytes: u64,
 }
 
 /// Whether an error says that the process, or the system, has no file descriptor left. No sync fails with it; opening a

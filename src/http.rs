@@ -1,8 +1,8 @@
-//! HTTP: the OCI distribution routes over a [`Registry`].
+//! HTTP: the OCI distribution routes and the admin API over a [`Registry`].
 //!
 //! `server` owns connections, `path` says what a request is about, one file per resource answers it, and `error` has the
-//! only table of status codes. What may touch the disk crosses one `bridge`. Nothing here knows where bytes lie, and
-//! nothing below here knows of status codes.
+//! only table of status codes. `api` has the routes of operators. What may touch the disk crosses one `bridge`. Nothing
+//! here knows where bytes lie, and nothing below here knows of status codes.
 //!
 //! Invariants: every wait for a client has a bound (`pace`, `server`), every buffer comes out of a budget (`buffers`),
 //! and a request that cannot be served now is told so (429, 503) rather than queued without end.
@@ -13,12 +13,14 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, header},
+    http::{HeaderName, HeaderValue, Uri, header},
     middleware,
     response::Response,
 };
 
-use crate::registry::Registry;
+use tokio::sync::Semaphore;
+
+use crate::{collect::Collector, registry::Registry};
 use bridge::Bridge;
 use buffers::Buffers;
 use error::HttpError;
@@ -26,6 +28,7 @@ use path::Route;
 use query::Query;
 
 mod accept;
+mod api;
 mod blobs;
 mod body;
 mod bridge;
@@ -72,23 +75,43 @@ pub struct Limits {
     pub blocking_threads: usize,
     /// Requests that may wait for such a thread; more are answered 503.
     pub blocking_queue: usize,
+    /// Names, beside IP addresses and `localhost`, by which the admin API may be reached; lower case, without ports.
+    pub api_hosts: Vec<String>,
+    /// Memory in bytes that a verification may take for counting, about.
+    pub verify_memory_bytes: u64,
+    /// Bytes of content that a verification reads in a second, at most.
+    pub verify_bytes_per_second: u64,
 }
 
 /// What the handlers share.
 #[derive(Debug)]
 pub struct App {
     registry: Arc<Registry>,
+    collector: Arc<Collector>,
     bridge: Bridge,
     buffers: Buffers,
+    /// Places for questions of the admin API that take long or much memory.
+    questions: Arc<Semaphore>,
+    /// Places for orders of the admin API that take as long as they take.
+    orders: Arc<Semaphore>,
+    verification: api::verify::Verification,
     limits: Limits,
 }
 
 impl App {
-    /// Handlers over a registry.
-    pub fn new(registry: Arc<Registry>, limits: Limits) -> Self {
+    /// Handlers over a registry, and over what collects in it.
+    pub fn new(registry: Arc<Registry>, collector: Arc<Collector>, limits: Limits) -> Self {
         let bridge = Bridge::new(limits.blocking_threads, limits.blocking_queue);
         let buffers = Buffers::new(limits.body_memory_bytes);
-        Self { registry, bridge, buffers, limits }
+        let questions = Arc::new(Semaphore::new(api::QUESTIONS_MAX));
+        let orders = Arc::new(Semaphore::new(api::ORDERS_MAX));
+        let verification = api::verify::Verification::default();
+        Self { registry, collector, bridge, buffers, questions, orders, verification, limits }
+    }
+
+    /// What collects in the registry.
+    pub fn collector(&self) -> &Arc<Collector> {
+        &self.collector
     }
 
     /// Ends uploads that nobody has written to for longer than `idle`; failures are logged. For the caller to schedule.
@@ -101,9 +124,16 @@ impl App {
         }
     }
 
+    /// Ends soon what may take very long, so that shutting down need not wait for it: to be called as that begins.
+    pub fn end_long_work(&self) {
+        self.verification.close();
+        self.collector.stop();
+    }
+
     /// Refuses new calls into the registry and waits until those that run have ended. Only then may it be closed: a
     /// connection that was cut leaves its last call running.
     pub async fn close(&self) {
+        self.end_long_work();
         self.bridge.close().await;
     }
 }
@@ -114,6 +144,10 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn answer(State(app): State<Arc<App>>, request: Request) -> Response {
+    if api::is_api(request.uri().path()) {
+        let answer = api::answer(&app, request).await;
+        return answer.unwrap_or_else(|error| error.into_response(&app.buffers));
+    }
     let namespace = namespace(request.uri().query());
     let mut response = match route(&app, request).await {
         Ok(response) => response,
@@ -136,11 +170,17 @@ fn namespace(query: Option<&str>) -> Option<HeaderValue> {
     valid.then(|| header_value(namespace))
 }
 
-async fn route(app: &Arc<App>, request: Request) -> Result<Response, HttpError> {
-    let uri = request.uri();
+/// Refuses a path and query that are longer than the limit.
+fn check_uri(app: &App, uri: &Uri) -> Result<(), HttpError> {
     if uri.path().len() + uri.query().map_or(0, str::len) > app.limits.uri_bytes_max {
         return Err(HttpError::uri_too_long(app.limits.uri_bytes_max));
     }
+    Ok(())
+}
+
+async fn route(app: &Arc<App>, request: Request) -> Result<Response, HttpError> {
+    let uri = request.uri();
+    check_uri(app, uri)?;
     let route = path::parse(uri.path())?;
     if matches!(route, Route::Uploads { .. } | Route::Upload { .. }) {
         return dispatch(app, route, request).await;

@@ -114,6 +114,11 @@ impl<'a> Overlay<'a> {
         self.changes.insert(key, None);
     }
 
+    /// The changes so far.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
     /// The changes, to be written.
     pub fn into_changes(self) -> Changes {
         self.changes

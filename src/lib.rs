@@ -14,6 +14,8 @@
 //! - [`state`]: requests are decided into operations, operations become changes of the index. Pure.
 //! - [`store`]: the facade over all of that. Whoever needs content by digest and no OCI begins and ends here: see [`Store`].
 //! - [`registry`]: what OCI means: manifests, references, tags, uploads.
+//! - [`collect`]: what is due goes, and its space comes back.
+//! - [`verify`]: the store against itself.
 //! - [`http`]: the routes, the bounds of what clients may do, the table of status codes.
 //! - [`config`]: all settings of `orlop serve`.
 //!
@@ -21,6 +23,7 @@
 //! is the map of the sources, FORMAT.md tells every byte on the disk.
 
 pub mod codec;
+pub mod collect;
 pub mod config;
 pub mod digest;
 pub mod disk;
@@ -33,6 +36,7 @@ pub mod registry;
 pub mod segment;
 pub mod state;
 pub mod store;
+pub mod verify;
 
 pub use digest::{Algorithm, Digest};
 pub use name::{RepositoryName, Tag};

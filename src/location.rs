@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Number of a segment. A number that the journal ever named is never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct SegmentNumber(pub u64);
 
 impl fmt::Display for SegmentNumber {
@@ -13,7 +13,7 @@ impl fmt::Display for SegmentNumber {
 }
 
 /// The place of a record: where its header begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Location {
     /// The segment.
     pub segment: SegmentNumber,

@@ -10,7 +10,7 @@ use crate::{
     digest::{Algorithm, Digest, DigestError},
     index::{
         View, prefix_end,
-        schema::{self, BlobRow, Key, LinkRow, ManifestRow, RepositoryRow, RowValue, TagRow, key},
+        schema::{self, Key, ManifestRow, RepositoryRow, RowValue, TagRow, key},
     },
     journal::operation::RepositoryId,
     name::{NameError, RepositoryName, Tag},
@@ -22,17 +22,33 @@ use crate::{
     store::{Store, StoreError, StoredContent},
 };
 
+mod history;
+mod images;
+mod inventory;
 mod json;
+mod keep;
+mod keepers;
 pub mod manifest;
 mod platform;
 mod referrers;
+mod samples;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod usage;
+mod what_if;
+mod whereabouts;
 
 pub use crate::state::request::Sparse;
+pub use history::{HistoryEntry, HistoryPlace};
+pub use inventory::{ManifestInfo, ManifestState, ManifestsWanted};
+pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
 pub use referrers::{ReferrersPage, ReferrersWanted};
+pub use samples::Sample;
 pub use uploads::UploadLease;
+pub use usage::{OrganisationUsage, RepositoryUsage};
+pub use what_if::{Deletion, Gain, Stay, WhatIf};
+pub use whereabouts::{Linked, Naming, Owning, Whereabouts, WhereaboutsWanted};
 
 /// Most repositories that a mount without a source looks at.
 const MOUNT_SOURCES_MAX: usize = 100;
@@ -67,6 +83,20 @@ pub enum RegistryError {
     /// The repository has never had content.
     #[error("repository \"{0}\" is not known to this registry")]
     NameUnknown(RepositoryName),
+    /// No repository belongs to the organisation.
+    #[error("organisation \"{0}\" is not known to this registry")]
+    OrganisationUnknown(String),
+    /// Nobody has the content, and no record says that somebody had.
+    #[error("{0} is not known to this registry, and was not dropped by it in the last 90 days")]
+    DigestUnknown(Digest),
+    /// A question whose answer takes more than may be spent on it.
+    #[error("{what} takes more than {max} steps to work out, the most that this registry spends on it; ask for less")]
+    TooMuch {
+        /// The question.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
     /// A name or tag out of its grammar.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -215,6 +245,15 @@ pub struct Page {
     pub more: bool,
 }
 
+/// A page of a list that an operator reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<T, P = String> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// The place behind which the next page begins; `None` at the end. A page can be short, or empty, and have one.
+    pub next: Option<P>,
+}
+
 /// The registry. Many threads use it at once.
 #[derive(Debug)]
 pub struct Registry {
@@ -248,20 +287,18 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::BlobUnknown`] when the repository has no link to it, whoever else has.
     pub fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<StoredContent, RegistryError> {
-        self.blob_len(repository, digest)?;
-        self.store.content(digest)?.ok_or_else(|| missing(digest))
+        Ok(self.open(|| Ok((*digest, self.stored_len(repository, digest)?)))?.1)
     }
 
-    /// The length of a blob of a repository in bytes; reads none of them.
+    /// The length of a blob of a repository in bytes; reads none of them. Who asks is told that the blob is there, and may
+    /// rely on that: when not much of its grace is left, that is prolonged first.
     ///
     /// # Errors
     /// As [`Registry::blob`].
     pub fn blob_len(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, RegistryError> {
-        let unknown = || RegistryError::BlobUnknown { repository: repository.clone(), digest: *digest };
-        let view = self.store.snapshot();
-        let id = repository_id(&*view, repository)?.ok_or_else(unknown)?;
-        row::<LinkRow>(&*view, key::link(id, digest))?.ok_or_else(unknown)?;
-        Ok(row::<BlobRow>(&*view, key::blob(digest))?.ok_or_else(|| missing(digest))?.size)
+        let len = self.stored_len(repository, digest)?;
+        self.keep_for_who_asks(repository, digest)?;
+        Ok(len)
     }
 
     /// Ends the repository's right to serve a blob.
@@ -352,6 +389,11 @@ impl Registry {
         self.uploads.cancel(repository, id)
     }
 
+    /// The repositories in which uploads are open.
+    pub fn uploading(&self) -> std::collections::HashSet<RepositoryName> {
+        self.uploads.repositories()
+    }
+
     /// Ends uploads that nobody has written to for longer than `idle`; how many.
     ///
     /// # Errors
@@ -408,8 +450,10 @@ impl Registry {
     /// # Errors
     /// When the repository, the tag or the manifest is not known.
     pub fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Manifest, RegistryError> {
-        let head = self.manifest_head(repository, reference)?;
-        let content = self.store.content(&head.digest)?.ok_or_else(|| missing(&head.digest))?;
+        let (head, content) = self.open(|| {
+            let head = self.manifest_head(repository, reference)?;
+            Ok((head.digest, head))
+        })?;
         Ok(Manifest { bytes: content.read_all()?, ..head })
     }
 

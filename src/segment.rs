@@ -40,12 +40,15 @@ mod walk;
 pub use crate::location::RecordKind;
 pub use erase::DeadRecord;
 pub use error::{Damage, SegmentError};
-pub use format::SegmentKind;
+pub use format::{SegmentKind, number_of, path_of};
 pub use reader::RecordReader;
 pub use readers::Epoch;
 pub use recovery::{CutSegment, DamagedSegment, OpenReport};
 pub use single::SingleWriter;
 pub use walk::{Candidate, Candidates};
+
+/// Where the first record of a shared segment can begin, in bytes.
+pub const FIRST_RECORD_OFFSET: u64 = format::FILE_HEADER_LEN;
 
 /// Settings of the segments of one store.
 #[derive(Debug, Clone)]
@@ -116,6 +119,8 @@ pub struct SegmentUsage {
     pub len: u64,
     /// Bytes of the blocks that it takes, as `du` counts them.
     pub allocated_bytes: u64,
+    /// When the file was created, in Unix milliseconds, where the file system knows it.
+    pub created_ms: Option<u64>,
 }
 
 /// What became of a segment that was to be removed.
@@ -181,6 +186,11 @@ impl Segments {
     /// Shared segments that take no more appends, have none under way and are synced. Each is told once per open.
     pub fn take_sealed(&self) -> Vec<SealedSegment> {
         self.shared.take_sealed()
+    }
+
+    /// Lets a shared segment take no more appends, so that it is sealed before it is full.
+    pub fn retire(&self, number: SegmentNumber) {
+        self.shared.retire(number);
     }
 
     /// Begins a single segment. Its file, name and header are durable on return.
@@ -273,6 +283,20 @@ impl Segments {
     /// [`SegmentError::Corrupt`], [`SegmentError::Missing`], [`SegmentError::Version`], [`SegmentError::Io`].
     pub fn candidates(&self, number: SegmentNumber) -> Result<Candidates, SegmentError> {
         Candidates::open(&self.files, number)
+    }
+
+    /// Walks through any file of the disk as if it were a segment, whatever its header says.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn candidates_in(&self, path: &str) -> Result<Candidates, SegmentError> {
+        let file = self.files.disk.open(path).map_err(|error| SegmentError::io("open", path, error))?;
+        Candidates::of(files::SegmentFile { number: SegmentNumber(0), kind: SegmentKind::Shared, file })
+    }
+
+    /// The shared segment that takes appends.
+    pub fn active(&self) -> Option<SegmentNumber> {
+        self.shared.active()
     }
 
     /// Appends a copy of a record to a shared segment; its content is in memory meanwhile. Its checksums and its digest are

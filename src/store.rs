@@ -7,6 +7,8 @@
 //! - `snapshot`: the thread that writes snapshots, so that the journal before them can go.
 //! - `upload`: bytes on their way in.
 //! - `read`: bytes on their way out.
+//! - `space`: bytes that go, for who knows that nobody needs them.
+//! - `clock`: where the time of operations comes from.
 //! - `format`: the file that says what the directory is.
 //!
 //! What is acknowledged is durable: segment bytes are synced, then the journal that names them, then the index is changed
@@ -27,7 +29,7 @@ use crate::{
     disk::Disk,
     index::{Index, IndexError, View, schema::SchemaError},
     journal::{self, JournalError, operation::SessionId},
-    location::{RecordKind, SegmentNumber},
+    location::{Location, RecordKind, SegmentNumber},
     name::RepositoryName,
     segment::{SegmentError, Segments},
     state::{
@@ -37,16 +39,19 @@ use crate::{
 };
 
 mod base;
+mod clock;
 mod commit;
 mod flush;
 mod format;
 mod open;
 mod read;
 mod snapshot;
+mod space;
 #[cfg(test)]
 mod tests;
 mod upload;
 
+pub use clock::Clock;
 pub use commit::Reply;
 pub use open::{IndexStart, OpenIndex, Recovery};
 pub use read::StoredContent;
@@ -83,6 +88,8 @@ pub struct StoreOptions {
     pub grace_ms: u64,
     /// How long a manifest that nothing reaches any more can be restored, in milliseconds.
     pub window_ms: u64,
+    /// Where the time of operations comes from.
+    pub clock: Clock,
 }
 
 impl Default for StoreOptions {
@@ -101,6 +108,7 @@ impl Default for StoreOptions {
             index_memtable_bytes: 96 << 20,
             grace_ms: 24 * 60 * 60 * 1_000,
             window_ms: 14 * 24 * 60 * 60 * 1_000,
+            clock: Clock::default(),
         }
     }
 }
@@ -270,12 +278,16 @@ struct Shared {
     poison: OnceLock<String>,
     /// Content whose stored copy was found to be damaged: the next upload replaces it.
     damaged: Mutex<HashSet<Digest>>,
+    /// Records that were written for requests that came to nothing. The next batch says so.
+    discards: Mutex<Vec<(Location, u64)>>,
     /// Bytes that buffered uploads hold.
     buffered: AtomicU64,
     /// Journal bytes since the last flush of the index.
     unflushed: AtomicU64,
     /// Journal bytes since the last snapshot.
     growth: snapshot::Growth,
+    /// Segments that were there at the open.
+    found: space::Found,
     /// Held by whoever writes a snapshot.
     snapshotting: Mutex<()>,
     /// Keeps other processes out; last, so that it is released after all files.
@@ -307,6 +319,10 @@ impl Shared {
         if let Err(error) = self.segments.remove(segment) {
             tracing::warn!(%error, segment.id = segment.0, "an unused segment stays until the next start");
         }
+    }
+
+    fn discards(&self) -> MutexGuard<'_, Vec<(Location, u64)>> {
+        self.discards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn damaged(&self) -> MutexGuard<'_, HashSet<Digest>> {

@@ -147,6 +147,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Requests that may wait for such a thread; more are answered 503"),
     number!(Bytes, "http.body_memory", http.body_memory_bytes, 8 * MIB, TIB,
         "Memory for bodies on their way; beyond it they move in small steps"),
+    Setting { key: "http.api_hosts", about: "Names by which the admin API may be reached, separated by commas; IP addresses and localhost always are. No name of a site whose pages you don't trust",
+        kind: Kind::Text {
+            accepted: "host names without ports, separated by commas, such as registry.example,registry",
+            check: |text| hosts(text).iter().all(|name| value::is_host_name(name)),
+            get: |config| config.http.api_hosts.join(","),
+            set: |config, text| config.http.api_hosts = hosts(&text),
+        },
+    },
+    number!(Bytes, "http.verify_memory", http.verify_memory_bytes, MIB, TIB,
+        "Memory that a verification of the store may take in the server; orlop verify --data has no such bound"),
+    number!(Bytes, "http.verify_bytes_per_second", http.verify_bytes_per_second, MIB, TIB,
+        "Content that a verification reads in a second in the server; orlop verify --data has no such bound"),
 
     number!(Bytes, "registry.blob_bytes_max", http.blob_bytes_max, 0, 1024 * TIB, "Largest blob"),
     number!(Bytes, "registry.manifest_bytes_max", registry.manifest_bytes_max, KIB, 64 * MIB, "Largest manifest"),
@@ -166,7 +178,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "How long an upload is kept that nobody writes to"),
     Setting { key: "registry.grace", about: "How long content that no manifest names is kept after its last upload",
         kind: Kind::Duration {
-            bounds_ms: (60 * SECOND, 365 * DAY),
+            bounds_ms: (SECOND, 365 * DAY),
             get: |config| Duration::from_millis(config.store.grace_ms),
             set: |config, grace| config.store.grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
         },
@@ -198,7 +210,21 @@ pub(super) const SETTINGS: &[Setting] = &[
     number!(Bytes, "store.index_cache_bytes", store.index_cache_bytes, MIB, TIB, "Memory for reads of the index"),
     number!(Bytes, "store.index_memtable_bytes", store.index_memtable_bytes, 8 * MIB, 64 * GIB,
         "Memory for changes of the index"),
+
+    duration!("collect.interval", collect.interval, 100, DAY,
+        "Time between two looks at what is due; that late it is dropped and its space comes back, at most"),
+    number!(Bytes, "collect.compact_bytes_per_second", collect.compact_bytes_per_second, 64 * KIB, TIB,
+        "What compaction reads and writes in a second"),
+    number!(Bytes, "collect.read_bytes_per_second", collect.read_bytes_per_second, 64 * KIB, TIB,
+        "What searches for content, and for remains of killed processes, read in a second"),
+    duration!("collect.reader_patience", collect.reader_patience, 0, HOUR,
+        "How long a collection waits for downloads of what it is to erase, before it leaves that to the next one"),
 ];
+
+/// The names of a list, in lower case.
+fn hosts(text: &str) -> Vec<String> {
+    text.split(',').map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty()).collect()
+}
 
 /// Holds settings against each other.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {

@@ -61,6 +61,13 @@ pub(super) fn is_address(text: &str) -> bool {
     })
 }
 
+/// Whether a text can be the host of a request, without a port.
+pub(super) fn is_host_name(text: &str) -> bool {
+    let is_part =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    text.len() <= 253 && text.split('.').all(is_part)
+}
+
 /// Edits (insert, remove, replace a character) between two texts.
 pub(super) fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();

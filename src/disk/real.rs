@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::UNIX_EPOCH,
 };
 
 use rustix::{
@@ -115,7 +116,8 @@ impl Disk for RealDisk {
                 metadata => metadata?,
             };
             let is_dir = metadata.is_dir();
-            entries.push(DirEntry { name, is_dir, len: if is_dir { 0 } else { metadata.len() } });
+            let allocated_bytes = metadata.blocks().saturating_mul(STAT_BLOCK_BYTES);
+            entries.push(DirEntry { name, is_dir, len: if is_dir { 0 } else { metadata.len() }, allocated_bytes });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -197,6 +199,11 @@ impl DiskFile for RealFile {
     fn allocated_bytes(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.blocks().saturating_mul(STAT_BLOCK_BYTES))
     }
+
+    fn created_ms(&self) -> io::Result<Option<u64>> {
+        let created = self.0.metadata()?.created().ok();
+        Ok(created.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_millis() as u64))
+    }
 }
 
 /// What a punch does to the bytes of the file, without giving blocks back.
@@ -234,7 +241,8 @@ mod tests {
         assert_eq!(file.read_exact_at(&mut buffer, 1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         file.set_len(4).unwrap();
         disk.rename("d/f", "d/e").unwrap();
-        let entry = DirEntry { name: "e".to_owned(), is_dir: false, len: 4 };
+        let allocated_bytes = file.allocated_bytes().unwrap();
+        let entry = DirEntry { name: "e".to_owned(), is_dir: false, len: 4, allocated_bytes };
         assert_eq!(disk.list("d").unwrap(), [entry]);
         disk.remove("d/e").unwrap();
         disk.remove_dir_all("d").unwrap();

@@ -224,8 +224,11 @@ impl Disk for SimDisk {
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
         let state = self.enter(Call::Read)?;
         let entry = |(name, node): (&str, Node)| match node {
-            Node::Dir => DirEntry { name: name.to_owned(), is_dir: true, len: 0 },
-            Node::File(id) => DirEntry { name: name.to_owned(), is_dir: false, len: state.files[&id].len() },
+            Node::Dir => DirEntry { name: name.to_owned(), is_dir: true, len: 0, allocated_bytes: 0 },
+            Node::File(id) => {
+                let (len, allocated_bytes) = (state.files[&id].len(), state.files[&id].allocated_bytes());
+                DirEntry { name: name.to_owned(), is_dir: false, len, allocated_bytes }
+            }
         };
         let mut entries: Vec<DirEntry> = state.names.list(path)?.map(entry).collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));

@@ -14,7 +14,7 @@ use axum::{
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{buffers::Buffers, header_value};
+use super::{api::time, buffers::Buffers, header_value};
 use crate::{
     digest::{Digest, DigestError},
     name::NameError,
@@ -57,6 +57,27 @@ impl HttpError {
     /// A request that cannot be read; no OCI code says which.
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)
+    }
+
+    /// A request that comes from where none may come from.
+    pub(super) fn forbidden(message: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "DENIED", message)
+    }
+
+    /// Something that can be done once at a time is being done.
+    pub(super) fn conflict(message: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "UNSUPPORTED", message)
+    }
+
+    /// A question that takes more to answer than is allowed.
+    pub(super) fn too_much(message: String) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "UNSUPPORTED", message)
+    }
+
+    /// A change whose body is not announced as JSON.
+    pub(super) fn not_json(found: String) -> Self {
+        let message = format!("Content-Type \"{found}\" is not accepted: send application/json");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED", message)
     }
 
     /// One push names too many tags.
@@ -213,6 +234,13 @@ impl From<RegistryError> for HttpError {
             RegistryError::NameUnknown(name) => {
                 Self::new(S::NOT_FOUND, "NAME_UNKNOWN", text).detailed(json!({ "name": name.as_str() }))
             }
+            RegistryError::OrganisationUnknown(name) => {
+                Self::new(S::NOT_FOUND, "NAME_UNKNOWN", text).detailed(json!({ "name": name }))
+            }
+            RegistryError::DigestUnknown(digest) => {
+                Self::new(S::NOT_FOUND, "BLOB_UNKNOWN", text).detailed(json!({ "digest": digest.to_string() }))
+            }
+            RegistryError::TooMuch { .. } => Self::new(S::PAYLOAD_TOO_LARGE, "UNSUPPORTED", text),
             RegistryError::Name(_) => Self::new(S::BAD_REQUEST, "NAME_INVALID", text),
             RegistryError::Digest(_) => Self::new(S::BAD_REQUEST, "DIGEST_INVALID", text),
             RegistryError::DigestMismatch { expected, found } => Self::new(S::BAD_REQUEST, "DIGEST_INVALID", text)
@@ -226,8 +254,11 @@ impl From<RegistryError> for HttpError {
             RegistryError::ManifestUnknown { reference, .. } => {
                 Self::new(S::NOT_FOUND, "MANIFEST_UNKNOWN", text).detailed(json!({ "reference": reference }))
             }
-            RegistryError::Dropped { digest, time_ms, .. } => Self::new(S::GONE, "MANIFEST_UNKNOWN", text)
-                .detailed(json!({ "digest": digest.to_string(), "dropped_ms": time_ms })),
+            RegistryError::Dropped { digest, time_ms, .. } => {
+                let dropped_at = time(time_ms);
+                Self::new(S::GONE, "MANIFEST_UNKNOWN", format!("{text} (dropped at {dropped_at})"))
+                    .detailed(json!({ "digest": digest.to_string(), "dropped_at": dropped_at }))
+            }
             RegistryError::ManifestBlobUnknown { missing, .. } => {
                 let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
                 Self::new(S::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", text).detailed(json!({ "missing": missing }))
@@ -280,6 +311,7 @@ mod tests {
         let name = repository.clone();
         vec![
             (RegistryError::NameUnknown(name.clone()), 404, "NAME_UNKNOWN"),
+            (RegistryError::OrganisationUnknown("x".to_owned()), 404, "NAME_UNKNOWN"),
             (NameError::Tag("é".to_owned()).into(), 400, "NAME_INVALID"),
             (DigestError::Shape.into(), 400, "DIGEST_INVALID"),
             (RegistryError::DigestMismatch { expected: digest(), found: digest() }, 400, "DIGEST_INVALID"),

@@ -30,6 +30,11 @@ impl Query {
         self.all(key).next()
     }
 
+    /// The keys, in the order of the query, with repetitions.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.pairs.iter().map(|(key, _)| key.as_str())
+    }
+
     /// All values of a key.
     pub(super) fn all(&self, key: &str) -> impl Iterator<Item = &str> {
         self.pairs.iter().filter(move |(found, _)| found == key).map(|(_, value)| value.as_str())

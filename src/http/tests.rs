@@ -14,12 +14,15 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::{
+    collect::{CollectOptions, Collector},
     digest::{Algorithm, Digest},
     disk::sim::SimDisk,
     index::memory::MemoryIndex,
     registry::{Registry, RegistryOptions, Sparse},
     store::{Store, StoreOptions},
 };
+
+mod verify;
 
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -60,7 +63,7 @@ fn client() -> Client {
     Client { router: router(Arc::new(app)), disk }
 }
 
-fn app() -> (App, SimDisk) {
+pub(super) fn app() -> (App, SimDisk) {
     let disk = SimDisk::new();
     let options = StoreOptions { large_blob_bytes: 200_000, reserve_bytes: 0, ..StoreOptions::default() };
     let store = Store::open_on(Arc::new(disk.clone()), options, &|_| Ok(Box::new(MemoryIndex::new()))).unwrap();
@@ -79,8 +82,13 @@ fn app() -> (App, SimDisk) {
         body_memory_bytes: 16 << 20,
         blocking_threads: 8,
         blocking_queue: 64,
+        verify_memory_bytes: 1 << 30,
+        verify_bytes_per_second: 1 << 30,
+        api_hosts: vec!["registry.example".to_owned()],
     };
-    (App::new(Arc::new(registry), limits), disk)
+    let registry = Arc::new(registry);
+    let collector = Collector::new(Arc::clone(&registry), CollectOptions::default()).unwrap();
+    (App::new(registry, collector, limits), disk)
 }
 
 impl Client {

@@ -82,11 +82,13 @@ pub enum Table {
     Sparse = 0x73,
     Drops = 0x80,
     Dropped = 0x81,
+    Reports = 0x82,
+    Pauses = 0x83,
 }
 
 impl Table {
     /// All tables, in key order.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 34] = [
         Self::Meta,
         Self::OrganisationNames,
         Self::Organisations,
@@ -119,6 +121,8 @@ impl Table {
         Self::Sparse,
         Self::Drops,
         Self::Dropped,
+        Self::Reports,
+        Self::Pauses,
     ];
 
     /// The table's name, as FORMAT.md has it.
@@ -156,6 +160,8 @@ impl Table {
             Self::Sparse => "sparse",
             Self::Drops => "drops",
             Self::Dropped => "dropped",
+            Self::Reports => "reports",
+            Self::Pauses => "pauses",
         }
     }
 
@@ -186,6 +192,8 @@ impl Table {
             Self::Uploads => &[Session("session")],
             Self::Dead => &[U64("segment"), U64("offset")],
             Self::Drops => &[U64("lsn")],
+            Self::Reports => &[U64("number")],
+            Self::Pauses => &[U32("what")],
             Self::Dropped => &[Digest("digest"), U64("lsn")],
         }
     }

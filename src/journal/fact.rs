@@ -12,7 +12,8 @@ use crate::{
 };
 
 use super::operation::{
-    DropKind, ManifestId, NamedReference, OrganisationId, RepositoryId, SessionId, decode_reference, encode_reference,
+    DropKind, ManifestId, NamedReference, OrganisationId, Pausable, RepositoryId, SessionId, decode_reference,
+    encode_reference,
 };
 
 /// Version of every fact so far.
@@ -220,6 +221,22 @@ facts! {
         /// When this may be forgotten, in Unix milliseconds.
         until_ms: u64,
     }
+    /// A collection has ended.
+    12 Reported {
+        /// Its number.
+        number: u64,
+        /// What it came to, as JSON.
+        summary: String,
+        /// What it dropped one by one, as JSON; empty where that was forgotten.
+        items: String,
+    }
+    /// Some work is paused.
+    13 Paused {
+        /// What.
+        what: Pausable,
+        /// Until when, in Unix milliseconds; [`u64::MAX`] until somebody lets it go on.
+        until_ms: u64,
+    }
     /// What an organisation, or the registry, used on some day, as at its last change.
     14 Sample {
         /// The organisation's id; `None` for the registry.
@@ -279,6 +296,9 @@ field!(RecordKind, |value, e| e.u8(*value as u8), |d, field| {
 });
 field!(DropKind, |value, e| e.u8(*value as u8), |d, field| {
     DropKind::from_code(d.u8(field)?).ok_or(DecodeError { field, problem: "unknown" })
+});
+field!(Pausable, |value, e| e.u8(*value as u8), |d, field| {
+    Pausable::from_code(d.u8(field)?).ok_or(DecodeError { field, problem: "unknown" })
 });
 field!(SessionId, |value, e| e.raw(value), |d, field| {
     let mut session = [0; 16];
@@ -361,6 +381,8 @@ pub(crate) mod tests {
                 last: true,
                 until_ms: 15,
             },
+            Fact::Reported { number: 16, summary: "{}".to_owned(), items: "[]".to_owned() },
+            Fact::Paused { what: Pausable::Compact, until_ms: u64::MAX },
             Fact::Sample {
                 organisation: Some(1),
                 day: 16,
@@ -396,9 +418,6 @@ pub(crate) mod tests {
     fn bytes_of_version_1_are_pinned() {
         let bytes: Vec<u8> = examples().iter().flat_map(Fact::encode).collect();
         assert_eq!(examples()[0].encode(), b"\x01\x01\x01\0\0\0\x04\0\0\0team");
-        assert_eq!(
-            (bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()),
-            (819, "sha256:037211a242350ccf29d0a7f0b34eee1cd20c7106773095233e7de60b61a184bf")
-        );
+        assert_eq!((bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()), (0, "sha256:"));
     }
 }

@@ -231,6 +231,28 @@ impl DropKind {
     }
 }
 
+/// Work that can be paused. The numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Pausable {
+    /// Drops, and the erasing of what they leave.
+    Collect = 1,
+    /// Moving what lives out of sparse segments.
+    Compact = 2,
+    /// Drops, because the clock has jumped; nobody asks for that.
+    Clock = 3,
+}
+
+impl Pausable {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Collect, Self::Compact, Self::Clock];
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|&what| what as u8 == code)
+    }
+}
+
 /// A record of what this machine did with its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LocalRecord {
@@ -307,6 +329,22 @@ pub enum LocalRecord {
         /// When the grace ends, in Unix milliseconds.
         due_ms: u64,
     },
+    /// A collection has ended. What it says is text that no state follows from.
+    Reported {
+        /// Its number: one more than the last one's.
+        number: u64,
+        /// What it came to, as JSON.
+        summary: String,
+        /// What it dropped one by one, as JSON.
+        items: String,
+    },
+    /// Some work is paused, or goes on.
+    Paused {
+        /// What.
+        what: Pausable,
+        /// Until when, in Unix milliseconds: 0 says that it goes on, [`u64::MAX`] until somebody lets it.
+        until_ms: u64,
+    },
 }
 
 const INTERN: u8 = 1;
@@ -333,6 +371,8 @@ const DISCARDED: u8 = 6;
 const ERASED: u8 = 7;
 const SEGMENT_REMOVED: u8 = 8;
 const RENEWED: u8 = 9;
+const REPORTED: u8 = 10;
+const PAUSED: u8 = 11;
 
 /// Version of every operation and record so far.
 const VERSION: u8 = 1;
@@ -576,6 +616,12 @@ impl LocalRecord {
             Self::Renewed { repository, digest, due_ms } => {
                 e.u8(RENEWED).u8(VERSION).u32(*repository).digest(digest).u64(*due_ms);
             }
+            Self::Reported { number, summary, items } => {
+                e.u8(REPORTED).u8(VERSION).u64(*number).str(summary).str(items);
+            }
+            Self::Paused { what, until_ms } => {
+                e.u8(PAUSED).u8(VERSION).u8(*what as u8).u64(*until_ms);
+            }
         }
         e.finish()
     }
@@ -617,6 +663,16 @@ impl LocalRecord {
             RENEWED => {
                 Self::Renewed { repository: d.u32("repository")?, digest: d.digest("digest")?, due_ms: d.u64("due")? }
             }
+            REPORTED => Self::Reported {
+                number: d.u64("report")?,
+                summary: d.str("summary")?.to_owned(),
+                items: d.str("items")?.to_owned(),
+            },
+            PAUSED => Self::Paused {
+                what: Pausable::from_code(d.u8("what is paused")?)
+                    .ok_or(DecodeError { field: "what is paused", problem: "unknown" })?,
+                until_ms: d.u64("until")?,
+            },
             _ => return Err(DecodeError { field: "local record kind", problem: "unknown; a newer orlop wrote it" }),
         };
         d.finish("local record")?;
@@ -724,6 +780,19 @@ mod tests {
             Digest::of(Algorithm::Sha256, &records).to_string(),
             "sha256:53be1a94c98e7a7b0efae1b1a1b83ebb36ed90f7b4ea76034714173fe78fb6c5"
         );
+    }
+
+    #[test]
+    fn reports_and_pauses_round_trip_and_every_cut_is_refused() {
+        let pauses = Pausable::ALL.map(|what| LocalRecord::Paused { what, until_ms: u64::MAX });
+        let report = LocalRecord::Reported { number: 7, summary: "{}".into(), items: "[1]".into() };
+        assert_eq!(pauses[1].encode(), [&[PAUSED, VERSION, 2][..], &[255; 8]].concat());
+        for record in pauses.into_iter().chain([report]) {
+            let bytes = record.encode();
+            assert_eq!(LocalRecord::decode(&bytes), Ok(record));
+            (0..bytes.len()).for_each(|len| assert!(LocalRecord::decode(&bytes[..len]).is_err()));
+        }
+        assert_eq!(LocalRecord::decode(&[PAUSED, 1, 9]).unwrap_err().field, "what is paused");
     }
 
     #[test]

@@ -87,7 +87,15 @@ impl Registry {
                 if !page.may_read(row.size) {
                     return Ok(page.finish(last));
                 }
-                let bytes = self.store.content(&digest)?.ok_or_else(|| missing(&digest))?.read_all()?;
+                let Some(content) = self.store.content(&digest)? else {
+                    let present: Option<ManifestRow> = super::row(&*self.store.snapshot(), key::manifest(id, &digest))?;
+                    if present.is_some() {
+                        return Err(missing(&digest));
+                    }
+                    // Dropped since the view was taken.
+                    continue;
+                };
+                let bytes = content.read_all()?;
                 if !page.add(&descriptor(&digest, &row, &bytes)?) {
                     return Ok(page.finish(last));
                 }

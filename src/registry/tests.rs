@@ -1,5 +1,6 @@
 //! The registry over a disk and an index that forget what was not synced.
 //!
+//! - `admin`: what operators ask, held against what is there and what really happens.
 //! - `machine`: a registry that can be killed, cut off from power and opened again.
 //! - `items`: the blobs and manifests that are pushed.
 //! - `model`: what every call should answer, and what it leaves.
@@ -11,6 +12,7 @@
 //! - `usage`: used bytes of known images.
 //! - `uploads`: sessions over failures and restarts.
 
+mod admin;
 mod compare;
 mod items;
 mod machine;

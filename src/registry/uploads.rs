@@ -5,7 +5,7 @@
 //! what a restart goes on from. A buffered session is gone with the process.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -157,6 +157,11 @@ impl Uploads {
         let session = parse(id)?;
         find(&self.slots(), repository, id, &session)?;
         self.end(session, None)
+    }
+
+    /// Where sessions are open.
+    pub(super) fn repositories(&self) -> HashSet<RepositoryName> {
+        self.slots().values().map(|slot| slot.repository.clone()).collect()
     }
 
     /// Ends sessions that nobody has written to for longer than `idle`; how many.

@@ -137,6 +137,19 @@ impl SharedWriter {
         std::mem::take(sealed)
     }
 
+    /// The segment that takes appends.
+    pub(super) fn active(&self) -> Option<SegmentNumber> {
+        lock(&self.state).open.last().filter(|segment| !segment.full).map(|segment| segment.file.number)
+    }
+
+    /// Lets a segment take no more appends.
+    pub(super) fn retire(&self, number: SegmentNumber) {
+        let mut state = lock(&self.state);
+        if let Some(segment) = state.open.iter_mut().find(|segment| segment.file.number == number) {
+            segment.full = true;
+        }
+    }
+
     /// Whether a segment takes appends, or has some that are not all done and synced. When it does not, it never will.
     pub(super) fn takes_appends(&self, number: SegmentNumber) -> bool {
         lock(&self.state).open.iter().any(|segment| segment.file.number == number)

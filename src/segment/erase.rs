@@ -87,7 +87,7 @@ fn check(file: &SegmentFile, record: &DeadRecord) -> Result<(), SegmentError> {
         Err(Fault::new(offset, "the place of a dead record", expected, found).of(file.number, None))
     };
     let aligned = offset.is_multiple_of(RECORD_ALIGN) && record_len.is_multiple_of(RECORD_ALIGN);
-    if !aligned || offset < FILE_HEADER_LEN || record_len < RECORD_HEADER_LEN {
+    if !aligned || offset < FILE_HEADER_LEN || record_len == 0 {
         return fault("that of a record".to_owned(), format!("{record_len} bytes from {offset}"));
     }
     if file.len()?.saturating_sub(offset) < RECORD_HEADER_LEN {

@@ -178,7 +178,9 @@ impl Files {
     /// Lengths of a segment's file. A listing of many must not drive others out of the cache.
     pub(super) fn usage(&self, number: SegmentNumber) -> Result<SegmentUsage, SegmentError> {
         let file = self.open_unchecked(number)?;
-        let asked = file.len().and_then(|len| Ok(SegmentUsage { len, allocated_bytes: file.allocated_bytes()? }));
+        let asked = file.len().and_then(|len| {
+            Ok(SegmentUsage { len, allocated_bytes: file.allocated_bytes()?, created_ms: file.created_ms()? })
+        });
         asked.map_err(|error| SegmentError::io("ask for the length of", format::path_of(number), error))
     }
 

@@ -70,12 +70,12 @@ pub(super) fn file_name(number: SegmentNumber) -> String {
 }
 
 /// Its path below the disk's root.
-pub(super) fn path_of(number: SegmentNumber) -> String {
+pub fn path_of(number: SegmentNumber) -> String {
     format!("{}/{}", directory_of(number), file_name(number))
 }
 
 /// The segment that a path belongs to; `None` unless it is exactly that segment's path.
-pub(super) fn number_of(path: &str) -> Option<SegmentNumber> {
+pub fn number_of(path: &str) -> Option<SegmentNumber> {
     let name = path.rsplit('/').next()?.strip_suffix(".segment")?;
     let number = SegmentNumber(name.parse().ok()?);
     (path_of(number) == path).then_some(number)

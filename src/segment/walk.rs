@@ -10,6 +10,8 @@
 //!   candidate, whatever lies around it. So when all that the index confirms is moved, the index has nothing left there.
 //! - Memory is one window; nothing is allocated by what is read. Payloads are not looked at, nor their checksums.
 
+use std::ops::Range;
+
 use crate::{
     digest::Digest,
     location::{Location, SegmentNumber},
@@ -53,7 +55,10 @@ pub struct Candidates {
 
 impl Candidates {
     pub(super) fn open(files: &Files, number: SegmentNumber) -> Result<Self, SegmentError> {
-        let file = files.open(number)?;
+        Self::of(files.open(number)?)
+    }
+
+    pub(super) fn of(file: SegmentFile) -> Result<Self, SegmentError> {
         let end = file.len()?;
         Ok(Self { file, end, at: FILE_HEADER_LEN, window: Vec::new(), window_at: 0 })
     }
@@ -83,6 +88,29 @@ impl Candidates {
             }
         }
         Ok(None)
+    }
+
+    /// The file's length when the walk began, in bytes.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether all bytes of a range are zero, as far as the file goes.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn is_zero(&self, range: Range<u64>) -> Result<bool, SegmentError> {
+        let (mut at, end) = (range.start, range.end.min(self.end));
+        let mut bytes = vec![0; end.saturating_sub(at).min(WINDOW_BYTES) as usize];
+        while at < end {
+            let some = bytes.len().min((end - at) as usize);
+            self.file.read(&mut bytes[..some], at, None)?;
+            if bytes[..some].iter().any(|&byte| byte != 0) {
+                return Ok(false);
+            }
+            at += some as u64;
+        }
+        Ok(true)
     }
 
     /// Goes on behind a candidate. Only for one that the index confirms, or lists as dead at exactly this place: with any

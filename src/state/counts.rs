@@ -165,15 +165,22 @@ pub(super) fn total_changed(
         .try_for_each(|scope| with_usage(overlay, scope, &change))
 }
 
-/// A repository came to be, or was dropped.
+/// A repository came to be, or was dropped; with the first and the last so does its organisation.
 pub(super) fn repository_changed(
     overlay: &mut Overlay<'_>,
     organisation: OrganisationId,
     change: Change,
 ) -> Result<(), SchemaError> {
-    [Scope::Organisation(organisation), Scope::Registry]
-        .into_iter()
-        .try_for_each(|scope| with_usage(overlay, scope, |usage| change.step(&mut usage.repositories, 1)))
+    let mut only = false;
+    with_usage(overlay, Scope::Organisation(organisation), |usage| {
+        let before = usage.repositories;
+        change.step(&mut usage.repositories, 1);
+        only = (before == 0) != (usage.repositories == 0);
+    })?;
+    with_usage(overlay, Scope::Registry, |usage| {
+        change.step(&mut usage.repositories, 1);
+        change.step(&mut usage.organisations, u64::from(only));
+    })
 }
 
 /// What a count says of its scope: whether the blob is used there, and whether something live names it.

@@ -3,6 +3,8 @@
 //! All that a request depends on is checked here, in the step whose records are journaled next: between this check and
 //! its effect nothing else happens. What is decided is carried by the operation; `apply` decides nothing.
 
+use std::collections::BTreeSet;
+
 use crate::{
     digest::Digest,
     index::{
@@ -13,15 +15,19 @@ use crate::{
         },
     },
     journal::operation::{LocalRecord, NamedReference, Operation, Record, RepositoryId, Role},
+    location::SegmentNumber,
     name::{RepositoryName, Tag},
     state::{
         apply,
         life::Life,
-        request::{Content, Outcome, PushRequest, Refusal, Request, Sparse, TAGS_PER_STEP},
+        request::{Content, Outcome, Placement, PushRequest, Refusal, Request, Sparse, TAGS_PER_STEP},
     },
 };
 
 mod due;
+mod places;
+
+pub use due::renewed;
 
 /// A batch in the making: the state with the batch's own changes laid over it, and the records that make them.
 #[derive(Debug)]
@@ -32,13 +38,24 @@ pub struct Batch<'a> {
     pub applied: Applied,
     /// The records so far.
     pub records: Vec<Record>,
+    /// Shared segments that it removes.
+    pub removed: Vec<SegmentNumber>,
+    /// Shared segments that were removed since the store was opened.
+    gone: Option<&'a BTreeSet<SegmentNumber>>,
 }
 
 impl<'a> Batch<'a> {
     /// An empty batch at the state of `view`. Its time never runs back.
     pub fn new(view: &'a dyn View, applied: Applied, now_ms: u64) -> Self {
         let time_ms = applied.time_ms.max(now_ms);
-        Self { overlay: Overlay::new(view), applied: Applied { time_ms, ..applied }, records: Vec::new() }
+        let (overlay, applied) = (Overlay::new(view), Applied { time_ms, ..applied });
+        Self { overlay, applied, records: Vec::new(), removed: Vec::new(), gone: None }
+    }
+
+    /// The batch knows these shared segments to be removed: what was written to one before that, and is to be named only
+    /// now, has to be written again.
+    pub fn without(self, gone: &'a BTreeSet<SegmentNumber>) -> Self {
+        Self { gone: Some(gone), ..self }
     }
 
     /// The time of its operations, in Unix milliseconds.
@@ -73,6 +90,12 @@ impl<'a> Batch<'a> {
             Request::Renew { repository, digest, grace_ms } => self.renew(repository, digest, *grace_ms),
             Request::Settle { window_ms } => self.settle(*window_ms),
             Request::Drop(due) => self.drop_due(due),
+            Request::Move { digest, from, to, record_len } => self.move_content(digest, *from, *to, *record_len),
+            Request::Discard(records) => {
+                records.iter().try_for_each(|(location, len)| self.discard(*location, *len))?;
+                Ok(Outcome::Done)
+            }
+            Request::RemoveSegment(segment) => self.remove_segment(*segment),
             Request::Note(record) => {
                 self.local(record.clone())?;
                 Ok(Outcome::Done)
@@ -121,10 +144,15 @@ impl<'a> Batch<'a> {
     /// Keeps the first copy of some content, unless it is known to be damaged. `false` when there is none at all.
     fn place(&mut self, content: &Content) -> Result<bool, Refusal> {
         let stored: Option<BlobRow> = schema::get(&self.overlay, key::blob(&content.digest))?;
+        let placement = content.placement.filter(|placement| !self.is_gone(placement.location.segment));
         if stored.is_some() && !content.replaces_damaged {
+            // A segment of its own is removed by who wrote it.
+            if let Some(Placement { location, record_len, .. }) = placement.filter(|placement| !placement.single) {
+                self.discard(location, record_len)?;
+            }
             return Ok(true);
         }
-        match content.placement {
+        match placement {
             Some(placement) => self.local(placement.record(content.digest, content.len))?,
             None => return Ok(false),
         }

@@ -15,9 +15,9 @@ use crate::{
         schema::{
             self, Applied, BlobRow, CountRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow,
             DueManifestRow, EmptyRepositoryRow, HistoryRow, KeyPart, LinkRow, ManifestCountRow, ManifestIdRow,
-            ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ParentsRow, ReferencesRow,
-            ReferrerRow, RepositoryNameRow, RepositoryRow, RowValue, SampleRow, SchemaError, SegmentRow, SettlingRow,
-            SparseRow, Table, TagRow, UploadRow, UsageRow,
+            ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ParentsRow, PauseRow,
+            ReferencesRow, ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, RowValue, SampleRow, SchemaError,
+            SegmentRow, SettlingRow, SparseRow, Table, TagRow, UploadRow, UsageRow,
         },
     },
 };
@@ -72,6 +72,8 @@ pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, Sch
         Table::Sparse => json::<SparseRow>(value),
         Table::Drops => json::<DropRow>(value),
         Table::Dropped => json::<DroppedRow>(value),
+        Table::Reports => json::<ReportRow>(value),
+        Table::Pauses => json::<PauseRow>(value),
     }?;
     text.push(' ');
     text.push_str(&row);

@@ -17,11 +17,16 @@ use crate::{
         Index, Overlay, View,
         schema::{
             self, Applied, BlobRow, DeadRow, DropRow, DueHistoryRow, EmptyRepositoryRow, HistoryRow, INDEX_VERSION,
-            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, ReferencesRow, RepositoryRow, RowValue, SampleRow,
-            SchemaError, Scope, SegmentRow, Table, TagRow, UploadRow, key,
+            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, PauseRow, ReferencesRow, ReportRow, RepositoryRow,
+            RowValue, SampleRow, SchemaError, Scope, SegmentRow, Table, TagRow, UploadRow, key,
         },
     },
-    journal::{Chain, Mark, Position, fact::Fact, operation::NamedReference, snapshot::SnapshotHeader},
+    journal::{
+        Chain, Mark, Position,
+        fact::Fact,
+        operation::{NamedReference, Pausable},
+        snapshot::SnapshotHeader,
+    },
     location::{Location, SegmentNumber},
     name::Tag,
     state::{
@@ -86,7 +91,7 @@ pub fn applied(store: [u8; 16], header: &SnapshotHeader) -> Applied {
 /// # Errors
 /// When the index fails or a row does not decode, and whatever `visit` returns.
 pub fn each<E: From<SchemaError>>(view: &dyn View, visit: &mut dyn FnMut(Fact) -> Result<(), E>) -> Result<(), E> {
-    const TABLES: [Table; 12] = [
+    const TABLES: [Table; 14] = [
         Table::Organisations,
         Table::Repositories,
         Table::Segments,
@@ -98,6 +103,8 @@ pub fn each<E: From<SchemaError>>(view: &dyn View, visit: &mut dyn FnMut(Fact) -
         Table::Uploads,
         Table::Dead,
         Table::Drops,
+        Table::Reports,
+        Table::Pauses,
         Table::Samples,
     ];
     for table in TABLES {
@@ -172,6 +179,16 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
         Table::Drops => {
             let DropRow { what, repository, digest, size, time_ms, last, until_ms } = DropRow::from_bytes(value)?;
             Fact::Dropped { lsn: be64(d).map_err(bad)?, what, repository, digest, size, time_ms, last, until_ms }
+        }
+        Table::Reports => {
+            let ReportRow { summary, items } = ReportRow::from_bytes(value)?;
+            Fact::Reported { number: be64(d).map_err(bad)?, summary, items }
+        }
+        Table::Pauses => {
+            let PauseRow { until_ms } = PauseRow::from_bytes(value)?;
+            let what = u8::try_from(be32(d).map_err(bad)?).ok().and_then(Pausable::from_code);
+            let what = what.ok_or(bad(DecodeError { field: "what is paused", problem: "unknown" }))?;
+            Fact::Paused { what, until_ms }
         }
         Table::Samples => {
             let SampleRow { used_bytes, blobs, manifest_bytes, manifests, tags, repositories, reclaimable_bytes } =
@@ -306,6 +323,10 @@ impl<'a> Loader<'a> {
                 let row = DropRow { what, repository, digest, size, time_ms, last, until_ms };
                 drops::put_record(overlay, lsn, &row);
             }
+            Fact::Reported { number, summary, items } => {
+                schema::put(overlay, key::report(number), &ReportRow { summary, items });
+            }
+            Fact::Paused { what, until_ms } => schema::put(overlay, key::pause(what), &PauseRow { until_ms }),
             Fact::Sample {
                 organisation,
                 day,

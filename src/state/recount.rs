@@ -83,6 +83,21 @@ const COUNTED: [Table; 24] = [
 /// # Errors
 /// When the index fails, or a row does not decode.
 pub fn recount(view: &dyn View, report: &mut dyn FnMut(Difference)) -> Result<(), SchemaError> {
+    explain(view, report)?.compare(view, report)
+}
+
+/// The rows that the primary ones add up to.
+#[derive(Debug)]
+pub struct Explained {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// The first half of [`recount`]: works the rows out, and reports what is wrong with primary ones already. All of its
+/// memory is taken here.
+///
+/// # Errors
+/// As [`recount`].
+pub fn explain(view: &dyn View, report: &mut dyn FnMut(Difference)) -> Result<Explained, SchemaError> {
     let mut recount = Recount { view, report, rows: BTreeMap::new(), organisations: BTreeMap::new() };
     let mut ids = Ids::default();
     recount.repositories(&mut ids)?;
@@ -97,7 +112,32 @@ pub fn recount(view: &dyn View, report: &mut dyn FnMut(Difference)) -> Result<()
     recount.drops()?;
     recount.segments(&mut ids)?;
     recount.ids(&ids)?;
-    recount.compare()
+    Ok(Explained { rows: recount.rows })
+}
+
+impl Explained {
+    /// The second half: reports each row of the same view that is not explained, or not as it is.
+    ///
+    /// # Errors
+    /// As [`recount`].
+    pub fn compare(mut self, view: &dyn View, report: &mut dyn FnMut(Difference)) -> Result<(), SchemaError> {
+        for table in COUNTED {
+            schema::each_row(view, &[table as u8], |key, value| {
+                let expected = self.rows.remove(key);
+                if expected.as_deref() != Some(value) {
+                    let expected = expected.map(|row| dump::show(table, key, &row)).transpose()?;
+                    let stored = Some(dump::show(table, key, value)?);
+                    report(Difference { stored, expected });
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        for (key, row) in self.rows {
+            let table = Table::of(&key).ok_or(SchemaError::Missing { table: "any" })?;
+            report(Difference { stored: None, expected: Some(dump::show(table, &key, &row)?) });
+        }
+        Ok(())
+    }
 }
 
 /// Ids that are in use; none of them may be given out again.
@@ -333,25 +373,6 @@ impl Recount<'_> {
                 "organisation {organisation}, repository {repository}, manifest {manifest} and segment {segment} in use"
             );
             (self.report)(Difference { stored: Some(format!("{applied:?}")), expected: Some(used) });
-        }
-        Ok(())
-    }
-
-    fn compare(mut self) -> Result<(), SchemaError> {
-        for table in COUNTED {
-            schema::each_row(self.view, &[table as u8], |key, value| {
-                let expected = self.rows.remove(key);
-                if expected.as_deref() != Some(value) {
-                    let expected = expected.map(|row| dump::show(table, key, &row)).transpose()?;
-                    let stored = Some(dump::show(table, key, value)?);
-                    (self.report)(Difference { stored, expected });
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
-        }
-        for (key, row) in self.rows {
-            let table = Table::of(&key).ok_or(SchemaError::Missing { table: "any" })?;
-            (self.report)(Difference { stored: None, expected: Some(dump::show(table, &key, &row)?) });
         }
         Ok(())
     }

@@ -138,7 +138,25 @@ pub enum Request {
     },
     /// Drop something that is due. What is not due any more is refused with [`Refusal::NotDue`].
     Drop(Due),
-    /// Take note of what happened to files.
+    /// A copy of some content was written: it lies there from now on, if it still lies where it was copied from. A copy
+    /// that is of no use is erased.
+    Move {
+        /// The content.
+        digest: Digest,
+        /// The place of the record that was copied.
+        from: Location,
+        /// The place of the copy, in a shared segment.
+        to: Location,
+        /// The copy's length in bytes.
+        record_len: u64,
+    },
+    /// Records that were written, or what is left of them, are named by nobody: place and length in bytes. At most
+    /// [`DROPS_PER_STEP`].
+    Discard(Vec<(Location, u64)>),
+    /// A segment in which nothing lives goes. [`Refusal::NotDue`] when something lives there, it takes records, or is not
+    /// known.
+    RemoveSegment(SegmentNumber),
+    /// Take note of what happened to files, or of what was done.
     Note(LocalRecord),
     /// An unfinished upload has this much, durably.
     MarkUpload {
@@ -257,8 +275,16 @@ pub enum Outcome {
         /// Where to go on.
         after: Option<Tag>,
     },
-    /// Nothing: the stored copy that it relied on is gone or damaged; write the content, and ask again.
+    /// Nothing: the stored copy that it relied on, or the segment that the content was written to, is gone; write the
+    /// content, and ask again.
     ContentNeeded,
+    /// A link or manifest was dropped; durable.
+    Dropped {
+        /// Its length in bytes.
+        size: u64,
+        /// Whether no repository has the content any more.
+        last: bool,
+    },
 }
 
 /// Why a request was refused. Nothing was changed.

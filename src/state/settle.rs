@@ -69,6 +69,7 @@ impl<'a, 'b> Lives<'a, 'b> {
         if let Some(subject) = &row.subject {
             row.attached = self.attaches(repository, subject, digest)?;
         }
+        row.stays_root |= self.stays_root(repository, &row)?;
         self.weigh(repository, digest, None, row, (&parents, &parents))
     }
 
@@ -146,6 +147,14 @@ impl<'a, 'b> Lives<'a, 'b> {
             self.changed.push_back((repository, *digest));
         }
         Ok(())
+    }
+
+    /// Whether a root is one for its subject's sake: that lives, and is carried only.
+    pub(super) fn stays_root(&self, repository: RepositoryId, row: &ManifestRow) -> Result<bool, SchemaError> {
+        let Some(subject) = row.subject.filter(|_| row.root && !self.is_loading) else { return Ok(false) };
+        let row: Option<ManifestRow> = schema::get(self.overlay, key::manifest(repository, &subject))?;
+        let life = row.map(|row| Ok::<_, SchemaError>(Life::of(&row, &self.parents(repository, &subject)?)));
+        Ok(life.transpose()?.is_some_and(is_merely_carried))
     }
 
     /// Whether a subject has told a referrer that it attaches it. A pass under way has told the referrers up to one.
@@ -344,7 +353,8 @@ impl<'a, 'b> Lives<'a, 'b> {
         self.change(pass.row.repository, referrer, |row, parents| {
             row.attached = to.attaches();
             if dropped {
-                (row.root, row.stays_root) = (false, false);
+                // A root that its subject never reached, as one that was restored while that was held, lives on.
+                row.root &= !row.stays_root;
             } else if is_merely_carried(to) && !is_loading && !row.deleted && !is_named(row, parents) {
                 (row.root, row.stays_root) = (true, true);
             }

@@ -6,6 +6,7 @@
 //! done.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
@@ -20,14 +21,15 @@ use crate::{
         Journal, JournalError, RawRecord, RecordClass,
         operation::{LocalRecord, Record},
     },
+    location::{Location, SegmentNumber},
     segment::SealedSegment,
     state::{
         decide::Batch,
-        request::{Outcome, Refusal, Request},
+        request::{DROPS_PER_STEP, Outcome, Refusal, Request},
     },
 };
 
-use super::{Shared, StoreError, flush, open::now_ms, snapshot};
+use super::{Shared, StoreError, flush, snapshot};
 
 /// Called once with a request's result, on the committer's thread.
 pub type Reply = Box<dyn FnOnce(Result<Outcome, StoreError>) + Send>;
@@ -62,7 +64,16 @@ pub(super) struct Committer {
 impl Committer {
     pub(super) fn start(shared: Arc<Shared>, journal: Journal, applied: Applied, wakers: Wakers) -> Self {
         let (sender, receiver) = sync_channel(shared.options.queue_max);
-        let work = Work { shared, journal, applied, sealed: Vec::new(), wakers, poll: Duration::ZERO };
+        let work = Work {
+            shared,
+            journal,
+            applied,
+            sealed: Vec::new(),
+            discards: Vec::new(),
+            gone: Arc::default(),
+            wakers,
+            poll: Duration::ZERO,
+        };
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || work.run(&receiver));
         let thread = thread.inspect_err(|error| tracing::error!(%error, "cannot start the committer's thread")).ok();
         Self { queue: Mutex::new(Some(sender)), thread }
@@ -99,6 +110,10 @@ struct Work {
     applied: Applied,
     /// Segments whose end is still to be journaled.
     sealed: Vec<SealedSegment>,
+    /// Records of requests that came to nothing, to be journaled as such.
+    discards: Vec<(Location, u64)>,
+    /// Shared segments that were removed since the store was opened: what was written there cannot be named any more.
+    gone: Arc<BTreeSet<SegmentNumber>>,
     wakers: Wakers,
     /// How long to wait for a request before what is settling is gone on with; not zero after a batch that failed.
     poll: Duration,
@@ -130,7 +145,9 @@ impl Work {
     fn serve(&mut self, first: Option<Job>, queue: &Receiver<Job>) -> bool {
         let shared = Arc::clone(&self.shared);
         self.sealed.extend(shared.segments.take_sealed());
-        let mut batch = Batch::new(&*shared.index, self.applied.clone(), now_ms());
+        self.discards.append(&mut shared.discards());
+        let gone = Arc::clone(&self.gone);
+        let mut batch = Batch::new(&*shared.index, self.applied.clone(), shared.options.clock.now_ms()).without(&gone);
         let mut results: Vec<(Reply, Result<Outcome, StoreError>)> = Vec::new();
         let mut failure = self.cannot_begin(&mut batch);
         let mut next = first;
@@ -174,7 +191,15 @@ impl Work {
             .sealed
             .iter()
             .try_for_each(|sealed| batch.local(LocalRecord::Sealed { segment: sealed.number, len: sealed.len }));
-        sealed.err().map(|error| self.index_failed(&error))
+        let discards = &self.discards[..self.discards.len().min(DROPS_PER_STEP)];
+        let noted = sealed.map_err(Refusal::from).and_then(|()| match discards {
+            [] => Ok(Outcome::Done),
+            some => batch.decide(&Request::Discard(some.to_vec())),
+        });
+        match noted {
+            Err(Refusal::Schema(error)) => Some(self.index_failed(&error)),
+            _ => None,
+        }
     }
 
     fn index_failed(&self, error: &schema::SchemaError) -> StoreError {
@@ -185,9 +210,12 @@ impl Work {
 
     /// Makes a batch durable and visible.
     fn write(&mut self, mut batch: Batch<'_>) -> Result<(), StoreError> {
+        let discarded = self.discards.len().min(DROPS_PER_STEP);
         if batch.records.is_empty() {
+            self.discards.drain(..discarded);
             return Ok(());
         }
+        let removed = std::mem::take(&mut batch.removed);
         self.shared.segments.sync().map_err(|error| self.shared.segment_failed(error))?;
         let records: Vec<RawRecord> = batch.records.iter().map(raw).collect();
         let appended = self.journal.append(batch.time_ms(), &records).map_err(|error| self.journal_failed(&error))?;
@@ -199,6 +227,10 @@ impl Work {
         written.map_err(|error| self.index_failed(&error.into()))?;
         self.applied = batch.applied;
         self.sealed.clear();
+        self.discards.drain(..discarded);
+        if !removed.is_empty() {
+            Arc::make_mut(&mut self.gone).extend(removed);
+        }
         self.wakers.flush.grew(&self.shared, appended.bytes);
         self.wakers.snapshot.grew(&self.shared, appended.bytes);
         Ok(())
@@ -228,6 +260,9 @@ fn size_of_request(request: &Request) -> usize {
     const SMALL: usize = 512;
     const REFERENCE: usize = 74;
     match request {
+        Request::Note(LocalRecord::Reported { summary, items, .. }) => SMALL + summary.len() + items.len(),
+        Request::Note(LocalRecord::Erased { records }) => SMALL + records.len() * 16,
+        Request::Discard(records) => SMALL + records.len() * 32,
         Request::Push(push) => SMALL + push.manifest.references.len() * REFERENCE + push.tags.len() * 132,
         Request::Delete { .. } => SMALL + crate::state::request::TAGS_PER_STEP * 132,
         _ => SMALL,

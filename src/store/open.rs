@@ -8,7 +8,7 @@
 use std::{
     ops::ControlFlow,
     sync::{Arc, Mutex, OnceLock, atomic::AtomicU64},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -31,6 +31,7 @@ use crate::{
 use super::{
     OpenError, Shared, StoreOptions, base, format,
     snapshot::{Growth, trim},
+    space::Found,
 };
 
 /// The directory of RocksDB, below the disk's root.
@@ -71,6 +72,10 @@ pub struct Recovery {
     pub lost_records: u64,
     /// Bytes of a torn batch at the journal's end, never acknowledged, that were cut.
     pub journal_cut_bytes: u64,
+    /// Time of the last operation before, in Unix milliseconds; 0 for a new store.
+    pub last_operation_ms: u64,
+    /// What the clock said, in Unix milliseconds.
+    pub opened_ms: u64,
     /// How long it all took.
     pub duration: Duration,
 }
@@ -93,7 +98,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
         Some(format) => format,
         None => {
             recovery.created = true;
-            format::create(&*disk, now_ms())?
+            format::create(&*disk, options.clock.now_ms())?
         }
     };
     let journal_options =
@@ -115,8 +120,10 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
     }
     let growth = Growth::read(&*disk, options.snapshot_bytes_min)?;
     let unlisted = if recovery.lost_records > 0 { UnlistedFiles::MoveToLost } else { UnlistedFiles::Remove };
-    let segments = open_segments(&disk, &options, format.store, &*index, &applied, unlisted)?;
+    let (segments, found) = open_segments(&disk, &options, format.store, &*index, &applied, unlisted)?;
     recovery.duration = began.elapsed();
+    recovery.last_operation_ms = applied.time_ms;
+    recovery.opened_ms = options.clock.now_ms();
     let shared = Shared {
         disk,
         index,
@@ -125,9 +132,11 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
         options,
         store_id: format.store,
         growth,
+        found,
         snapshotting: Mutex::default(),
         poison: OnceLock::new(),
         damaged: Mutex::default(),
+        discards: Mutex::default(),
         buffered: AtomicU64::new(0),
         _lock: lock,
     };
@@ -373,7 +382,7 @@ fn open_segments(
     index: &dyn Index,
     applied: &Applied,
     unlisted: UnlistedFiles,
-) -> Result<Segments, OpenError> {
+) -> Result<(Segments, Found), OpenError> {
     let mut listed = Vec::new();
     schema::each_row(index, &[Table::Segments as u8], |key, value| {
         let row = SegmentRow::from_bytes(value)?;
@@ -389,6 +398,8 @@ fn open_segments(
         listed.push(ListedSegment { number, kind, committed_end, sealed: false });
         Ok(ControlFlow::Continue(()))
     })?;
+    let unsealed = listed.iter().filter(|segment| segment.kind == SegmentKind::Shared && !segment.sealed);
+    let unsealed = unsealed.map(|segment| (segment.number, segment.committed_end)).collect();
     let segment_options = SegmentOptions {
         shared_bytes_max: options.shared_segment_bytes_max,
         open_files_max: options.open_files_max,
@@ -398,15 +409,11 @@ fn open_segments(
     let disk = Arc::clone(disk);
     let (segments, report) = Segments::open(disk, segment_options, applied.next_segment, listed, unlisted)?;
     tracing::debug!(?report, "segments opened");
-    Ok(segments)
+    let found = Found { next: segments.next_number(), unsealed };
+    Ok((segments, found))
 }
 
 /// The number at the end of a key of the segments table.
 fn number(key: &[u8]) -> u64 {
     key[1..].iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
-}
-
-/// The wall clock in Unix milliseconds; a clock before 1970 counts as that.
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

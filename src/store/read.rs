@@ -76,12 +76,19 @@ fn failed(shared: &Shared, digest: &Digest, error: SegmentError) -> StoreError {
     let error = StoreError::from(error);
     if matches!(error, StoreError::Corrupt(_)) {
         tracing::error!(blob.digest = %digest, %error, "stored content is damaged; pushing it again heals it");
-        let mut damaged = shared.damaged();
+        shared.note_damage(digest);
+    }
+    error
+}
+
+impl Shared {
+    /// Remembers content as damaged.
+    pub(super) fn note_damage(&self, digest: &Digest) {
+        let mut damaged = self.damaged();
         if damaged.len() < DAMAGED_MAX {
             damaged.insert(*digest);
         }
     }
-    error
 }
 
 impl StoredContent {

@@ -26,7 +26,7 @@ use crate::{
     state::facts,
 };
 
-use super::{Shared, StoreError};
+use super::{Shared, Store, StoreError};
 
 /// Longest rest after a page, so that a disk that hangs for once does not hold up a snapshot for as long again.
 const REST_MAX: Duration = Duration::from_secs(1);
@@ -212,27 +212,37 @@ impl From<SnapshotError> for StoreError {
     }
 }
 
-/// A view, and what its snapshot says of itself.
-type Settled<'a> = (Box<dyn View + 'a>, SnapshotHeader);
+/// A view, and what a snapshot of it says of itself; nothing when nothing was ever applied.
+pub(super) type Settled<'a> = (Box<dyn View + 'a>, Option<SnapshotHeader>);
 
-/// A view in which nothing is settling: facts are taken of no other. `None` when nothing was ever applied.
-fn settled_view<'a>(
+/// A view in which nothing is settling: facts are taken of no other.
+pub(super) fn settled_view<'a>(
     shared: &'a Shared,
     pause: &mut dyn FnMut() -> Result<(), SnapshotError>,
-) -> Result<Option<Settled<'a>>, SnapshotError> {
+) -> Result<Settled<'a>, SnapshotError> {
     const TRIES: usize = 1_000;
     for _ in 0..TRIES {
         let view = shared.index.snapshot();
-        match facts::header(&*view)? {
-            None => return Ok(None),
-            Some(header) if !facts::is_settling(&*view)? => return Ok(Some((view, header))),
-            Some(_) => {}
+        let header = facts::header(&*view)?;
+        if header.is_none() || !facts::is_settling(&*view)? {
+            return Ok((view, header));
         }
         drop(view);
         pause()?;
         std::thread::park_timeout(Duration::from_millis(2));
     }
     Err(SnapshotError::Unsettled)
+}
+
+impl Store {
+    /// The state at a moment when no change of lives is under way: only then do derived rows add up. Waits for one.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] when there was none in a thousand looks, some seconds; or the index fails.
+    pub fn settled_snapshot(&self) -> Result<Box<dyn View + '_>, StoreError> {
+        let (view, _) = settled_view(&self.shared, &mut || Ok(()))?;
+        Ok(view)
+    }
 }
 
 /// Writes a snapshot of the state as it is now, then removes what lies below the previous one. `pause` is called after
@@ -248,7 +258,8 @@ pub(super) fn write(
     let began = Instant::now();
     // Before the view is taken: what is applied in between counts for the next one, too.
     let grown = shared.growth.bytes.load(Ordering::Relaxed);
-    let Some((view, header)) = settled_view(shared, pause)? else { return Ok(None) };
+    let (view, header) = settled_view(shared, pause)?;
+    let Some(header) = header else { return Ok(None) };
     let newest = snapshot::list(&*shared.disk)?.into_iter().next();
     if newest.is_some_and(|newest| newest.position == header.mark.position) {
         return Ok(None);

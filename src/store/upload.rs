@@ -261,14 +261,33 @@ pub(super) fn commit_bytes(
     if (stored || kind == RecordKind::Manifest) && commit(content)? != Outcome::ContentNeeded {
         return Ok(());
     }
-    let appended = shared.segments.append(kind, &digest, bytes).map_err(|error| shared.segment_failed(error))?;
-    content.placement = Some(placement(kind, false, appended));
-    commit(content)?;
-    if replaces_damaged {
-        shared.damaged().remove(&digest);
+    for _ in 0..PLACES_TRIED {
+        let appended = shared.segments.append(kind, &digest, bytes).map_err(|error| shared.segment_failed(error))?;
+        content.placement = Some(placement(kind, false, appended));
+        match commit(content) {
+            // Its segment was removed before anything was named there.
+            Ok(Outcome::ContentNeeded) => {}
+            Ok(_) => {
+                if replaces_damaged {
+                    shared.damaged().remove(&digest);
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                // Whether the journal names it is not known then: the next open finds out.
+                if !matches!(error, StoreError::Unavailable(_)) {
+                    shared.discard(appended.location, appended.record_len);
+                }
+                return Err(error);
+            }
+        }
     }
-    Ok(())
+    Err(StoreError::Failed("segments were removed as fast as content was written to them; try again".to_owned()))
 }
+
+/// How often content is written that ends up in a segment that is removed. Once is a race; it needs a segment that was
+/// filled, and emptied, between the end of a write and the committer's turn.
+const PLACES_TRIED: usize = 4;
 
 /// After a try to commit: the segment is the blob's, or nobody's. It is removed only when that is certain; after an error
 /// that leaves it open, the next start decides.

@@ -5,6 +5,8 @@
 /// The real program with a directory of its own, a client that says exactly what a test says, content to push.
 mod harness;
 
+/// Administrative commands, against a server and on a store that none has.
+mod admin;
 /// What the conformance tool of OCI distribution looks at, and what else its specification says, resource by resource.
 mod conformance;
 /// Many clients at once: one digest, one tag.

@@ -1,5 +1,7 @@
 //! Good input, by every way in.
 
+/// What is deleted leaves the disk by itself.
+mod collecting;
 /// Blobs, manifests: exact bytes and headers; deletion.
 mod content;
 /// The requests of clients that no test can run.

@@ -13,13 +13,10 @@ pub(crate) struct Arguments {
     config: ConfigArguments,
 }
 
-/// Prints the store. It must exist: a name with a typing error would otherwise become an empty store.
+/// Prints the store, which must exist.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let loaded = arguments.config.load(Vec::new())?;
-    let data = &loaded.config.data;
-    if !data.join("FORMAT").is_file() {
-        return Err(format!("{} is no orlop data directory: it has no file FORMAT", data.display()).into());
-    }
+    engine::must_exist(&loaded.config.data)?;
     // Opening can find that something is lost; that must not go unsaid.
     logging::start(&loaded.config);
     let store = engine::open_store(&loaded.config)?;

@@ -1,10 +1,22 @@
 //! Opens what a configuration names.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
-use orlop::{config::Config, registry::Registry, store::Store};
+use orlop::{collect::Collector, config::Config, http::App, registry::Registry, store::Store};
+use tokio::runtime::Runtime;
 
 use crate::Failure;
+
+/// Threads of the runtime beside those of requests: name resolution, mostly.
+const SPARE_THREADS: usize = 4;
+
+/// Refuses a directory that is no store: a name with a typing error would otherwise become an empty one.
+pub(crate) fn must_exist(data: &Path) -> Result<(), Failure> {
+    if !data.join("FORMAT").is_file() {
+        return Err(format!("{} is no orlop data directory: it has no file FORMAT", data.display()).into());
+    }
+    Ok(())
+}
 
 /// Opens the store, and logs what that had to do.
 pub(crate) fn open_store(config: &Config) -> Result<Arc<Store>, Failure> {
@@ -39,9 +51,20 @@ fn open(config: &Config) -> Result<Store, Failure> {
     Ok(Store::open_on(Arc::new(disk), config.store.clone(), &|_| Ok(Box::new(MemoryIndex::new())))?)
 }
 
-/// Opens the registry over a store.
-pub(crate) fn open_registry(store: &Arc<Store>, config: &Config) -> Result<Arc<Registry>, Failure> {
-    Ok(Arc::new(Registry::new(Arc::clone(store), config.registry.clone())?))
+/// The handlers over a store.
+pub(crate) fn open_app(store: &Arc<Store>, config: &Config) -> Result<Arc<App>, Failure> {
+    let registry = Arc::new(Registry::new(Arc::clone(store), config.registry.clone())?);
+    let collector = Collector::new(Arc::clone(&registry), config.collect.clone())?;
+    Ok(Arc::new(App::new(registry, collector, config.http.clone())))
+}
+
+/// What handlers run on.
+pub(crate) fn runtime(config: &Config) -> Result<Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(config.http.blocking_threads.saturating_add(SPARE_THREADS))
+        .thread_name("orlop")
+        .build()?)
 }
 
 /// Closes the store: its threads end and its index is durable. Whoever else had it must have let it go.

@@ -1,11 +1,16 @@
 //! The command line. One file per subcommand; each returns what it found, and only here is it made an exit code:
 //! 0 done, 1 done with findings, 2 not done.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 use orlop::config::{FILE_VARIABLE, Layers, Loaded};
 
+mod admin;
 mod dump;
 mod engine;
 mod logging;
@@ -28,6 +33,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Prints the state of a store that is not being served: every row of its index, one line each.
     Dump(dump::Arguments),
+    #[command(flatten)]
+    Admin(admin::commands::Admin),
 }
 
 /// What every subcommand on a data directory takes. Flags win over the environment, which wins over the file.
@@ -57,13 +64,16 @@ impl ConfigArguments {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Serve(arguments) => serve::run(&arguments),
-        Command::Dump(arguments) => dump::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments).map(|()| admin::Outcome::Done),
+        Command::Dump(arguments) => dump::run(&arguments).map(|()| admin::Outcome::Done),
+        Command::Admin(command) => command.run(),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(admin::Outcome::Done) => ExitCode::SUCCESS,
+        Ok(admin::Outcome::Findings) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("orlop: {error}");
+            // Standard error may be closed, and there is nowhere else to say it.
+            let _ = writeln!(io::stderr(), "orlop: {error}");
             ExitCode::from(2)
         }
     }

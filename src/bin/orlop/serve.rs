@@ -1,9 +1,18 @@
 //! `orlop serve`: the registry over HTTP, and the work in the background that the library leaves to its caller.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use clap::Args;
 use orlop::{
+    collect::Collector,
     config::{Config, Loaded},
     http::{self, App, server},
 };
@@ -18,8 +27,6 @@ use crate::{ConfigArguments, Failure, engine, logging};
 
 /// How often uploads are looked at that nobody writes to; more often where they are kept for less than twice as long.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(60);
-/// Threads of the runtime beside those of requests: name resolution, mostly.
-const SPARE_THREADS: usize = 4;
 /// Open files beside connections and segments: journal, index, logs, uploads that nobody writes to just now.
 const SPARE_FILES: u64 = 768;
 
@@ -55,14 +62,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     raise_file_limit(&config);
 
     let store = engine::open_store(&config)?;
-    let registry = engine::open_registry(&store, &config)?;
-    let app = Arc::new(App::new(registry, config.http.clone()));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .max_blocking_threads(config.http.blocking_threads.saturating_add(SPARE_THREADS))
-        .thread_name("orlop")
-        .build()?;
+    let app = engine::open_app(&store, &config)?;
+    let collector = Arc::clone(app.collector());
+    let scheduled = Scheduled::start(&collector)?;
+    let runtime = engine::runtime(&config)?;
     let served = runtime.block_on(serve(app, &config));
+    scheduled.end(&collector);
+    drop(collector);
     // What still holds the store lives in tasks, which end with the runtime.
     drop(runtime);
     engine::close_store(store)?;
@@ -75,7 +81,11 @@ async fn serve(app: Arc<App>, config: &Config) -> Result<(), Failure> {
     let listener = TcpListener::bind(&config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
-    let shutdown = until_signal()?;
+    let (signal, ending) = (until_signal()?, Arc::clone(&app));
+    let shutdown = async move {
+        signal.await;
+        ending.end_long_work();
+    };
     tracing::info!(
         listen = %listener.local_addr()?,
         data = %config.data.display(),
@@ -98,6 +108,47 @@ async fn expire_uploads(app: Arc<App>, idle: Duration) {
     loop {
         ticks.tick().await;
         app.expire_uploads(idle).await;
+    }
+}
+
+/// The threads that collect and compact by the schedule.
+struct Scheduled {
+    ended: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Scheduled {
+    fn start(collector: &Arc<Collector>) -> Result<Self, Failure> {
+        let mut scheduled = Self { ended: Arc::default(), threads: Vec::new() };
+        scheduled.add("collect", collector, Collector::tick)?;
+        scheduled.add("compact", collector, Collector::tick_compaction)?;
+        Ok(scheduled)
+    }
+
+    /// It waits first: after a start there are clients that have waited longer.
+    fn add(&mut self, name: &str, collector: &Arc<Collector>, tick: fn(&Collector) -> Duration) -> io::Result<()> {
+        let (collector, ended) = (Arc::clone(collector), Arc::clone(&self.ended));
+        let run = move || {
+            let mut wait = collector.options().interval;
+            while !ended.load(Ordering::Acquire) {
+                thread::park_timeout(wait);
+                wait = tick(&collector);
+            }
+        };
+        self.threads.push(thread::Builder::new().name(name.to_owned()).spawn(run)?);
+        Ok(())
+    }
+
+    /// What is under way ends at its next safe point.
+    fn end(self, collector: &Collector) {
+        self.ended.store(true, Ordering::Release);
+        collector.stop();
+        for thread in self.threads {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                tracing::error!("a thread of the collector has panicked");
+            }
+        }
     }
 }
 

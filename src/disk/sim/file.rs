@@ -43,7 +43,7 @@ impl FileState {
         (self.holes.len() * BLOCK_BYTES) as u64
     }
 
-    fn allocated_bytes(&self) -> u64 {
+    pub(super) fn allocated_bytes(&self) -> u64 {
         self.end().next_multiple_of(BLOCK_BYTES as u64).saturating_sub(self.hole_bytes())
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     digest::Digest,
     index::schema::{Key, Scope, Table},
-    journal::operation::{ManifestId, OrganisationId, RepositoryId, SessionId},
+    journal::operation::{ManifestId, OrganisationId, Pausable, RepositoryId, SessionId},
     location::{Location, SegmentNumber},
     name::Tag,
 };
@@ -159,6 +159,14 @@ pub fn dropped_of(digest: &Digest) -> Key {
 /// Of [`super::DroppedRow`].
 pub fn dropped(digest: &Digest, lsn: u64) -> Key {
     dropped_of(digest).u64(lsn)
+}
+/// Of [`super::ReportRow`].
+pub fn report(number: u64) -> Key {
+    Key::of(Table::Reports).u64(number)
+}
+/// Of [`super::PauseRow`].
+pub fn pause(what: Pausable) -> Key {
+    Key::of(Table::Pauses).u32(u32::from(what as u8))
 }
 /// Of [`super::SparseRow`].
 pub fn sparse(number: SegmentNumber) -> Key {

@@ -60,6 +60,7 @@ macro_rules! row {
         }
     };
     (@put $e:ident, $v:expr, text) => { $e.str($v.as_str()) };
+    (@put $e:ident, $v:expr, string) => { $e.str($v.as_str()) };
     (@put $e:ident, $v:expr, digest) => { $e.digest(&$v) };
     (@put $e:ident, $v:expr, optional_digest) => { $e.option($v, |e, digest| { e.digest(&digest); }) };
     (@put $e:ident, $v:expr, optional_text) => { $e.option($v.as_deref(), |e, text| { e.str(text); }) };
@@ -71,6 +72,7 @@ macro_rules! row {
     (@put $e:ident, $v:expr, chain) => { $e.raw(&$v) };
     (@put $e:ident, $v:expr, $number:ident) => { $e.$number($v) };
     (@get $d:ident, text, $field:expr) => { $d.parsed($field)? };
+    (@get $d:ident, string, $field:expr) => { $d.str($field)?.to_owned() };
     (@get $d:ident, optional_digest, $field:expr) => { $d.option($field, |d| d.digest($field))? };
     (@get $d:ident, optional_text, $field:expr) => { $d.option($field, |d| d.str($field).map(str::to_owned))? };
     (@get $d:ident, record_kind, $field:expr) => {
@@ -391,6 +393,8 @@ row! {
         reclaimable_bytes: u64 u64,
         /// Manifests whose life is still to be told to what they name.
         settling: u64 u64,
+        /// Organisations; 0 in an organisation and a repository.
+        organisations: u64 u64,
     }
 }
 
@@ -493,12 +497,27 @@ impl SegmentRow {
         self.live_records = self.live_records.saturating_add(1);
     }
 
-    /// Whether its file is worth going: nothing in it lives, or at least half of what it takes on the disk is dead.
+    /// Whether its file may be worth going: nothing in it lives, or enough of it is dead, were the dead blocks all still
+    /// there. How many are is known to the file system only, so who compacts asks that again ([`Self::wastes`]).
     pub fn is_sparse(&self) -> bool {
-        let allocated = self.committed_end.saturating_sub(self.erased_bytes);
-        let dead = allocated.saturating_sub(self.live_bytes);
         // One live record is all that a single segment has, whatever lies before it.
-        self.sealed && (self.live_records == 0 || (!self.single && dead.saturating_mul(2) >= allocated))
+        self.sealed && (self.live_records == 0 || (!self.single && self.wastes(self.committed_end)))
+    }
+
+    /// Whether a segment that takes so many bytes of the disk takes too many for what lives in it: at least twice as many,
+    /// or more than a block per record and a tenth.
+    pub fn wastes(&self, allocated_bytes: u64) -> bool {
+        let dead = allocated_bytes.saturating_sub(self.live_bytes);
+        dead.saturating_mul(2) >= allocated_bytes || self.wastes_blocks(allocated_bytes)
+    }
+
+    /// Whether it takes more than a block per record, and a tenth, beyond what lives in it. Erasing alone can leave two
+    /// blocks for a record that lies across their border. Records of more than ten blocks never waste so much by that.
+    pub fn wastes_blocks(&self, allocated_bytes: u64) -> bool {
+        const BLOCK_BYTES: u64 = 4_096;
+        let blocks = self.live_records.saturating_mul(BLOCK_BYTES);
+        let dead = allocated_bytes.saturating_sub(self.live_bytes);
+        dead > blocks.saturating_add(self.live_bytes / 10) && self.live_bytes < blocks.saturating_mul(10)
     }
 }
 
@@ -552,4 +571,22 @@ row! {
 row! {
     /// digest, LSN → nothing: the drops of a digest
     DroppedRow in Dropped {}
+}
+
+row! {
+    /// number → what a collection came to
+    ReportRow in Reports {
+        /// What it came to, as JSON.
+        summary: string String,
+        /// What it dropped one by one, as JSON; empty where that was forgotten.
+        items: string String,
+    }
+}
+
+row! {
+    /// what → until when it is paused
+    PauseRow in Pauses {
+        /// In Unix milliseconds; [`u64::MAX`] until somebody lets it go on.
+        until_ms: u64 u64,
+    }
 }

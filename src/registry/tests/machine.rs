@@ -117,8 +117,15 @@ impl Machine {
         Ok(())
     }
 
+    /// A machine of its own with what this one has now.
+    pub(super) fn copy(&self) -> Self {
+        let mut copy = Self { disk: self.disk.kill(), index: Arc::default(), registry: None, sparse: self.sparse };
+        copy.open().unwrap();
+        copy
+    }
+
     /// Waits until the committer has told all lives that have changed, if it takes writes.
-    fn settle(&self) {
+    pub(super) fn settle(&self) {
         let store = self.registry().store();
         while facts::is_settling(&*store.snapshot()).unwrap() && store.poisoned().is_none() {
             std::thread::yield_now();

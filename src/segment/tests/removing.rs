@@ -107,8 +107,8 @@ fn usage_tells_length_and_blocks_of_any_segment_that_has_a_file() {
     append(&segments, content(10_000, 1)).unwrap();
     single(&segments, content(10_000, 1)).unwrap();
     let usage = |number| segments.usage(SegmentNumber(number)).unwrap();
-    assert_eq!(usage(0), SegmentUsage { len: 64 + 10_112, allocated_bytes: 12_288 });
-    assert_eq!(usage(1), SegmentUsage { len: 4_000 + 10_112, allocated_bytes: 16_384 });
+    assert_eq!(usage(0), SegmentUsage { len: 64 + 10_112, allocated_bytes: 12_288, created_ms: None });
+    assert_eq!(usage(1), SegmentUsage { len: 4_000 + 10_112, allocated_bytes: 16_384, created_ms: None });
     disk.open(&format::path_of(SegmentNumber(1))).unwrap().write_all_at(b"X", 0).unwrap();
     assert_eq!(usage(1).len, 14_112);
     assert!(matches!(segments.usage(SegmentNumber(2)), Err(SegmentError::Missing { .. })));

@@ -47,7 +47,9 @@ pub(super) fn manifest(
 ) -> Result<(), SchemaError> {
     let row: ManifestRow = schema::expect(overlay, key::manifest(repository, digest))?;
     counts::manifest_changed(overlay, repository, digest, row.size, Change::Leaves)?;
-    let mut lives = Lives::new(overlay, applied, at.time_ms);
+    // What it was a root's reason for has the window that it had, and none when that was ended.
+    let window_ms = row.held_until_ms.saturating_sub(row.left_ms);
+    let mut lives = Lives::new(overlay, applied, at.time_ms.saturating_add(window_ms));
     lives.drop_manifest(repository, digest, &row)?;
     lives.settle()?;
     record(overlay, applied, at, DropKind::Manifest, repository, digest, row.size)

@@ -158,7 +158,12 @@ fn revive(
         row.deleted = false;
         row.pushed_ms = pushed_ms.unwrap_or(row.pushed_ms);
         row.root |= by_digest && !is_reached(row, parents);
-    })
+    })?;
+    let row: ManifestRow = schema::expect(lives.overlay, key::manifest(repository, digest))?;
+    match lives.stays_root(repository, &row)? {
+        true => lives.change(repository, digest, |row, _| row.stays_root = true),
+        false => Ok(()),
+    }
 }
 
 /// Points a tag at a manifest, or removes it; what it pointed to before loses it.

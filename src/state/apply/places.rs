@@ -3,13 +3,20 @@
 use crate::{
     digest::Digest,
     index::{
-        Overlay,
-        schema::{self, Applied, BlobRow, DeadRow, LinkRow, SchemaError, SegmentRow, SparseRow, UploadRow, key},
+        Overlay, View,
+        schema::{
+            self, Applied, BlobRow, DeadRow, LinkRow, PauseRow, ReportRow, SchemaError, SegmentRow, SparseRow,
+            UploadRow, key,
+        },
     },
     journal::operation::LocalRecord,
     location::SegmentNumber,
     state::counts,
 };
+
+/// Reports of collections that are kept, and how many of them with each thing that was dropped: those are long.
+const REPORTS_KEPT: u64 = 1_000;
+const REPORTS_WITH_ITEMS: u64 = 100;
 
 pub(super) fn apply(overlay: &mut Overlay<'_>, applied: &mut Applied, record: &LocalRecord) -> Result<(), SchemaError> {
     match record {
@@ -30,11 +37,16 @@ pub(super) fn apply(overlay: &mut Overlay<'_>, applied: &mut Applied, record: &L
         }
         LocalRecord::Discarded { location, record_len } => {
             schema::put(overlay, key::dead(*location), &DeadRow { record_len: *record_len });
-            Ok(())
+            with_segment(overlay, applied, location.segment, |segment| {
+                segment.committed_end = segment.committed_end.max(location.offset.saturating_add(*record_len));
+            })
         }
         LocalRecord::Erased { records } => records.iter().try_for_each(|location| {
             let Some(row) = schema::get::<DeadRow>(overlay, key::dead(*location))? else { return Ok(()) };
             overlay.delete(key::dead(*location).bytes());
+            if overlay.get(&key::segment(location.segment).bytes())?.is_none() {
+                return Ok(());
+            }
             with_segment(overlay, applied, location.segment, |segment| {
                 segment.erased_bytes = segment.erased_bytes.saturating_add(row.record_len);
             })
@@ -49,6 +61,15 @@ pub(super) fn apply(overlay: &mut Overlay<'_>, applied: &mut Applied, record: &L
             let after = LinkRow { due_ms: before.due_ms.max(*due_ms), ..before.clone() };
             counts::link_changed(overlay, *repository, digest, Some(&before), Some(&after))?;
             schema::put(overlay, key::link(*repository, digest), &after);
+            Ok(())
+        }
+        LocalRecord::Reported { number, summary, items } => report(overlay, *number, summary, items),
+        LocalRecord::Paused { what, until_ms: 0 } => {
+            overlay.delete(key::pause(*what).bytes());
+            Ok(())
+        }
+        LocalRecord::Paused { what, until_ms } => {
+            schema::put(overlay, key::pause(*what), &PauseRow { until_ms: *until_ms });
             Ok(())
         }
         LocalRecord::Sealed { segment, len } => with_segment(overlay, applied, *segment, |row| {
@@ -71,6 +92,21 @@ pub(super) fn apply(overlay: &mut Overlay<'_>, applied: &mut Applied, record: &L
             Ok(())
         }
     }
+}
+
+/// Keeps a report, and less of older ones.
+fn report(overlay: &mut Overlay<'_>, number: u64, summary: &str, items: &str) -> Result<(), SchemaError> {
+    let row = ReportRow { summary: summary.to_owned(), items: items.to_owned() };
+    schema::put(overlay, key::report(number), &row);
+    if let Some(older) = number.checked_sub(REPORTS_WITH_ITEMS)
+        && let Some(row) = schema::get::<ReportRow>(overlay, key::report(older))?
+    {
+        schema::put(overlay, key::report(older), &ReportRow { items: String::new(), ..row });
+    }
+    if let Some(oldest) = number.checked_sub(REPORTS_KEPT) {
+        overlay.delete(key::report(oldest).bytes());
+    }
+    Ok(())
 }
 
 /// Puts content at its place.

@@ -31,8 +31,13 @@ impl Batch<'_> {
             Due::Repository(repository) => self.drop_repository(*repository)?,
             Due::Records(lsns) => Some(Operation::ForgetDrops { lsns: lsns.clone() }),
         };
+        let leaves_record = matches!(due, Due::Link { .. } | Due::Manifest { .. });
         self.logical(operation.ok_or(Refusal::NotDue)?)?;
-        Ok(Outcome::Done)
+        if !leaves_record {
+            return Ok(Outcome::Done);
+        }
+        let DropRow { size, last, .. } = schema::expect(&self.overlay, key::drop_record(self.applied.lsn))?;
+        Ok(Outcome::Dropped { size, last })
     }
 
     fn drop_link(&self, repository: RepositoryId, digest: &Digest) -> Result<Option<Operation>, SchemaError> {
@@ -145,8 +150,9 @@ impl Batch<'_> {
     }
 }
 
-/// Until when a link's grace is to be prolonged, if it is worth it.
-pub(super) fn renewed(link: &LinkRow, now_ms: u64, grace_ms: u64) -> Option<u64> {
+/// Until when a link's grace is to be prolonged when a client is told that the blob is there, if it is worth it: when less
+/// than half of it is left, and at most so many graces after the last upload.
+pub fn renewed(link: &LinkRow, now_ms: u64, grace_ms: u64) -> Option<u64> {
     let due_ms =
         now_ms.saturating_add(grace_ms).min(link.linked_ms.saturating_add(grace_ms.saturating_mul(GRACES_MAX)));
     let is_late = link.due_ms < now_ms.saturating_add(grace_ms / 2);

@@ -70,6 +70,8 @@ impl Recount<'_> {
 
     /// Plain sums; and a repository in which they are all 0, but that had something once, is empty.
     fn totals(&mut self, usage: &mut BTreeMap<Vec<u8>, UsageRow>, totals: &Totals) {
+        let organisations = self.organisations.values().collect::<BTreeSet<_>>().len() as u64;
+        usage.entry(key::usage(Scope::Registry).bytes()).or_default().organisations = organisations;
         for (&repository, &organisation) in &self.organisations {
             let of = |totals: &BTreeMap<RepositoryId, u64>| totals.get(&repository).copied().unwrap_or_default();
             for scope in [Scope::Registry, Scope::Organisation(organisation), Scope::Repository(repository)] {

@@ -126,6 +126,40 @@ fn what_refers_to_a_subject_that_is_carried_again_lives_again() {
     assert_eq!((life(&state, 100), life(&state, 101)), (Some((true, false)), Some((true, true))));
 }
 
+/// Whoever restores a referrer alone wants it, with or without its subject.
+#[test]
+fn a_referrer_that_was_restored_while_its_subject_was_held_outlives_it() {
+    let mut state = pushed(&[(100, manifest(100, Vec::new()), &["image"]), (101, index_of(&[], Some(100), 101), &[])]);
+    state.done(untag("image"));
+    state.done(Request::Restore { repository: name("a/x"), digest: digest(101), tag: None, window_ms: 5_000 });
+    collect(&mut state, 100_000);
+    assert_eq!((life(&state, 100), life(&state, 101)), (None, Some((true, true))));
+}
+
+/// The last reach of a referrer of what was merely carried ends with the subject; then it has a window of its own.
+#[test]
+fn a_root_for_its_subjects_sake_is_held_when_that_is_dropped() {
+    let mut state = pushed(&[
+        (100, manifest(100, Vec::new()), &[]),
+        (101, manifest(101, Vec::new()), &["image"]),
+        (102, index_of(&[100], Some(101), 102), &[]),
+        (103, index_of(&[], Some(100), 103), &[]),
+    ]);
+    assert_eq!((life(&state, 100), life(&state, 103)), (Some((true, false)), Some((true, true))));
+    state.done(untag("image"));
+    assert_eq!((life(&state, 100), life(&state, 103)), (Some((false, false)), Some((true, true))));
+    let mut now_ms = 5_000;
+    while life(&state, 100).is_some() {
+        collect(&mut state, now_ms);
+        now_ms += 1;
+    }
+    assert_eq!(life(&state, 103), Some((false, false)));
+    collect(&mut state, now_ms + 4_000);
+    assert!(life(&state, 103).is_some());
+    collect(&mut state, now_ms + 5_000);
+    assert_eq!(life(&state, 103), None);
+}
+
 #[test]
 fn purging_releases_what_was_uploaded_for_it_at_once_and_keeps_what_came_since() {
     let repository = name("a/x");

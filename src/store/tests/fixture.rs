@@ -44,13 +44,13 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1",
         dump: include_str!("../../../tests/fixtures/v1/dump.txt"),
-        rows: (3, "sha256:29c224e95c02361277415d7858b5e4330e96f55b259923be4ae3f1247b5f67f0"),
+        rows: (3, "sha256:a3b58ad4000835a433651d80b0b0acc6a8887c6e2c2990119663c197fa736352"),
         has_snapshots: false,
     },
     Fixture {
         name: "v1-snapshots",
         dump: include_str!("../../../tests/fixtures/v1-snapshots/dump.txt"),
-        rows: (3, "sha256:0a28bebfb56cb7daac9afa1200def84acceb3a055af374925eeee8e357fd37b9"),
+        rows: (3, "sha256:4058999c5516bd9ba6424988d8511fe6aac9511ecc257fd6433372ab1ca15fa9"),
         has_snapshots: true,
     },
 ];

@@ -1,0 +1,167 @@
+//! What each command takes.
+
+use clap::{Args, ValueEnum};
+
+use super::Target;
+
+#[derive(Debug, Args)]
+pub(crate) struct Usage {
+    /// An organisation or a repository; without it, the registry.
+    #[arg(value_name = "O|R")]
+    pub(super) scope: Option<String>,
+    /// How an organisation's usage went, by days.
+    #[arg(long, requires = "scope")]
+    pub(super) history: bool,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// An organisation or a repository; without it, all organisations.
+    #[arg(value_name = "O|R")]
+    pub(super) scope: Option<String>,
+    /// Also what only each manifest keeps; takes longer.
+    #[arg(long, requires = "scope")]
+    pub(super) own: bool,
+    #[command(flatten)]
+    pub(super) limit: Limit,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhatIf {
+    /// The repository.
+    #[arg(value_name = "R")]
+    pub(super) repository: String,
+    /// Only these tags.
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(super) tags: Vec<String>,
+    /// Only these manifests.
+    #[arg(long = "digest", value_name = "DIGEST", conflicts_with = "tags")]
+    pub(super) digests: Vec<String>,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// The repository.
+    #[arg(value_name = "R")]
+    pub(super) repository: String,
+    /// Only this tag.
+    pub(super) tag: Option<String>,
+    #[command(flatten)]
+    pub(super) limit: Limit,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The repository.
+    #[arg(value_name = "R")]
+    pub(super) repository: String,
+    /// The tag to point to it, if one shall; then the manifest's digest.
+    #[arg(value_name = "TAG|DIGEST", num_args = 1..=2, required = true)]
+    pub(super) what: Vec<String>,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Purge {
+    /// An organisation or a repository.
+    #[arg(value_name = "O|R")]
+    pub(super) scope: String,
+    /// Tells what would be done, and does nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Gc {
+    /// Tells what would be done, and does nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Shows the last collections, what is due, and when; collects nothing.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) status: bool,
+    /// How many of the last collections to show [default: 10]
+    #[arg(short = 'n', value_name = "COUNT", requires = "status")]
+    pub(super) count: Option<u64>,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compact {
+    /// Tells what would be done, and does nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Segments {
+    #[command(flatten)]
+    pub(super) limit: Limit,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Blob {
+    /// The digest of a blob or manifest.
+    pub(super) digest: String,
+    /// Also reads all files of the data directory for copies of its bytes; slow.
+    #[arg(long)]
+    pub(super) search: bool,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// A digest, or R:TAG, or R@DIGEST.
+    #[arg(value_name = "DIGEST|REF")]
+    pub(super) reference: String,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pausing {
+    pub(super) what: Pausable,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Pausable {
+    /// Dropping what is due.
+    Collect,
+    /// Moving what lives out of sparse segments.
+    Compact,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Reads all content, and checks it by its checksums and its digest.
+    #[arg(long)]
+    pub(super) content: bool,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// How much of a list is shown.
+#[derive(Debug, Args)]
+pub(super) struct Limit {
+    /// Most entries; without it, all.
+    #[arg(short = 'n', value_name = "COUNT")]
+    pub(super) count: Option<u64>,
+}

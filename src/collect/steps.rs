@@ -1,0 +1,181 @@
+//! Two ways to take the steps of a run: in the committer, or on paper.
+//!
+//! A dry run takes the same steps as a real one, over a view of the state in a batch that is never written: so its plan is
+//! what would happen, with all that a drop makes possible next.
+
+use std::{
+    collections::BTreeMap,
+    sync::mpsc::channel,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    index::{
+        View,
+        schema::{self, Applied, SchemaError, key},
+    },
+    state::{
+        decide::Batch,
+        request::{Outcome, Refusal, Request},
+    },
+    store::{Store, StoreError},
+};
+
+use super::Stop;
+
+/// Steps that a plan takes at most: each is held in memory.
+const PLANNED_STEPS: usize = 10_000;
+/// How long a step waits for a place in the committer's queue.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a pass waits for what is settling. What is not settled then is looked at again by the next run.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// What a request came to; a refusal is no failure.
+pub(super) type Decided = Result<Outcome, Refusal>;
+
+/// A way to take steps.
+pub(super) trait Steps {
+    /// Reads the state after the steps so far.
+    fn read<R>(&self, read: impl FnOnce(&dyn View) -> R) -> R;
+
+    /// Takes steps, in any order.
+    fn take(&mut self, requests: Vec<Request>) -> Result<Vec<Decided>, StoreError>;
+
+    /// Waits until what they have changed is told to all that it concerns.
+    fn settle(&mut self) -> Result<(), StoreError>;
+
+    /// Why no more steps can be taken, if so.
+    fn end(&self) -> Option<String>;
+}
+
+/// Steps in the committer, several in flight so that they share its syncs.
+pub(super) struct Live<'a> {
+    pub(super) store: &'a Store,
+    pub(super) stop: &'a Stop,
+}
+
+impl Live<'_> {
+    /// One request, which waits for its turn while the queue is full.
+    pub(super) fn commit(&self, request: &Request) -> Result<Outcome, StoreError> {
+        let began = Instant::now();
+        loop {
+            match self.store.commit(request.clone()) {
+                Err(StoreError::Overloaded) if began.elapsed() < QUEUE_PATIENCE && !self.stop.is_set() => {
+                    self.stop.rest(LOOK * 10);
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Live<'_> {
+    /// All requests at once; what each came to.
+    pub(super) fn commit_all(&self, requests: &[Request]) -> Vec<Result<Outcome, StoreError>> {
+        let (send, receive) = channel();
+        for (at, request) in requests.iter().enumerate() {
+            let send = send.clone();
+            self.store.submit(request.clone(), Box::new(move |result| drop(send.send((at, result)))));
+        }
+        drop(send);
+        let mut results: BTreeMap<usize, Result<Outcome, StoreError>> = receive.into_iter().collect();
+        let lost = || Err(StoreError::Unavailable("the store was closed".to_owned()));
+        let result = |(at, request): (usize, &Request)| match results.remove(&at).unwrap_or_else(lost) {
+            Err(StoreError::Overloaded) => self.commit(request),
+            result => result,
+        };
+        requests.iter().enumerate().map(result).collect()
+    }
+}
+
+impl Steps for Live<'_> {
+    fn read<R>(&self, read: impl FnOnce(&dyn View) -> R) -> R {
+        read(&*self.store.snapshot())
+    }
+
+    fn take(&mut self, requests: Vec<Request>) -> Result<Vec<Decided>, StoreError> {
+        self.stop.check()?;
+        let decided = self.commit_all(&requests).into_iter().map(|result| match result {
+            Ok(outcome) => Ok(Ok(outcome)),
+            Err(StoreError::Refused(Refusal::Schema(error))) => Err(error.into()),
+            Err(StoreError::Refused(refusal)) => Ok(Err(refusal)),
+            Err(error) => Err(error),
+        });
+        decided.collect()
+    }
+
+    /// The committer does that by itself.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        let began = Instant::now();
+        while began.elapsed() < SETTLE_PATIENCE {
+            let applied: Option<Applied> = schema::get(&*self.store.snapshot(), key::applied())?;
+            if applied.is_none_or(|applied| applied.settling == 0) {
+                return Ok(());
+            }
+            if let Some(reason) = self.store.poisoned() {
+                return Err(StoreError::Unavailable(reason));
+            }
+            self.stop.check()?;
+            self.stop.rest(LOOK);
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Steps on paper.
+pub(super) struct Plan<'a> {
+    batch: Batch<'a>,
+    stop: &'a Stop,
+    window_ms: u64,
+    steps: usize,
+}
+
+impl<'a> Plan<'a> {
+    /// `None` where nothing was ever stored.
+    pub(super) fn new(
+        view: &'a dyn View,
+        stop: &'a Stop,
+        now_ms: u64,
+        window_ms: u64,
+    ) -> Result<Option<Self>, SchemaError> {
+        let applied: Option<Applied> = schema::get(view, key::applied())?;
+        Ok(applied.map(|applied| Self { batch: Batch::new(view, applied, now_ms), stop, window_ms, steps: 0 }))
+    }
+
+    fn step(&mut self, request: &Request) -> Result<Decided, StoreError> {
+        self.steps += 1;
+        let decided = self.batch.decide(request);
+        self.batch.records.clear();
+        match decided {
+            Err(Refusal::Schema(error)) => Err(error.into()),
+            decided => Ok(decided),
+        }
+    }
+}
+
+impl Steps for Plan<'_> {
+    fn read<R>(&self, read: impl FnOnce(&dyn View) -> R) -> R {
+        read(&self.batch.overlay)
+    }
+
+    fn take(&mut self, requests: Vec<Request>) -> Result<Vec<Decided>, StoreError> {
+        self.stop.check()?;
+        requests.iter().map(|request| self.step(request)).collect()
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        let request = Request::Settle { window_ms: self.window_ms };
+        while self.end().is_none() && matches!(self.step(&request)?, Ok(Outcome::More { .. })) {}
+        Ok(())
+    }
+
+    fn end(&self) -> Option<String> {
+        (self.steps >= PLANNED_STEPS).then(|| format!("the plan ends after {PLANNED_STEPS} steps; the run would go on"))
+    }
+}

@@ -1,0 +1,289 @@
+//! What is sound has no finding; each kind of damage has one that names it.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    digest::Algorithm,
+    disk::{Disk, sim::SimDisk},
+    index::{
+        Changes, Index,
+        memory::MemoryIndex,
+        schema::{BlobRow, CountRow, DeadRow, RowValue, SegmentRow, TagRow},
+    },
+    registry::{Registry, RegistryOptions, Sparse},
+    state::request::{Content, Placement, Request},
+    store::StoreOptions,
+};
+
+const LAYERS: [&[u8]; 3] = [&[1; 1_000], &[2; 5_000], &[3; 300_000]];
+
+struct Machine {
+    disk: SimDisk,
+    index: Arc<MemoryIndex>,
+    registry: Registry,
+}
+
+impl Machine {
+    /// Two repositories with an image each; the second was pushed over, so that it has a held manifest and a history.
+    fn new() -> Self {
+        let (disk, index) = (SimDisk::new(), Arc::new(MemoryIndex::new()));
+        let options = StoreOptions { large_blob_bytes: 200_000, reserve_bytes: 0, ..StoreOptions::default() };
+        let opened: Result<Store, _> =
+            Store::open_on(Arc::new(disk.clone()), options, &|_| Ok(Box::new(Arc::clone(&index))));
+        let options = RegistryOptions {
+            manifest_bytes_max: 100_000,
+            references_max: 100,
+            json_depth_max: 16,
+            uploads_max: 3,
+            sparse: Sparse::Off,
+        };
+        let machine = Self { disk, index, registry: Registry::new(Arc::new(opened.unwrap()), options).unwrap() };
+        machine.push("one/app", &LAYERS[..2]);
+        machine.push("two/app", &LAYERS[1..]);
+        machine.push("two/app", &LAYERS);
+        machine
+    }
+
+    fn push(&self, repository: &str, layers: &[&[u8]]) {
+        let repository = repository.parse().unwrap();
+        let descriptors: Vec<String> = layers
+            .iter()
+            .map(|layer| {
+                let digest = self.store().put(&repository, Algorithm::Sha256, layer).unwrap();
+                format!(r#"{{"mediaType":"application/octet-stream","digest":"{digest}","size":{}}}"#, layer.len())
+            })
+            .collect();
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{},"layers":[{}]}}"#,
+            descriptors[0],
+            descriptors.join(",")
+        );
+        let tags = ["latest".parse().unwrap()];
+        self.registry.put_manifest(&repository, None, &tags, Some(media_type), &manifest.into()).unwrap();
+    }
+
+    fn store(&self) -> &Store {
+        self.registry.store()
+    }
+
+    fn digest(layer: usize) -> Digest {
+        Digest::of(Algorithm::Sha256, LAYERS[layer])
+    }
+
+    fn blob(&self, layer: usize) -> BlobRow {
+        schema::expect(&*self.index, key::blob(&Self::digest(layer))).unwrap()
+    }
+
+    fn set<R: RowValue>(&self, key: schema::Key, row: &R) {
+        self.set_raw(key, Some(row.to_bytes()));
+    }
+
+    fn set_raw(&self, key: schema::Key, value: Option<Vec<u8>>) {
+        self.index.write(&Changes::from([(key.bytes(), value)])).unwrap();
+    }
+
+    /// The file of a segment.
+    fn file(&self, number: SegmentNumber) -> String {
+        let mut paths = self.disk.list("segments").unwrap().into_iter().flat_map(|directory| {
+            let files = self.disk.list(&format!("segments/{}", directory.name)).unwrap();
+            files.into_iter().map(move |file| format!("segments/{}/{}", directory.name, file.name))
+        });
+        paths.find(|path| path.contains(&format!("{:x}.segment", number.0))).unwrap()
+    }
+
+    fn verify(&self, content: bool) -> VerifyReport {
+        let options = VerifyOptions { content, content_bytes_per_second: None, memory_bytes_max: None };
+        verify(self.store(), &options, &mut |_| ControlFlow::Continue(())).unwrap()
+    }
+
+    /// After some damage there are findings of one kind only, and the first names what is damaged.
+    #[track_caller]
+    fn finds(&self, content: bool, kind: FindingKind, named: &str) {
+        let report = self.verify(content);
+        assert!(!report.findings.is_empty(), "nothing was found");
+        assert!(report.findings.iter().all(|finding| finding.kind == kind), "{report:#?}");
+        assert!(report.findings[0].what.contains(named), "\"{named}\" is not named: {report:#?}");
+    }
+}
+
+#[test]
+fn a_sound_store_has_no_findings_and_all_of_it_was_looked_at() {
+    let machine = Machine::new();
+    let report = machine.verify(true);
+    assert_eq!(report.findings, []);
+    assert_eq!((report.manifests, report.records, report.segments), (3, 6, 2));
+    let manifests: u64 =
+        schema::get::<UsageRow>(&*machine.index, key::usage(Scope::Registry)).unwrap().unwrap().manifest_bytes;
+    assert_eq!(report.content_bytes, 306_000 + manifests);
+    assert!(report.lsn > 0 && report.began_ms <= report.ended_ms);
+    assert_eq!(machine.verify(false).content_bytes, 0);
+}
+
+#[test]
+fn an_empty_store_is_sound() {
+    let disk = SimDisk::new();
+    let options = StoreOptions { reserve_bytes: 0, ..StoreOptions::default() };
+    let store = Store::open_on(Arc::new(disk), options, &|_| Ok(Box::new(MemoryIndex::new()))).unwrap();
+    let options = VerifyOptions { content: true, content_bytes_per_second: Some(1), memory_bytes_max: Some(0) };
+    let report = verify(&store, &options, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!((report.findings, report.records, report.lsn), (Vec::new(), 0, 0));
+}
+
+#[test]
+fn a_wrong_row_is_found() {
+    let machine = Machine::new();
+    let key = key::count(Scope::Registry, &Machine::digest(1));
+    let row: CountRow = schema::expect(&*machine.index, key.clone()).unwrap();
+    machine.set(key, &CountRow { named: row.named + 1, ..row });
+    machine.finds(false, FindingKind::Row, "counts");
+}
+
+#[test]
+fn a_missing_row_is_found() {
+    let machine = Machine::new();
+    machine.set_raw(key::usage(Scope::Registry), None);
+    machine.finds(false, FindingKind::Row, "usage");
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_a_finding_and_the_places_are_looked_at_all_the_same() {
+    let machine = Machine::new();
+    let repository = schema::expect::<schema::RepositoryNameRow>(&*machine.index, key::repository_name("one/app"));
+    let tag = key::tag(repository.unwrap().repository, &"latest".parse().unwrap());
+    assert!(schema::get::<TagRow>(&*machine.index, tag.clone()).unwrap().is_some());
+    machine.set_raw(tag, Some(vec![9; 3]));
+    machine.finds(false, FindingKind::Row, "tags");
+    assert_eq!(machine.verify(false).records, 6);
+}
+
+#[test]
+fn a_dead_record_on_a_live_one_is_found_before_it_is_erased() {
+    for (layer, before) in [(0, 32), (1, 0), (2, 0)] {
+        let machine = Machine::new();
+        let mut location = machine.blob(layer).location;
+        location.offset -= before;
+        machine.set(key::dead(location), &DeadRow { record_len: 64 });
+        machine.finds(false, FindingKind::Place, &Machine::digest(layer).to_string());
+    }
+}
+
+#[test]
+fn dead_records_on_each_other_are_found_and_those_beside_each_other_are_not() {
+    let machine = Machine::new();
+    let live = machine.blob(1);
+    let segment = live.location.segment;
+    let report = |offsets: [u64; 2]| {
+        let places = offsets.map(|offset| Location { segment, offset: (1 << 30) + offset });
+        places.iter().for_each(|place| machine.set(key::dead(*place), &DeadRow { record_len: 64 }));
+        let report = machine.verify(false);
+        places.iter().for_each(|place| machine.set_raw(key::dead(*place), None));
+        report.findings.len()
+    };
+    assert_eq!((report([0, 64]), report([0, 32])), (0, 1));
+}
+
+#[test]
+fn live_records_on_each_other_are_found() {
+    let machine = Machine::new();
+    let (first, second) = (machine.blob(0), machine.blob(1));
+    let location = Location { offset: first.location.offset + 32, ..first.location };
+    machine.set(key::blob(&Machine::digest(1)), &BlobRow { location, ..second });
+    machine.finds(false, FindingKind::Place, &Machine::digest(1).to_string());
+}
+
+#[test]
+fn a_segment_without_a_file_or_with_a_short_one_is_found() {
+    let machine = Machine::new();
+    let segment = machine.blob(2).location.segment;
+    let row: SegmentRow = schema::expect(&*machine.index, key::segment(segment)).unwrap();
+    machine.disk.open(&machine.file(segment)).unwrap().set_len(row.committed_end - 1).unwrap();
+    machine.finds(false, FindingKind::Segment, &format!("has only {} bytes", row.committed_end - 1));
+    machine.disk.remove(&machine.file(segment)).unwrap();
+    let report = machine.verify(false);
+    assert_eq!(report.findings.iter().filter(|finding| finding.kind == FindingKind::Segment).count(), 1, "{report:#?}");
+}
+
+#[test]
+fn a_changed_byte_is_found_only_where_content_is_read() {
+    for layer in 0..LAYERS.len() {
+        let machine = Machine::new();
+        let location = machine.blob(layer).location;
+        let file = machine.disk.open(&machine.file(location.segment)).unwrap();
+        file.write_all_at(b"x", location.offset + 500).unwrap();
+        assert_eq!(machine.verify(false).findings, []);
+        machine.finds(true, FindingKind::Content, &Machine::digest(layer).to_string());
+        assert_eq!(machine.verify(true).findings.len(), 1);
+    }
+}
+
+/// Checksums that hold prove only that nothing changed since the bytes were written.
+#[test]
+fn content_of_another_digest_is_found_though_its_checksums_hold() {
+    let machine = Machine::new();
+    let claimed = Digest::of(Algorithm::Sha256, b"what was claimed");
+    let placed = |content: Content| Request::Upload {
+        repository: "one/app".parse().unwrap(),
+        content: Content {
+            placement: content.placement.map(|placement| Placement { single: false, ..placement }),
+            ..content
+        },
+        session: None,
+        grace_ms: 1_000_000,
+    };
+    machine.store().commit_manifest(claimed, b"what was written", placed).unwrap();
+    machine.finds(true, FindingKind::Content, &claimed.to_string());
+}
+
+#[test]
+fn what_is_dropped_after_the_places_were_read_is_no_finding() {
+    let machine = Machine::new();
+    let options = VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None };
+    let mut dropped = false;
+    let report = verify(machine.store(), &options, &mut |progress| {
+        if progress.phase == Phase::Content && !dropped {
+            dropped = true;
+            machine.set_raw(key::blob(&Machine::digest(2)), None);
+        }
+        ControlFlow::Continue(())
+    });
+    let report = report.unwrap();
+    assert!(dropped && report.content_bytes < 300_000, "{report:#?}");
+    assert_eq!(report.findings, []);
+}
+
+#[test]
+fn the_watcher_sees_every_phase_and_can_stop_in_each() {
+    let machine = Machine::new();
+    for phase in [Phase::Counting, Phase::Comparing, Phase::Places, Phase::Content] {
+        let options = VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None };
+        let mut calls = 0;
+        let result = verify(machine.store(), &options, &mut |progress| {
+            calls += 1;
+            if progress.phase == phase { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert!(matches!(result, Err(VerifyError::Stopped)), "{phase:?}: {result:?}");
+        assert!(calls > 0);
+    }
+}
+
+#[test]
+fn a_store_that_takes_too_much_memory_is_refused() {
+    let machine = Machine::new();
+    let check = |max: u64| {
+        let options = VerifyOptions { content: false, content_bytes_per_second: None, memory_bytes_max: Some(max) };
+        verify(machine.store(), &options, &mut |_| ControlFlow::Continue(()))
+    };
+    assert!(matches!(check(1_000), Err(VerifyError::TooLarge { max: 1_000 })));
+    assert!(check(1 << 20).is_ok());
+}
+
+#[test]
+fn content_is_read_no_faster_than_it_may() {
+    let machine = Machine::new();
+    let options = VerifyOptions { content: true, content_bytes_per_second: Some(600_000), memory_bytes_max: None };
+    let began = std::time::Instant::now();
+    assert_eq!(verify(machine.store(), &options, &mut |_| ControlFlow::Continue(())).unwrap().findings, []);
+    assert!(began.elapsed().as_millis() >= 500, "{:?}", began.elapsed());
+}

@@ -1,0 +1,72 @@
+//! A view that tells how much was read through it, and that can be closed under its reader.
+//!
+//! What reads rows (`state::recount`) knows nothing of progress, of being stopped or of memory. It reads in pages, and after
+//! an error it reads no more: so a page that is refused ends it, and [`Watched::end`] says what the refusal meant.
+
+use std::{cell::RefCell, ops::ControlFlow};
+
+use crate::index::{IndexError, Row, View, schema::SchemaError};
+
+use super::{Broken, Phase, Progress, VerifyError};
+
+pub(super) struct Watched<'a> {
+    view: &'a dyn View,
+    phase: Phase,
+    /// Bytes of rows that may be read, and the bytes of memory that they stand for.
+    bytes_max: Option<(u64, u64)>,
+    inner: RefCell<Inner<'a>>,
+}
+
+struct Inner<'a> {
+    watch: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+    rows: u64,
+    bytes: u64,
+    ended: Option<VerifyError>,
+}
+
+impl<'a> Watched<'a> {
+    pub(super) fn new(
+        view: &'a dyn View,
+        phase: Phase,
+        bytes_max: Option<(u64, u64)>,
+        watch: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Self {
+        Self { view, phase, bytes_max, inner: RefCell::new(Inner { watch, rows: 0, bytes: 0, ended: None }) }
+    }
+
+    /// What the reader came to, or why it was ended.
+    pub(super) fn end<T>(&self, result: Result<T, SchemaError>) -> Result<T, Broken> {
+        match self.inner.borrow_mut().ended.take() {
+            Some(ended) => Err(Broken::Ended(ended)),
+            None => Ok(result?),
+        }
+    }
+
+    fn count(&self, rows: &[Row]) -> Result<(), IndexError> {
+        let mut inner = self.inner.borrow_mut();
+        inner.rows += rows.len() as u64;
+        inner.bytes += rows.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();
+        let progress = Progress { phase: self.phase, done: inner.rows, total: None };
+        if (inner.watch)(progress).is_break() {
+            inner.ended = Some(VerifyError::Stopped);
+        } else if let Some((_, max)) = self.bytes_max.filter(|(rows_max, _)| inner.bytes > *rows_max) {
+            inner.ended = Some(VerifyError::TooLarge { max });
+        }
+        match &inner.ended {
+            Some(ended) => Err(IndexError::Failed(ended.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl View for Watched<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.view.get(key)
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        let rows = self.view.scan(from, until, limit)?;
+        self.count(&rows)?;
+        Ok(rows)
+    }
+}

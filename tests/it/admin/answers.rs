@@ -1,0 +1,185 @@
+use std::process::{Command, Stdio};
+
+use serde_json::json as value;
+
+use super::{ask, at_rest, check, json, text};
+use crate::harness::{OCI_MANIFEST, Orlop, noise, sha256};
+
+/// Two organisations, a deleted manifest, a tag with a past, a repository without a slash.
+fn fill(server: &Orlop) {
+    server.push_image("team/app", "one", 1);
+    let two = server.push_image("team/app", "two", 2);
+    server.push_image("team/app", "two", 3);
+    server.put_manifest("team/app", "three", OCI_MANIFEST, &two).is(201);
+    server.push_image("team/app", "gone", 4);
+    server.delete("/v2/team/app/manifests/gone").is(202);
+    server.push_image("other/app", "one", 1);
+    server.push_image("plain", "one", 5);
+}
+
+const QUESTIONS: [&[&str]; 15] = [
+    &["usage"],
+    &["usage", "team"],
+    &["usage", "team/app"],
+    &["usage", "plain"],
+    &["usage", "team/", "--history"],
+    &["ls"],
+    &["ls", "team"],
+    &["ls", "_"],
+    &["ls", "team/app", "--own"],
+    &["what-if", "team/app"],
+    &["what-if", "team/app", "--tag", "one", "--tag", "two"],
+    &["history", "team/app"],
+    &["history", "team/app", "two"],
+    &["why", "team/app:one"],
+    &["segments"],
+];
+
+#[test]
+fn a_server_and_its_store_at_rest_have_the_same_answers() {
+    let mut server = Orlop::start();
+    fill(&server);
+    let blob = sha256(noise(1, 100));
+    let of_blob: [&[&str]; 2] = [&["blob", &blob], &["why", &blob]];
+    let questions = || QUESTIONS.iter().chain(&of_blob);
+    let served: Vec<_> =
+        questions().map(|question| json(ask(&server, &[question, &["--json"][..]].concat()))).collect();
+    let tables: Vec<_> = questions().map(|question| text(ask(&server, question))).collect();
+    server.terminate();
+    assert_eq!(server.wait(), Some(0));
+    for ((question, mut served), table) in questions().zip(served).zip(tables) {
+        let mut found = json(at_rest(&server, &[question, &["--json"][..]].concat()));
+        let printed = text(at_rest(&server, question));
+        if question == &["usage"] {
+            // The journal begins a new file at each start.
+            assert!(served["disk_bytes"].take().is_u64() && found["disk_bytes"].take().is_u64());
+        } else if question != &["segments"] {
+            assert_eq!(printed, table, "{question:?}");
+        }
+        if question == &["segments"] {
+            (served, found) =
+                (served["segments"][0]["live_records"].take(), found["segments"][0]["live_records"].take());
+        }
+        assert_eq!(found, served, "{question:?}");
+    }
+}
+
+#[test]
+fn names_are_told_apart_as_the_help_says() {
+    let server = Orlop::start();
+    fill(&server);
+    server.push_image("plain/app", "one", 6);
+    let scope = |name: &str| json(ask(&server, &["usage", name, "--json"]))["scope"].clone();
+    assert_eq!(scope("team"), "organization");
+    assert_eq!(scope("team/app"), "repository");
+    assert_eq!(scope("plain"), "repository");
+    assert_eq!(scope("plain/"), "organization");
+    assert_eq!(scope("_"), "organization");
+    let listed = |name: &str, field: &str| json(ask(&server, &["ls", name, "--json"]))[field].as_array().map(Vec::len);
+    assert_eq!(listed("plain", "manifests"), Some(1));
+    assert_eq!(listed("plain/", "repositories"), Some(1));
+}
+
+#[test]
+fn a_list_of_several_pages_is_whole_and_can_be_cut() {
+    let server = Orlop::start();
+    let manifest = server.push_image("team/app", "latest", 1);
+    let digest = sha256(&manifest);
+    for page in 0..11 {
+        let tags: String = (0..99).map(|n| format!("&tag=t{page}-{n}")).collect();
+        let reference = format!("{digest}?{}", tags.trim_start_matches('&'));
+        server.put_manifest("team/app", &reference, OCI_MANIFEST, &manifest).is(201);
+    }
+    let count = |command: &[&str]| {
+        let listed = json(ask(&server, &[command, &["--json"]].concat()));
+        (listed["history"].as_array().unwrap().len(), listed["next"].is_null())
+    };
+    assert_eq!(count(&["history", "team/app"]), (1_090, true));
+    assert_eq!(count(&["history", "team/app", "-n", "1001"]), (1_001, false));
+    let table = text(ask(&server, &["history", "team/app"]));
+    assert_eq!(table.lines().count(), 1_091);
+}
+
+#[test]
+fn what_was_deleted_is_restored_and_what_is_held_is_purged() {
+    let server = Orlop::start();
+    fill(&server);
+    let gone = json(ask(&server, &["history", "team/app", "gone", "--json"]));
+    let digest = gone["history"][0]["digest"].as_str().unwrap().to_owned();
+    server.get("/v2/team/app/manifests/gone").is(404);
+    assert_eq!(
+        text(ask(&server, &["restore", "team/app", "back", &digest])),
+        format!("team/app:back is {digest} again\n")
+    );
+    server.get("/v2/team/app/manifests/back").is(200);
+    server.delete("/v2/team/app/manifests/back").is(202);
+    check(ask(&server, &["restore", "team/app", &digest]), 0, &["is live again, without a tag"]);
+    server.delete(&format!("/v2/team/app/manifests/{digest}")).is(202);
+
+    let plan = json(ask(&server, &["purge", "team/app", "--dry-run", "--json"]));
+    assert_eq!(plan["dry_run"], true);
+    let done = json(ask(&server, &["purge", "team/app", "--json"]));
+    let dropped = |report: &serde_json::Value| {
+        let dropped = report["dropped"].as_array().unwrap().clone();
+        dropped.into_iter().any(|dropped| dropped["digest"] == digest.as_str())
+    };
+    assert!(dropped(&plan) && dropped(&done), "{plan} {done}");
+    check(ask(&server, &["restore", "team/app", &digest]), 2, &["dropped", "orlop history"]);
+    check(ask(&server, &["gc", "--status"]), 0, &["purge", "paused"]);
+    check(ask(&server, &["gc"]), 0, &["dropped"]);
+    check(ask(&server, &["compact", "--dry-run"]), 0, &["nothing was changed"]);
+}
+
+#[test]
+fn a_pause_outlives_a_restart_and_a_collection_says_that_it_did_nothing() {
+    let mut server = Orlop::start();
+    check(ask(&server, &["pause", "collect"]), 0, &["paused: collect\n"]);
+    server.kill();
+    server.start_again();
+    check(ask(&server, &["gc"]), 1, &["orlop resume collect"]);
+    check(ask(&server, &["resume", "collect"]), 0, &["paused: nothing\n"]);
+    check(ask(&server, &["gc"]), 0, &["0 things dropped"]);
+}
+
+#[test]
+fn the_environment_can_name_the_server() {
+    let server = Orlop::start();
+    let url = format!("http://{}", server.address());
+    let ran = crate::harness::run(&["usage"], &[("ORLOP_SERVER", &url)]);
+    check(ran, 0, &["registry\n"]);
+    let data = server.data().display().to_string();
+    // What --data asks for is not for the server that happens to be named.
+    let ran = crate::harness::run(&["usage", "--data", &data], &[("ORLOP_SERVER", &url)]);
+    check(ran, 2, &["in use", "--server"]);
+}
+
+/// `orlop ls | head` ends when `head` does.
+#[test]
+fn output_that_nobody_reads_is_no_failure() {
+    let server = Orlop::start();
+    fill(&server);
+    let url = format!("http://{}", server.address());
+    for arguments in [&["ls"][..], &["usage", "--json"], &["history", "team/app"], &["verify"]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_orlop"))
+            .args(arguments)
+            .args(["--server", &url])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.code() == Some(0) && !said.contains("panicked"), "{arguments:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_sound_store_is_verified_with_all_of_its_content() {
+    let server = Orlop::start();
+    fill(&server);
+    let report = json(ask(&server, &["verify", "--content", "--json"]));
+    assert_eq!(report["findings"], value!([]));
+    assert!(report["content_bytes"].as_u64().unwrap() > 5_000, "{report}");
+    check(ask(&server, &["verify"]), 0, &["no findings", "content was not read", "verifying: done after"]);
+}
