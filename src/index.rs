@@ -119,6 +119,16 @@ impl<'a> Overlay<'a> {
         &self.changes
     }
 
+    /// Forgets that rows whose keys begin with `prefix` were removed, for a caller who knows that the base has none of
+    /// them: a scan need not step over what came and went.
+    pub fn forget_removed(&mut self, prefix: &[u8]) {
+        let rows = self.changes.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        let removed: Vec<Vec<u8>> = rows.filter(|(_, row)| row.is_none()).map(|(key, _)| key.clone()).collect();
+        for key in removed {
+            self.changes.remove(&key);
+        }
+    }
+
     /// The changes, to be written.
     pub fn into_changes(self) -> Changes {
         self.changes

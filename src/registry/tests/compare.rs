@@ -126,6 +126,7 @@ impl Model {
                 repositories: 0,
                 reclaimable_bytes: 0,
                 settling: 0,
+                organisations: 0,
                 ..found.unwrap_or_default()
             };
             same(of, "usage", self.usage(items, chosen), found)

@@ -130,12 +130,14 @@ struct Trial<'a> {
     batch: Batch<'a>,
     window_ms: u64,
     settles: usize,
+    /// Whether nothing is settling in the state below.
+    is_on_settled: bool,
 }
 
 impl<'a> Trial<'a> {
     fn new(view: &'a dyn View, applied: Applied, window_ms: u64) -> Self {
         // The time is that of the last operation: nothing asked here depends on how late it is since.
-        Self { batch: Batch::new(view, applied, 0), window_ms, settles: 0 }
+        Self { is_on_settled: applied.settling == 0, batch: Batch::new(view, applied, 0), window_ms, settles: 0 }
     }
 
     fn decide(&mut self, request: &Request, reference: impl FnOnce() -> String) -> Result<Outcome, TrialError> {
@@ -157,6 +159,10 @@ impl<'a> Trial<'a> {
             self.settles += 1;
             if self.settles > SETTLES_MAX {
                 return Err(TrialError::TooMuch);
+            }
+            // Settling looks for the first such row, again and again.
+            if self.is_on_settled {
+                self.batch.overlay.forget_removed(&[Table::Settling as u8]);
             }
         }
         Ok(())
