@@ -123,7 +123,7 @@ fn each_fact(blobs: u64, visit: &mut dyn FnMut(Fact) -> Result<(), Box<dyn Error
         visit(Fact::Repository { repository, organisation: 1, name, created_ms: 1 })?;
     }
     for segment in (1..=SEGMENTS).map(SegmentNumber) {
-        visit(Fact::Segment { segment, single: false, sealed: true, committed_end: 256 << 20 })?;
+        visit(Fact::Segment { segment, single: false, sealed: true, committed_end: 256 << 20, erased_bytes: 0 })?;
     }
     let manifests = blobs / 10;
     for n in 0..blobs + manifests {
@@ -150,6 +150,7 @@ fn each_fact(blobs: u64, visit: &mut dyn FnMut(Fact) -> Result<(), Box<dyn Error
             size: 900,
             deleted: false,
             root: false,
+            stays_root: false,
             pushed_ms: 1,
             left_ms: 0,
             held_until_ms: 0,
@@ -165,7 +166,7 @@ fn each_fact(blobs: u64, visit: &mut dyn FnMut(Fact) -> Result<(), Box<dyn Error
     }
     for n in 0..2 * manifests {
         let (tag, digest) = (format!("build-{}", n / 2).parse()?, Some(digest("manifest", n / 2)));
-        visit(Fact::History { repository: repository(n / 2), tag, lsn: n, digest, time_ms: 1 })?;
+        visit(Fact::History { repository: repository(n / 2), tag, lsn: n, digest, time_ms: 1, until_ms: 0 })?;
     }
     Ok(())
 }
