@@ -166,7 +166,14 @@ fn each_fact(blobs: u64, visit: &mut dyn FnMut(Fact) -> Result<(), Box<dyn Error
     }
     for n in 0..2 * manifests {
         let (tag, digest) = (format!("build-{}", n / 2).parse()?, Some(digest("manifest", n / 2)));
-        visit(Fact::History { repository: repository(n / 2), tag, lsn: n, digest, time_ms: 1, until_ms: 0 })?;
+        visit(Fact::History {
+            repository: repository(n / 2),
+            tag,
+            lsn: n,
+            digest,
+            time_ms: 1,
+            until_ms: u64::from(n % 2 == 0),
+        })?;
     }
     Ok(())
 }
