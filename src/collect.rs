@@ -361,6 +361,7 @@ impl Collector {
             let mut live = Live { store: self.store(), stop: &self.stop };
             self.drop_due(&mut live, purged, report)?;
         }
+        report.dropped_ms = self.now_ms();
         // What is dead already has nothing to do with the clock.
         if report.paused == Some(Pausable::Collect) { Ok(()) } else { self.erase(report) }
     }

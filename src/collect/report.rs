@@ -103,6 +103,8 @@ pub struct CollectionReport {
     pub trigger: Trigger,
     /// When it began.
     pub began_ms: u64,
+    /// When all that was due was dropped; from then on it erased.
+    pub dropped_ms: u64,
     /// When it ended.
     pub ended_ms: u64,
     /// What it dropped: the first [`DROPPED_LISTED`]. Of old reports only counts are kept.
@@ -139,6 +141,7 @@ impl CollectionReport {
             dry_run,
             trigger,
             began_ms,
+            dropped_ms: began_ms,
             ended_ms: began_ms,
             dropped: Vec::new(),
             dropped_more: 0,
