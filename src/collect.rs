@@ -27,7 +27,6 @@ use std::{
 
 use crate::{
     digest::Digest,
-    index::schema::{self, Applied, key},
     journal::operation::{LocalRecord, RepositoryId},
     registry::{Registry, RegistryError},
     state::request::Request,
@@ -178,6 +177,7 @@ impl Collector {
     pub fn tick(&self) -> Duration {
         self.scheduled(Pausable::Collect, || {
             self.pauses.look(self.store());
+            self.pauses.show_time(self.store())?;
             let is_first = !self.remains_found.load(Ordering::Acquire);
             if is_first || self.due()?.is_due() || self.store().has_discards() {
                 self.collect_for(Trigger::Schedule, false)?;
@@ -372,34 +372,28 @@ impl Collector {
         purged: &[RepositoryId],
         report: &mut CollectionReport,
     ) -> Result<(), StoreError> {
-        // Windows that end now end by the committer's clock.
-        purged.iter().try_for_each(|repository| purge::end_windows(steps, *repository, report.began_ms))?;
-        let now_ms = if purged.is_empty() { report.began_ms } else { self.ended_by(steps)?.max(report.began_ms) };
+        purged.iter().try_for_each(|repository| purge::end_windows(steps, *repository))?;
+        let (now_ms, is_purge) = (report.began_ms, !purged.is_empty());
         let uploading = || self.registry.uploading();
         let grace_ms = self.store().options().grace_ms;
-        Drops { steps, report, now_ms, grace_ms, uploading: &uploading }.run()?;
-        let scope = (!purged.is_empty()).then_some(purged);
+        let began = Instant::now();
+        Drops { steps, report, now_ms, is_purge, began, grace_ms, uploading: &uploading }.run()?;
+        let scope = is_purge.then_some(purged);
         Ok(steps.read(|view| status::tell_kept(view, now_ms, scope, report))?)
-    }
-
-    /// By when the windows have ended that were just ended: they say so in the time of operations. Where that is far ahead
-    /// of the clock, which was wrong then, nothing else must end by it.
-    fn ended_by<S: Steps>(&self, steps: &S) -> Result<u64, StoreError> {
-        let applied: Option<Applied> = steps.read(|view| schema::get(view, key::applied()))?;
-        Ok(applied.map_or(0, |applied| applied.time_ms).min(self.now_ms().saturating_add(pauses::AHEAD_MS)))
     }
 
     fn erase(&self, report: &mut CollectionReport) -> Result<(), StoreError> {
         let patient_until = Instant::now() + self.options.reader_patience;
         let (store, stop, unremoved) = (self.store(), &self.stop, &self.unremoved);
         Erasing { store, stop, unremoved, report: &mut *report, patient_until }.run()?;
-        if !self.remains_found.load(Ordering::Acquire) {
+        // Where the journal has lost history, what it named then looks like remains, and may be wanted.
+        if !self.remains_found.load(Ordering::Acquire) && store.recovery().lost_records == 0 {
             let mut pace = Pace::new(stop, self.options.read_bytes_per_second);
             if explain::discard_remains(store, stop, &mut pace)? > 0 {
                 Erasing { store, stop, unremoved, report, patient_until }.run()?;
             }
-            self.remains_found.store(true, Ordering::Release);
         }
+        self.remains_found.store(true, Ordering::Release);
         Ok(())
     }
 

@@ -245,8 +245,8 @@ impl Compacting<'_> {
             report: &mut report,
             patient_until: Instant::now(),
         };
-        let removed = erasing.remove(number)?;
+        let removed = erasing.remove(&[number])?;
         self.report.segments_removed += report.segments_removed;
-        Ok(removed)
+        Ok(removed > 0)
     }
 }

@@ -4,13 +4,16 @@
 //! A run takes what was due when it began: what becomes due while it goes on is for the next. It reads rows of what is
 //! due and of what it drops, and no others, so it costs the garbage.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Instant,
+};
 
 use crate::{
     digest::Digest,
     index::{
         View,
-        schema::{self, LinkRow, ManifestRow, RepositoryRow, SchemaError, Table, key},
+        schema::{self, Applied, LinkRow, ManifestRow, RepositoryRow, SchemaError, Table, key},
     },
     journal::operation::RepositoryId,
     name::RepositoryName,
@@ -22,6 +25,7 @@ use crate::{
 };
 
 use super::{
+    pauses::AHEAD_MS,
     report::{CollectionReport, Dropped, Kept, Kind, Reason},
     steps::Steps,
 };
@@ -39,6 +43,9 @@ pub(super) struct Drops<'a, S> {
     pub(super) report: &'a mut CollectionReport,
     /// What was due by then is taken.
     pub(super) now_ms: u64,
+    /// What a purge releases is due by the time of the operations that release it.
+    pub(super) is_purge: bool,
+    pub(super) began: Instant,
     pub(super) grace_ms: u64,
     /// Repositories in which uploads are open.
     pub(super) uploading: &'a dyn Fn() -> HashSet<RepositoryName>,
@@ -76,6 +83,9 @@ impl<S: Steps> Drops<'_, S> {
     }
 
     fn table(&mut self, table: Table) -> Result<u64, StoreError> {
+        if self.is_purge {
+            self.now_ms = self.now_ms.max(self.released_by()?);
+        }
         let (mut dropped, mut after) = (0, None::<Vec<u8>>);
         while self.steps.end().is_none() {
             let now_ms = self.now_ms;
@@ -89,6 +99,14 @@ impl<S: Steps> Drops<'_, S> {
             }
         }
         Ok(dropped)
+    }
+
+    /// The time of operations. Where it is far ahead of the clock, which was wrong then, nothing else must end by it.
+    fn released_by(&self) -> Result<u64, StoreError> {
+        let applied: Option<Applied> = self.steps.read(|view| schema::get(view, key::applied()))?;
+        let elapsed_ms = self.began.elapsed().as_millis() as u64;
+        let latest_ms = self.report.began_ms.saturating_add(elapsed_ms).saturating_add(AHEAD_MS);
+        Ok(applied.map_or(0, |applied| applied.time_ms).min(latest_ms))
     }
 
     /// While an upload is open in its repository, a blob that no manifest names yet gets another grace, as long as one can

@@ -28,6 +28,9 @@ use crate::{
 
 use super::{Stop, report::CollectionReport, steps::Live};
 
+/// Segments that are removed at once.
+const SEGMENTS_AT_ONCE: usize = 128;
+
 /// Segments that the journal says to be gone and whose files could not be removed. The next start would do it.
 #[derive(Debug, Default)]
 pub(super) struct Unremoved(Mutex<BTreeSet<SegmentNumber>>);
@@ -77,10 +80,9 @@ impl Erasing<'_> {
         loop {
             let page = sparse(&*self.store.snapshot(), after, DROPS_PER_STEP)?;
             after = page.last().map(|(number, _)| *number);
-            for (number, row) in &page {
-                if row.live_records == 0 {
-                    self.remove(*number)?;
-                }
+            let dead = page.iter().filter(|(_, row)| row.live_records == 0).map(|(number, _)| *number);
+            for some in dead.collect::<Vec<_>>().chunks(SEGMENTS_AT_ONCE) {
+                self.remove(some)?;
             }
             if page.len() < DROPS_PER_STEP {
                 return Ok(());
@@ -88,17 +90,23 @@ impl Erasing<'_> {
         }
     }
 
-    /// Removes a segment if nothing lives in it; whether it is gone.
-    pub(super) fn remove(&mut self, number: SegmentNumber) -> Result<bool, StoreError> {
+    /// Removes those of some segments in which nothing lives; how many.
+    pub(super) fn remove(&mut self, numbers: &[SegmentNumber]) -> Result<usize, StoreError> {
         self.stop.check()?;
-        match self.commit(Request::RemoveSegment(number)) {
-            // Something was placed there meanwhile.
-            Err(StoreError::Refused(Refusal::NotDue)) => return Ok(false),
-            result => result?,
-        };
-        self.unlink(number);
-        self.forget_dead(number)?;
-        Ok(true)
+        let requests: Vec<Request> = numbers.iter().map(|number| Request::RemoveSegment(*number)).collect();
+        let results = Live { store: self.store, stop: self.stop }.commit_all(&requests);
+        let (mut removed, mut failure) = (Vec::new(), None);
+        for (number, result) in numbers.iter().zip(results) {
+            match result {
+                Ok(_) => removed.push(*number),
+                // Something was placed there meanwhile.
+                Err(StoreError::Refused(Refusal::NotDue)) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        removed.iter().for_each(|number| self.unlink(*number));
+        self.forget_dead(&removed)?;
+        failure.map_or(Ok(removed.len()), Err)
     }
 
     fn unlink(&mut self, number: SegmentNumber) {
@@ -123,16 +131,28 @@ impl Erasing<'_> {
         self.store.segment_usage(number).ok().flatten().map_or(0, |usage| usage.allocated_bytes)
     }
 
-    /// The rows of dead records in a segment that is gone.
-    fn forget_dead(&mut self, number: SegmentNumber) -> Result<(), StoreError> {
-        loop {
+    /// The rows of dead records in segments that are gone.
+    fn forget_dead(&mut self, numbers: &[SegmentNumber]) -> Result<(), StoreError> {
+        let mut records = Vec::new();
+        for number in numbers {
             let prefix = Key::of(Table::Dead).u64(number.0).bytes();
-            let records = dead(&*self.store.snapshot(), &prefix, &prefix_end(&prefix))?;
-            if records.is_empty() {
-                return Ok(());
+            let (mut from, until) = (prefix.clone(), prefix_end(&prefix));
+            loop {
+                let page = dead(&*self.store.snapshot(), &from, &until)?;
+                records.extend(page.iter().map(|(location, _)| *location));
+                if records.len() >= DROPS_PER_STEP {
+                    records.chunks(DROPS_PER_STEP).try_for_each(|some| self.note_erased(some.to_vec()))?;
+                    records.clear();
+                }
+                match page.last() {
+                    Some((last, _)) if page.len() == DROPS_PER_STEP => {
+                        from = [key::dead(*last).bytes(), vec![0]].concat()
+                    }
+                    _ => break,
+                }
             }
-            self.note_erased(records.into_iter().map(|(location, _)| location).collect())?;
         }
+        self.note_erased(records)
     }
 
     fn note_erased(&mut self, records: Vec<Location>) -> Result<(), StoreError> {
@@ -164,8 +184,8 @@ impl Erasing<'_> {
     fn erase_some(&mut self, records: &[(Location, u64)]) -> Result<(), StoreError> {
         let Some(&(Location { segment, .. }, _)) = records.first() else { return Ok(()) };
         let row: Option<SegmentRow> = schema::get(&*self.store.snapshot(), key::segment(segment))?;
-        if row.is_none() {
-            // It was removed by a run that was cut off before it had forgotten these.
+        if row.is_none() || self.store.segment_usage(segment)?.is_none() {
+            // It was removed by a run that was cut off before it had forgotten these; or its file is lost.
             return self.note_erased(records.iter().map(|(location, _)| *location).collect());
         }
         let before = self.allocated(segment);

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::{
     index::{
         View,
-        schema::{self, PauseRow, SchemaError, key},
+        schema::{self, Applied, PauseRow, SchemaError, key},
     },
     journal::operation::{LocalRecord, Pausable},
     state::request::Request,
@@ -21,6 +21,9 @@ use super::report::Pause;
 
 /// How far the wall clock may run ahead.
 pub(super) const AHEAD_MS: u64 = 60 * 60 * 1_000;
+
+/// How old the last operation may become while the process runs: less than what makes the next start wait.
+const SEEN_MS: u64 = 20 * 60 * 1_000;
 
 /// The clock as it was seen last, and what that led to.
 #[derive(Debug)]
@@ -88,6 +91,17 @@ impl Pauses {
                 seen.untold = None;
             }
         }
+    }
+
+    /// Lets the journal know that the process was there, when nobody else does: a start soon after a quiet day must not look
+    /// like one with a wrong clock.
+    pub(super) fn show_time(&self, store: &Store) -> Result<(), StoreError> {
+        let applied: Option<Applied> = schema::get(&*store.snapshot(), key::applied())?;
+        let is_old = |applied: Applied| applied.time_ms.saturating_add(SEEN_MS) <= self.clock.now_ms();
+        if applied.is_some_and(is_old) {
+            store.commit(Request::Note(LocalRecord::Erased { records: Vec::new() }))?;
+        }
+        Ok(())
     }
 
     fn pause(&self, seen: &mut Seen, ahead_ms: u64) {

@@ -33,7 +33,7 @@ pub enum PurgeScope {
 }
 
 impl PurgeScope {
-    /// The repositories.
+    /// The repositories, in the order of their ids.
     ///
     /// # Errors
     /// When there is none of that name.
@@ -47,7 +47,9 @@ impl PurgeScope {
                 let row: Option<OrganisationNameRow> =
                     schema::get(view, key::organisation_name(name)).map_err(StoreError::from)?;
                 row.ok_or_else(|| RegistryError::OrganisationUnknown(name.clone()))?;
-                Ok(of_organisation(view, name).map_err(StoreError::from)?)
+                let mut ids = of_organisation(view, name).map_err(StoreError::from)?;
+                ids.sort_unstable();
+                Ok(ids)
             }
         }
     }
@@ -84,12 +86,12 @@ fn of_organisation(view: &dyn View, organisation: &str) -> Result<Vec<Repository
 }
 
 /// Ends the windows of all that is held in a repository.
-pub(super) fn end_windows<S: Steps>(steps: &mut S, repository: RepositoryId, now_ms: u64) -> Result<(), StoreError> {
+pub(super) fn end_windows<S: Steps>(steps: &mut S, repository: RepositoryId) -> Result<(), StoreError> {
     let prefix = Key::of(Table::Manifests).u32(repository).bytes();
     let (mut from, until) = (prefix.clone(), prefix_end(&prefix));
     loop {
         let rows = steps.read(|view| view.scan(&from, &until, PAGE_ROWS))?;
-        let held = rows.iter().filter_map(|(key, value)| held(&key[prefix.len()..], value, now_ms).transpose());
+        let held = rows.iter().filter_map(|(key, value)| held(&key[prefix.len()..], value).transpose());
         let held: Vec<Digest> = held.collect::<Result<_, _>>()?;
         for digests in held.chunks(WINDOWS_AT_ONCE) {
             steps.take(vec![Request::EndWindows { repository, digests: digests.to_vec() }])?;
@@ -101,9 +103,10 @@ pub(super) fn end_windows<S: Steps>(steps: &mut S, repository: RepositoryId, now
     }
 }
 
-/// The digest of a manifest whose window is not over.
-fn held(key: &[u8], value: &[u8], now_ms: u64) -> Result<Option<Digest>, SchemaError> {
-    if ManifestRow::from_bytes(value)?.held_until_ms <= now_ms {
+/// The digest of a manifest that is held and whose window was not ended: also one whose window is over by itself, as
+/// what it names goes with it at once then.
+fn held(key: &[u8], value: &[u8]) -> Result<Option<Digest>, SchemaError> {
+    if ManifestRow::from_bytes(value)?.held_until_ms == 0 {
         return Ok(None);
     }
     let digest = Decoder::new(key).digest("digest");

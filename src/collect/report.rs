@@ -181,8 +181,12 @@ impl CollectionReport {
         }
     }
 
-    /// Notes something that stays.
+    /// Notes something that stays, once, with the first reason that is found.
     pub(super) fn keep(&mut self, kept: Kept) {
+        let is_known = |it: &Kept| (it.kind, it.digest, &it.repository) == (kept.kind, kept.digest, &kept.repository);
+        if self.kept.iter().any(is_known) {
+            return;
+        }
         if self.kept.len() < KEPT_LISTED { self.kept.push(kept) } else { self.kept_more = true }
     }
 

@@ -55,7 +55,7 @@ pub(super) fn due_summary(view: &dyn View, now_ms: u64) -> Result<DueSummary, Sc
     Ok(DueSummary { now_ms, kinds, dead_records, dead_more })
 }
 
-/// Tells in a report what could go one day, of some repositories or all: what goes next first.
+/// Tells in a report what could go one day, of some repositories (sorted) or all: what goes next first.
 pub(super) fn tell_kept(
     view: &dyn View,
     now_ms: u64,
@@ -85,7 +85,7 @@ pub(super) fn tell_kept(
 
 fn kept(view: &dyn View, item: &Due, scope: Option<&[RepositoryId]>) -> Result<Option<Kept>, SchemaError> {
     let (Due::Link { repository, digest } | Due::Manifest { repository, digest }) = item else { return Ok(None) };
-    if scope.is_some_and(|scope| !scope.contains(repository)) {
+    if scope.is_some_and(|scope| scope.binary_search(repository).is_err()) {
         return Ok(None);
     }
     let found = match item {

@@ -42,6 +42,7 @@ struct Machine {
     disk: SimDisk,
     index: Arc<MemoryIndex>,
     clock: Clock,
+    window_ms: u64,
 }
 
 /// A process on it.
@@ -54,7 +55,7 @@ struct Running {
 
 impl Machine {
     fn new() -> Self {
-        Self { disk: SimDisk::new(), index: Arc::default(), clock: Clock::manual(BEGIN) }
+        Self { disk: SimDisk::new(), index: Arc::default(), clock: Clock::manual(BEGIN), window_ms: WINDOW }
     }
 
     fn start(&self) -> Running {
@@ -71,7 +72,7 @@ impl Machine {
             flush_bytes: u64::MAX,
             snapshot_bytes_min: u64::MAX,
             grace_ms: GRACE,
-            window_ms: WINDOW,
+            window_ms: self.window_ms,
             clock: self.clock.clone(),
             ..StoreOptions::default()
         };
@@ -103,12 +104,13 @@ impl Machine {
 
     /// What a kill leaves, and an index that was flushed or lost.
     fn killed(&self) -> Self {
-        Self { disk: self.disk.kill(), index: Arc::new(self.index.crashed()), clock: self.clock.clone() }
+        Self { disk: self.disk.kill(), ..self.cut(0) }
     }
 
     /// What a power cut leaves.
     fn cut(&self, seed: u64) -> Self {
-        Self { disk: self.disk.crash(seed), index: Arc::new(self.index.crashed()), clock: self.clock.clone() }
+        let (disk, index) = (self.disk.crash(seed), Arc::new(self.index.crashed()));
+        Self { disk, index, clock: self.clock.clone(), window_ms: self.window_ms }
     }
 }
 

@@ -418,6 +418,9 @@ pub(crate) mod tests {
     fn bytes_of_version_1_are_pinned() {
         let bytes: Vec<u8> = examples().iter().flat_map(Fact::encode).collect();
         assert_eq!(examples()[0].encode(), b"\x01\x01\x01\0\0\0\x04\0\0\0team");
-        assert_eq!((bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()), (0, "sha256:"));
+        assert_eq!(
+            (bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()),
+            (852, "sha256:d77094664cf73124cfb860525dc4f913eee42ac9947bc3fa67b9f7c567ab1cb1")
+        );
     }
 }

@@ -145,9 +145,10 @@ impl<'a> Batch<'a> {
     fn place(&mut self, content: &Content) -> Result<bool, Refusal> {
         let stored: Option<BlobRow> = schema::get(&self.overlay, key::blob(&content.digest))?;
         let placement = content.placement.filter(|placement| !self.is_gone(placement.location.segment));
-        if stored.is_some() && !content.replaces_damaged {
+        if let Some(stored) = stored.filter(|_| !content.replaces_damaged) {
             // A segment of its own is removed by who wrote it.
-            if let Some(Placement { location, record_len, .. }) = placement.filter(|placement| !placement.single) {
+            let unused = placement.filter(|placement| !placement.single && placement.location != stored.location);
+            if let Some(Placement { location, record_len, .. }) = unused {
                 self.discard(location, record_len)?;
             }
             return Ok(true);

@@ -92,10 +92,9 @@ fn the_power_may_go_at_any_call_of_a_collection_and_compaction() {
         if finished {
             break;
         }
-        // Every call at first, then some of them: the order of threads differs from run to run anyway.
-        power += if power < 40 { 1 } else { 3 };
+        power += 1;
     }
-    assert!(power > 60, "{power} calls");
+    assert!(power > 30, "{power} calls");
 }
 
 #[test]

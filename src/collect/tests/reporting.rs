@@ -80,6 +80,10 @@ fn a_second_call_joins_the_run_under_way_and_gets_its_report() {
     });
     let ids: std::collections::BTreeSet<u64> = reports.iter().map(|report| report.id).collect();
     assert!(ids.len() < 8, "all ran by themselves");
+    for (at, report) in reports.iter().enumerate() {
+        let same = reports[..at].iter().filter(|other| other.id == report.id);
+        same.for_each(|other| assert_eq!(other, report, "a run has one report"));
+    }
     assert!(reports.iter().any(|report| report.totals[..].iter().any(|total| total.count == 200)));
     assert!(!running.collector.status().unwrap().collecting);
 }
@@ -154,6 +158,25 @@ fn a_start_long_after_the_last_operation_pauses_until_somebody_has_looked() {
     assert_eq!((running.collect().paused, running.has(&digest)), (None, false));
     running.clock.set_wall(BEGIN);
     assert_eq!(running.collect().paused, None, "a clock that runs back ends nothing early");
+}
+
+#[test]
+fn a_restart_after_a_quiet_day_pauses_nothing() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let digest = running.put("team/app", &content(1, 500));
+    running.collector.pause(Pausable::Collect).unwrap();
+    for _ in 0..100 {
+        running.clock.advance(HOUR / 4);
+        running.collector.tick();
+    }
+    drop(running);
+    machine.clock.advance(HOUR / 4);
+    let running = machine.start();
+    let pauses = running.collector.status().unwrap().pauses;
+    assert_eq!(pauses, [Pause { what: Pausable::Collect, until_ms: None }], "the clock is not among them");
+    running.collector.resume(Pausable::Collect).unwrap();
+    assert_eq!((running.collect().paused, running.has(&digest)), (None, false));
 }
 
 #[test]

@@ -52,6 +52,34 @@ fn the_disk_comes_down_to_what_lives_whatever_is_dropped() {
     }
 }
 
+/// Erasing alone leaves the worst that it can: each record lies across two borders of blocks, whose other bytes are gone,
+/// and yet not twice what lives is taken.
+#[test]
+fn records_across_the_borders_of_blocks_are_moved_together() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let mut kept = Vec::new();
+    for id in 0..6 {
+        // Record lengths 4,000 or 8,128, then 8,256: each of the latter begins 32 bytes before a border.
+        running.put("team/app", &content(id * 2, if id == 0 { 3_890 } else { 8_010 }));
+        kept.push(content(id * 2 + 1, 8_150));
+        running.put("team/app", &kept[id as usize]);
+    }
+    // The next segment, which seals the first.
+    kept.push(content(100, 15_000));
+    running.put("team/app", &kept[6]);
+    running.push("team/app", Some("1"), &image(&kept.iter().map(Vec::as_slice).collect::<Vec<_>>(), "")).unwrap();
+    running.clock.advance(GRACE);
+    running.collector.tick();
+    let first = running.collector.segments(None, 1).unwrap().remove(0);
+    assert_eq!((first.live_records, first.state, first.allocated_bytes), (6, SegmentState::Sealed, 6 * 16_384));
+    assert!(first.dead_bytes * 2 < first.allocated_bytes);
+    running.collector.tick_compaction();
+    assert!(running.collector.segments(None, 10).unwrap().iter().all(|it| it.number != first.number));
+    check_disk(&running);
+    kept.iter().for_each(|blob| assert!(running.has(&digest_of(blob))));
+}
+
 #[test]
 fn the_segment_that_takes_appends_gives_its_blocks_back_too() {
     let machine = Machine::new();
@@ -305,4 +333,82 @@ fn a_poisoned_store_is_waited_for_and_nothing_is_dropped() {
     }
     assert!(matches!(running.collector.collect(false), Err(RegistryError::Unavailable(_))));
     assert!(running.has(&digest));
+}
+
+/// The segment of a record was filled, and all else in it dropped, before the committer came to the request that names it.
+#[test]
+fn a_record_in_a_segment_that_was_removed_meanwhile_is_written_again() {
+    use crate::{
+        location::RecordKind,
+        state::request::{Content, Outcome, Placement},
+    };
+    let machine = Machine::new();
+    let running = machine.start();
+    running.put("team/app", &content(1, 500));
+    let bytes = content(2, 500);
+    let (digest, appended) = (digest_of(&bytes), running.store().write_for_nothing(&digest_of(&bytes), &bytes));
+    let segment = appended.location.segment;
+    running.store().retire_segment(segment);
+    running.clock.advance(GRACE);
+    // The first batch syncs, the second notes the seal; then nothing lives there.
+    running.collect();
+    running.collect();
+    assert!(running.collector.segments(None, 10).unwrap().iter().all(|it| it.number != segment.0));
+    let placement = Placement {
+        kind: RecordKind::Blob,
+        single: false,
+        location: appended.location,
+        record_len: appended.record_len,
+    };
+    let content = Content { digest, len: 500, placement: Some(placement), replaces_damaged: false };
+    let repository = name("team/app");
+    let upload = Request::Upload { repository: repository.clone(), content, session: None, grace_ms: GRACE };
+    assert_eq!(running.store().commit(upload).unwrap(), Outcome::ContentNeeded);
+    let (from, to, record_len) = (appended.location, appended.location, appended.record_len);
+    let moved = running.store().commit(Request::Move { digest, from, to, record_len }).unwrap();
+    assert_eq!(moved, Outcome::ContentNeeded);
+    running.store().commit(Request::Discard(vec![(from, record_len)])).unwrap();
+    assert_eq!((running.rows("blobs"), running.rows("dead")), (0, 0));
+    running.store().put(&repository, Algorithm::Sha256, &bytes).unwrap();
+    assert!(running.has(&digest));
+    drop(running);
+    assert!(machine.start().has(&digest), "no segment is listed that has no file");
+}
+
+#[test]
+fn compaction_without_room_fails_and_loses_nothing() {
+    let machine = Machine::new();
+    let running = machine.start();
+    for id in 0..300 {
+        running.put("team/app", &content(id, 1_000));
+    }
+    let kept: Vec<Vec<u8>> = (0..300).step_by(10).map(|id| content(id, 1_000)).collect();
+    running.push("team/app", Some("1"), &image(&kept.iter().map(Vec::as_slice).collect::<Vec<_>>(), "")).unwrap();
+    running.clock.advance(GRACE);
+    running.collect();
+    running.disk.set_capacity(Some(0));
+    assert!(matches!(running.collector.compact(false), Err(RegistryError::Full(_))));
+    running.collector.tick_compaction();
+    kept.iter().for_each(|blob| assert!(running.has(&digest_of(blob))));
+    running.disk.set_capacity(None);
+    assert!(running.collector.compact(false).unwrap().segments_removed > 0);
+    kept.iter().for_each(|blob| assert!(running.has(&digest_of(blob))));
+    check_disk(&running);
+    running.recount();
+}
+
+#[test]
+fn a_pace_is_kept_and_ends_with_a_stop() {
+    let stop = Stop::default();
+    let began = Instant::now();
+    let mut pace = Pace::new(&stop, 1_000_000);
+    (0..10).for_each(|_| pace.spend(10_000));
+    assert!(began.elapsed() >= Duration::from_millis(95), "{:?}", began.elapsed());
+    std::thread::scope(|scope| {
+        scope.spawn(|| Pace::new(&stop, 1).spend(1_000_000));
+        std::thread::sleep(Duration::from_millis(20));
+        stop.set();
+    });
+    assert!(began.elapsed() < Duration::from_secs(30));
+    assert!(stop.check().is_err());
 }
