@@ -54,5 +54,6 @@ fn main() -> Outcome {
         }
         single.finish(RecordKind::Blob, &digest)?;
         Ok(())
-    })
+    })?;
+    Ok(())
 }
