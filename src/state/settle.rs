@@ -203,9 +203,13 @@ impl<'a, 'b> Lives<'a, 'b> {
 
     /// Goes on with what earlier operations have left.
     pub(super) fn settle_noted(&mut self) -> Result<(), SchemaError> {
+        let prefix = [Table::Settling as u8];
+        // Behind the last one each time: the index steps over removed rows one by one, so that looking from the start for
+        // each of them would cost the square of their number. None comes before while any may still be told.
+        let mut from = prefix.to_vec();
         while self.left > 0 {
-            let prefix = [Table::Settling as u8];
-            let Some((settling, row)) = self.overlay.scan(&prefix, &prefix_end(&prefix), 1)?.pop() else { break };
+            let Some((settling, row)) = self.overlay.scan(&from, &prefix_end(&prefix), 1)?.pop() else { break };
+            from = [settling.as_slice(), &[0]].concat();
             let id = settling[1..].try_into().map_err(|_| SchemaError::Missing { table: "settling" })?;
             let row = <SettlingRow as schema::RowValue>::from_bytes(&row)?;
             let told = match schema::get::<ManifestRow>(self.overlay, key::manifest(row.repository, &row.digest))? {

@@ -110,20 +110,16 @@ impl Collecting {
             self.delete(&images, 0)?;
             return Ok((json!({ "pushed": self.kept + self.deleted, "deleted": self.deleted }), wrong));
         }
-        let capacity = self.capacity(&images)?;
-        let rate = capacity * self.share as f64 / 100.0;
-        println!("capacity {capacity:.0} images a second by {} clients; the load is {rate:.0}", self.clients);
-
+        let rate = self.rate(&images, 10)?;
         let phases = Phases::begin("before");
         let (rounds, paced) = self.loaded(&images, rate, 1, || {
             (0..self.rounds).map(|round| self.round(&images, &phases, round, &mut wrong)).collect::<Result<Vec<_>, _>>()
         })?;
         let collecting = tell(&phases, &paced, &mut wrong);
         self.check_kept(&images)?;
-        let settling = if self.children > 0 { self.settling(&images, rate, &mut wrong)? } else { Vec::new() };
+        let settling = if self.children > 0 { self.settling(&images, &mut wrong)? } else { Vec::new() };
         let json = |rows: &[Row]| rows.iter().map(Row::to_json).collect::<Value>();
         let figures = json!({
-            "capacity_per_second": capacity,
             "load_per_second": rate,
             "rounds": rounds,
             "collecting": json(&collecting),
@@ -182,20 +178,17 @@ impl Collecting {
         Ok(Kind::Pull)
     }
 
-    /// Pieces a second of clients that wait for nothing but answers.
-    fn capacity(&self, images: &Images) -> Result<f64, LoadError> {
-        let bounds = Bounds {
-            clients: self.clients,
-            count: u64::MAX,
-            time: Some(Duration::from_secs(self.seconds)),
-            errors_max: 0,
-        };
-        let figures = clients::run(
-            &bounds,
-            |_| Client::new(&self.address),
-            |client, index| self.piece(images, client, 10, index),
-        )?;
-        Ok(figures.pieces.len() as f64 / figures.elapsed.as_secs_f64())
+    /// Pieces a second that the load is: the share of what clients get done that wait for nothing but answers. Looked for
+    /// before each part, as what a machine can do changes with what else it does.
+    fn rate(&self, images: &Images, key: u64) -> Result<f64, LoadError> {
+        let time = Some(Duration::from_secs(self.seconds));
+        let bounds = Bounds { clients: self.clients, count: u64::MAX, time, errors_max: 0 };
+        let start = |_| Client::new(&self.address);
+        let figures = clients::run(&bounds, start, |client, index| self.piece(images, client, key, index))?;
+        let capacity = figures.pieces.len() as f64 / figures.elapsed.as_secs_f64();
+        let rate = capacity * self.share as f64 / 100.0;
+        println!("capacity {capacity:.0} images a second by {} clients; the load is {rate:.0}", self.clients);
+        Ok(rate)
     }
 
     /// Does something under the load.

@@ -31,9 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 impl Collecting {
     /// Pushes the index, then takes its tag away and gives it back.
-    pub(super) fn settling(&self, images: &Images, rate: f64, wrong: &mut Vec<String>) -> Result<Vec<Row>, LoadError> {
+    pub(super) fn settling(&self, images: &Images, wrong: &mut Vec<String>) -> Result<Vec<Row>, LoadError> {
         let index = self.push_children()?;
         let digest = digest_of(&index);
+        let rate = self.rate(images, 11)?;
         let mut admin = Admin::new(&self.address);
         let phases = Phases::begin("before");
         let (times, paced) =
