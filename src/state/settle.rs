@@ -28,9 +28,9 @@ use crate::{
     },
 };
 
-/// Digests that one operation tells at most. Part of the meaning of every operation. Tests have
+/// Digests that one operation tells at most: each changes some five rows. Part of the meaning of every operation. Tests have
 /// smaller manifests.
-pub(super) const STEP_DIGESTS: u32 = if cfg!(test) { 12 } else { 1_000 };
+pub(super) const STEP_DIGESTS: u32 = if cfg!(test) { 12 } else { 200 };
 
 /// Lives that change by one operation.
 pub(super) struct Lives<'a, 'b> {

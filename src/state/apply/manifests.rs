@@ -160,9 +160,11 @@ fn revive(
         row.root |= by_digest && !is_reached(row, parents);
     })?;
     let row: ManifestRow = schema::expect(lives.overlay, key::manifest(repository, digest))?;
-    match lives.stays_root(repository, &row)? {
-        true => lives.change(repository, digest, |row, _| row.stays_root = true),
-        false => Ok(()),
+    // Whoever asks for it while its subject is gone, or held, wants it for itself.
+    let stays_root = lives.stays_root(repository, &row)? || (row.stays_root && (row.attached || !by_digest));
+    match stays_root == row.stays_root {
+        true => Ok(()),
+        false => lives.change(repository, digest, |row, _| row.stays_root = stays_root),
     }
 }
 

@@ -136,6 +136,24 @@ fn a_referrer_that_was_restored_while_its_subject_was_held_outlives_it() {
     assert_eq!((life(&state, 100), life(&state, 101)), (None, Some((true, true))));
 }
 
+/// Also one that was a root for its subject's sake before.
+#[test]
+fn a_referrer_that_is_asked_for_while_its_subject_is_held_is_no_root_for_its_sake() {
+    for by_push in [false, true] {
+        let mut state = pushed(&[(100, manifest(100, Vec::new()), &[]), (101, index_of(&[100], Some(100), 101), &[])]);
+        assert_eq!(life(&state, 101), Some((true, true)));
+        state.done(delete(100));
+        let again = match by_push {
+            true => state.push(&name("a/x"), 101, index_of(&[100], Some(100), 101), &[]),
+            false => Request::Restore { repository: name("a/x"), digest: digest(101), tag: None, window_ms: 5_000 },
+        };
+        state.done(again);
+        let stays: ManifestRow = schema::get(&state.index, key::manifest(1, &digest(101))).unwrap().unwrap();
+        assert!(stays.root && !stays.stays_root, "pushed: {by_push}");
+        state.check();
+    }
+}
+
 /// The last reach of a referrer of what was merely carried ends with the subject; then it has a window of its own.
 #[test]
 fn a_root_for_its_subjects_sake_is_held_when_that_is_dropped() {

@@ -9,8 +9,8 @@ pub(crate) struct Usage {
     /// An organisation or a repository; without it, the registry.
     #[arg(value_name = "O|R")]
     pub(super) scope: Option<String>,
-    /// How an organisation's usage went, by days.
-    #[arg(long, requires = "scope")]
+    /// How the usage of the registry, or of an organisation, went, by days.
+    #[arg(long)]
     pub(super) history: bool,
     #[command(flatten)]
     pub(super) target: Target,

@@ -176,16 +176,17 @@ impl Usage {
                 shape: Shape::One(show::usage::show),
             });
         }
-        match scope {
-            Some(Scope::Organisation(name)) => Ok(Plan {
-                call: Call::get("usage/history").with("organization", name),
-                shape: list("samples", show::usage::samples(), None, None),
-            }),
-            _ => {
-                Err("usage is kept by days for organisations only: name one, as in `orlop usage org1/ --history`"
-                    .into())
+        let call = Call::get("usage/history");
+        let call = match scope {
+            None => call,
+            Some(Scope::Organisation(name)) => call.with("organization", name),
+            Some(Scope::Repository(_)) => {
+                return Err("usage is kept by days for the registry and for organisations: name one, as in \
+                            `orlop usage org1/ --history`"
+                    .into());
             }
-        }
+        };
+        Ok(Plan { call, shape: list("samples", show::usage::samples(), None, None) })
     }
 }
 

@@ -406,12 +406,7 @@ fn what_a_verification_found() {
         })
     };
     let end = "1 manifest counted again, 3 records in 2 segments looked at";
-    check(
-        verify::show,
-        &answer(json!([]), 0, 0),
-        &format!("no findings: {end}, content was not read, in 1m 30s\n"),
-        false,
-    );
+    check(verify::show, &answer(json!([]), 0, 0), &format!("no findings: {end}, no content read, in 1m 30s\n"), false);
     let finding =
         json!([{ "kind": "content", "digest": DIGEST, "segment": 1, "offset": 64, "what": "it is damaged\u{7}" }]);
     let text = format!(

@@ -16,7 +16,7 @@ pub(in crate::admin) fn show(answer: &Value, _: Timestamp) -> Shown {
     let total = findings.len() as u64 + more;
     let verdict = if total == 0 { "no findings".to_owned() } else { counted(total, "finding") };
     let content = match answer["content_bytes"].as_u64() {
-        Some(0) | None => "content was not read".to_owned(),
+        Some(0) | None => "no content read".to_owned(),
         Some(_) => format!("{} of content read", size(&answer["content_bytes"])),
     };
     let took =
