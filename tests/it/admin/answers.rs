@@ -17,11 +17,12 @@ fn fill(server: &Orlop) {
     server.push_image("plain", "one", 5);
 }
 
-const QUESTIONS: [&[&str]; 15] = [
+const QUESTIONS: [&[&str]; 16] = [
     &["usage"],
     &["usage", "team"],
     &["usage", "team/app"],
     &["usage", "plain"],
+    &["usage", "--history"],
     &["usage", "team/", "--history"],
     &["ls"],
     &["ls", "team"],

@@ -27,7 +27,7 @@ fn what_is_not_there_is_named_with_where_to_look() {
         (&["why", "team/app:none"], &["none"]),
         (&["why", "what"], &["what"]),
         (&["usage", "Bad//Name"], &["Bad//Name"]),
-        (&["usage", "team/app", "--history"], &["organisations only"]),
+        (&["usage", "team/app", "--history"], &["for the registry and for organisations"]),
         (&["ls", "team", "--own"], &["--own"]),
     ] {
         check(ask(&server, command), 2, said);
