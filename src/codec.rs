@@ -169,6 +169,16 @@ impl<'a> Decoder<'a> {
         self.array(field).map(u64::from_le_bytes)
     }
 
+    /// Four bytes of a key, in which numbers are big-endian.
+    pub fn key_u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        self.array(field).map(u32::from_be_bytes)
+    }
+
+    /// Eight bytes of a key.
+    pub fn key_u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        self.array(field).map(u64::from_be_bytes)
+    }
+
     /// A byte that must be 0 or 1.
     pub fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
         match self.u8(field)? {

@@ -296,9 +296,7 @@ impl Registry {
     /// # Errors
     /// As [`Registry::blob`].
     pub fn blob_len(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, RegistryError> {
-        let len = self.stored_len(repository, digest)?;
-        self.keep_for_who_asks(repository, digest)?;
-        Ok(len)
+        self.kept_len(repository, digest)
     }
 
     /// Ends the repository's right to serve a blob.

@@ -13,10 +13,7 @@
 //! reckoned with [`MEMORY_FACTOR`]; above [`VerifyOptions::memory_bytes_max`] it is refused before it has them. Places take
 //! some 100 bytes for each record.
 
-use std::{
-    ops::ControlFlow,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
@@ -185,7 +182,8 @@ pub fn verify(
     options: &VerifyOptions,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<VerifyReport, VerifyError> {
-    let began_ms = now_ms();
+    let clock = &store.options().clock;
+    let began_ms = clock.now_ms();
     let view = store.settled_snapshot()?;
     let mut report = VerifyReport {
         began_ms,
@@ -206,7 +204,7 @@ pub fn verify(
     if options.content {
         content::check(store, live, options.content_bytes_per_second, &mut report, watch)?;
     }
-    report.ended_ms = now_ms();
+    report.ended_ms = clock.now_ms();
     Ok(report)
 }
 
@@ -248,8 +246,4 @@ fn count_rows(
     let explained = counting.end(recount::explain(&counting, &mut |difference| report.add_row(difference)))?;
     let comparing = Watched::new(view, Phase::Comparing, None, watch);
     comparing.end(explained.compare(&comparing, &mut |difference| report.add_row(difference)))
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -243,8 +243,8 @@ pub(super) fn sparse(
     let from = after.map_or_else(|| all.clone(), |after| [key::sparse(after).bytes(), vec![0]].concat());
     let mut segments = Vec::new();
     for (row, _) in view.scan(&from, &prefix_end(&all), limit)? {
-        let number = Decoder::new(&row[1..]).u64("segment").map_err(|source| bad(Table::Sparse, source))?;
-        let number = SegmentNumber(number.swap_bytes());
+        let number = Decoder::new(&row[1..]).key_u64("segment").map_err(|source| bad(Table::Sparse, source))?;
+        let number = SegmentNumber(number);
         segments.push((number, schema::expect(view, key::segment(number))?));
     }
     Ok(segments)
@@ -256,7 +256,7 @@ pub(super) fn dead(view: &dyn View, from: &[u8], until: &[u8]) -> Result<Vec<(Lo
     rows.iter()
         .map(|(key, value)| {
             let mut d = Decoder::new(&key[1..]);
-            let mut part = |field| d.u64(field).map(u64::swap_bytes).map_err(|source| bad(Table::Dead, source));
+            let mut part = |field| d.key_u64(field).map_err(|source| bad(Table::Dead, source));
             let location = Location { segment: SegmentNumber(part("segment")?), offset: part("offset")? };
             Ok((location, DeadRow::from_bytes(value)?.record_len))
         })

@@ -38,7 +38,7 @@ pub(super) fn due_summary(view: &dyn View, now_ms: u64) -> Result<DueSummary, Sc
         };
         let count = view.scan(&all, &until, DROPS_PER_STEP + 1)?.len();
         let next = if is_now { None } else { view.scan(&until, &prefix_end(&all), 1)?.pop() };
-        let next_due_ms = next.and_then(|(key, _)| Decoder::new(&key[1..]).u64("due").ok()).map(u64::swap_bytes);
+        let next_due_ms = next.and_then(|(key, _)| Decoder::new(&key[1..]).key_u64("due").ok());
         let kind = match table {
             Table::DueManifests => Kind::Manifest,
             Table::DueHistory => Kind::History,
@@ -137,9 +137,9 @@ fn segment(store: &Store, key: &[u8], value: &[u8]) -> Result<SegmentInfo, Store
 }
 
 fn number(key: &[u8]) -> Result<SegmentNumber, SchemaError> {
-    let number = Decoder::new(key.get(1..).unwrap_or_default()).u64("segment");
+    let number = Decoder::new(key.get(1..).unwrap_or_default()).key_u64("segment");
     let number = number.map_err(|source| SchemaError::Row { table: Table::Segments.name(), source })?;
-    Ok(SegmentNumber(number.swap_bytes()))
+    Ok(SegmentNumber(number))
 }
 
 /// What the data directory takes: a look at the name of each file, and at the row of each segment.
@@ -174,9 +174,9 @@ pub(super) fn disk(store: &Store) -> Result<DiskUsage, StoreError> {
 pub(super) fn next_report(view: &dyn View) -> Result<u64, SchemaError> {
     let mut next = 1;
     schema::each_row(view, &[Table::Reports as u8], |key, _| {
-        let number = Decoder::new(key.get(1..).unwrap_or_default()).u64("number");
+        let number = Decoder::new(key.get(1..).unwrap_or_default()).key_u64("number");
         let number = number.map_err(|source| SchemaError::Row { table: Table::Reports.name(), source })?;
-        next = number.swap_bytes().saturating_add(1);
+        next = number.saturating_add(1);
         Ok(std::ops::ControlFlow::Continue(()))
     })?;
     Ok(next)

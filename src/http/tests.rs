@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    http::{HeaderMap, Request},
+    http::{HeaderMap, Request, response::Parts},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, channel::Channel};
@@ -58,6 +58,23 @@ impl Answer {
     }
 }
 
+/// A request to a router, and its whole answer.
+pub(super) async fn exchange(
+    router: &Router,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Body,
+) -> (Parts, Bytes) {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    (parts, body.collect().await.unwrap().to_bytes())
+}
+
 fn client() -> Client {
     let (app, disk) = app();
     Client { router: router(Arc::new(app)), disk }
@@ -93,14 +110,8 @@ pub(super) fn app() -> (App, SimDisk) {
 
 impl Client {
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
-        let (parts, body) = response.into_parts();
+        let (parts, body) = exchange(&self.router, method, path, headers, body.into()).await;
         assert_eq!(parts.headers["docker-distribution-api-version"], "registry/2.0", "{method} {path}");
-        let body = body.collect().await.unwrap().to_bytes();
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 

@@ -5,7 +5,11 @@
 
 use crate::{
     digest::Digest,
-    index::schema::{BlobRow, CountRow, LinkRow, Scope, key},
+    index::{
+        View,
+        schema::{BlobRow, CountRow, LinkRow, Scope, key},
+    },
+    journal::operation::RepositoryId,
     name::RepositoryName,
     state::{
         decide::renewed,
@@ -39,35 +43,51 @@ impl Registry {
 
     /// The length of a blob that a repository links.
     pub(super) fn stored_len(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, RegistryError> {
-        let unknown = || RegistryError::BlobUnknown { repository: repository.clone(), digest: *digest };
-        let view = self.store.snapshot();
-        let id = repository_id(&*view, repository)?.ok_or_else(unknown)?;
-        row::<LinkRow>(&*view, key::link(id, digest))?.ok_or_else(unknown)?;
-        Ok(row::<BlobRow>(&*view, key::blob(digest))?.ok_or_else(|| missing(digest))?.size)
+        Ok(linked(&*self.store.snapshot(), repository, digest)?.len)
     }
 
-    /// Prolongs the grace of a blob before a client is told that it is there. Nothing is written while more than half of it
-    /// is left, nor while a live manifest names the blob whose own end would leave a window of at least a grace.
+    /// The same for a client that is told of the blob by it: its grace is prolonged before. Nothing is written while more
+    /// than half of it is left, nor while a live manifest names the blob whose own end would leave a window of at least a
+    /// grace.
     ///
     /// When the store takes no writes, the answer is right for as long as the grace lasts; without one it would be a lie.
-    pub(super) fn keep_for_who_asks(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), RegistryError> {
-        let unknown = || RegistryError::BlobUnknown { repository: repository.clone(), digest: *digest };
+    pub(super) fn kept_len(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, RegistryError> {
         let (grace_ms, now_ms) = (self.store.options().grace_ms, self.store.options().clock.now_ms());
         let view = self.store.snapshot();
-        let id = repository_id(&*view, repository)?.ok_or_else(unknown)?;
-        let link: LinkRow = row(&*view, key::link(id, digest))?.ok_or_else(unknown)?;
+        let Linked { repository: id, link, len } = linked(&*view, repository, digest)?;
         let count: Option<CountRow> = row(&*view, key::count(Scope::Repository(id), digest))?;
         let is_named = count.is_some_and(|count| count.live > 0) && self.window_ms() >= grace_ms;
         if is_named || renewed(&link, now_ms, grace_ms).is_none() {
-            return Ok(());
+            return Ok(len);
         }
         drop(view);
         let request = Request::Renew { repository: repository.clone(), digest: *digest, grace_ms };
         match self.store.commit(request) {
-            Ok(_) => Ok(()),
-            Err(StoreError::Refused(Refusal::BlobUnknown(_) | Refusal::RepositoryUnknown(_))) => Err(unknown()),
-            Err(_) if link.due_ms > now_ms => Ok(()),
+            Ok(_) => Ok(len),
+            Err(StoreError::Refused(Refusal::BlobUnknown(_) | Refusal::RepositoryUnknown(_))) => {
+                Err(unknown(repository, digest))
+            }
+            Err(_) if link.due_ms > now_ms => Ok(len),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A blob as a repository has it.
+struct Linked {
+    repository: RepositoryId,
+    link: LinkRow,
+    /// Its length in bytes.
+    len: u64,
+}
+
+fn linked(view: &dyn View, repository: &RepositoryName, digest: &Digest) -> Result<Linked, RegistryError> {
+    let id = repository_id(view, repository)?.ok_or_else(|| unknown(repository, digest))?;
+    let link: LinkRow = row(view, key::link(id, digest))?.ok_or_else(|| unknown(repository, digest))?;
+    let len = row::<BlobRow>(view, key::blob(digest))?.ok_or_else(|| missing(digest))?.size;
+    Ok(Linked { repository: id, link, len })
+}
+
+fn unknown(repository: &RepositoryName, digest: &Digest) -> RegistryError {
+    RegistryError::BlobUnknown { repository: repository.clone(), digest: *digest }
 }

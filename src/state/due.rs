@@ -73,13 +73,13 @@ enum Found {
 fn item(table: Table, key: &[u8]) -> Result<Found, DecodeError> {
     let mut d = Decoder::new(key);
     if table == Table::EmptyRepositories {
-        return Ok(Found::Item(Due::Repository(d.u32("repository")?.swap_bytes())));
+        return Ok(Found::Item(Due::Repository(d.key_u32("repository")?)));
     }
-    let due_ms = d.u64("due")?.swap_bytes();
+    let due_ms = d.key_u64("due")?;
     if table == Table::DueDrops {
-        return Ok(Found::Record(d.u64("lsn")?.swap_bytes()));
+        return Ok(Found::Record(d.key_u64("lsn")?));
     }
-    let repository = d.u32("repository")?.swap_bytes();
+    let repository = d.key_u32("repository")?;
     Ok(match table {
         Table::DueLinks => Found::Item(Due::Link { repository, digest: d.digest("digest")? }),
         Table::DueManifests => Found::Item(Due::Manifest { repository, digest: d.digest("digest")? }),
@@ -88,7 +88,7 @@ fn item(table: Table, key: &[u8]) -> Result<Found, DecodeError> {
             let tag = std::str::from_utf8(text).ok().and_then(|text| text.parse::<Tag>().ok());
             let tag = tag.ok_or(DecodeError { field: "tag", problem: "is none" })?;
             d.raw(1, "tag's end")?;
-            Found::Entry(repository, (tag, d.u64("lsn")?.swap_bytes(), due_ms))
+            Found::Entry(repository, (tag, d.key_u64("lsn")?, due_ms))
         }
     })
 }

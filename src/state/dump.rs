@@ -84,8 +84,8 @@ fn show_key(table: Table, key: &[u8], text: &mut String) -> Result<(), DecodeErr
     let mut d = Decoder::new(key);
     for part in table.key_parts() {
         match *part {
-            KeyPart::U32(name) => push(text, name, &d.u32(name)?.swap_bytes().to_string()),
-            KeyPart::U64(name) => push(text, name, &d.u64(name)?.swap_bytes().to_string()),
+            KeyPart::U32(name) => push(text, name, &d.key_u32(name)?.to_string()),
+            KeyPart::U64(name) => push(text, name, &d.key_u64(name)?.to_string()),
             KeyPart::Digest(name) => push(text, name, &Digest::to_string(&d.digest(name)?)),
             KeyPart::Session(name) => push(text, name, &HEXLOWER.encode(d.raw(16, name)?)),
             KeyPart::Scope(name) => {
@@ -95,7 +95,7 @@ fn show_key(table: Table, key: &[u8], text: &mut String) -> Result<(), DecodeErr
                     2 => "repository",
                     _ => return Err(DecodeError { field: name, problem: "unknown" }),
                 };
-                push(text, name, &format!("{kind}:{}", d.u32(name)?.swap_bytes()));
+                push(text, name, &format!("{kind}:{}", d.key_u32(name)?));
             }
             KeyPart::Text(name) => {
                 let len = d.rest().iter().position(|&byte| byte == 0).unwrap_or(d.rest().len());

@@ -131,15 +131,21 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
     Ok(match table {
         Table::Organisations => {
             let OrganisationRow { name } = OrganisationRow::from_bytes(value)?;
-            Fact::Organisation { organisation: be32(d).map_err(bad)?, name }
+            Fact::Organisation { organisation: d.key_u32("id").map_err(bad)?, name }
         }
         Table::Repositories => {
             let RepositoryRow { name, organisation, created_ms } = RepositoryRow::from_bytes(value)?;
-            Fact::Repository { repository: be32(d).map_err(bad)?, organisation, name, created_ms }
+            Fact::Repository { repository: d.key_u32("id").map_err(bad)?, organisation, name, created_ms }
         }
         Table::Segments => {
             let SegmentRow { single, sealed, committed_end, erased_bytes, .. } = SegmentRow::from_bytes(value)?;
-            Fact::Segment { segment: SegmentNumber(be64(d).map_err(bad)?), single, sealed, committed_end, erased_bytes }
+            Fact::Segment {
+                segment: SegmentNumber(d.key_u64("number").map_err(bad)?),
+                single,
+                sealed,
+                committed_end,
+                erased_bytes,
+            }
         }
         Table::Blobs => {
             let BlobRow { kind, size, location, record_len } = BlobRow::from_bytes(value)?;
@@ -148,22 +154,22 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
         Table::Links => {
             let LinkRow { size, linked_ms, due_ms, mounted_from } = LinkRow::from_bytes(value)?;
             let digest = d.digest("digest").map_err(bad)?;
-            Fact::Link { repository: be32(d).map_err(bad)?, digest, size, linked_ms, due_ms, mounted_from }
+            Fact::Link { repository: d.key_u32("id").map_err(bad)?, digest, size, linked_ms, due_ms, mounted_from }
         }
         Table::Manifests => manifest(d, view, value)?,
         Table::Tags => {
             let TagRow { manifest, digest, set_ms, .. } = TagRow::from_bytes(value)?;
-            let repository = be32(d).map_err(bad)?;
+            let repository = d.key_u32("id").map_err(bad)?;
             let len = d.rest().len();
             Fact::Tag { repository, tag: tag(d, len).map_err(bad)?, manifest, digest, set_ms }
         }
         Table::History => {
             let HistoryRow { digest, time_ms, until_ms } = HistoryRow::from_bytes(value)?;
-            let repository = be32(d).map_err(bad)?;
+            let repository = d.key_u32("id").map_err(bad)?;
             let len = d.rest().iter().position(|&byte| byte == 0).unwrap_or(0);
             let tag = tag(d, len).map_err(bad)?;
             d.raw(1, "zero").map_err(bad)?;
-            Fact::History { repository, tag, lsn: be64(d).map_err(bad)?, digest, time_ms, until_ms }
+            Fact::History { repository, tag, lsn: d.key_u64("number").map_err(bad)?, digest, time_ms, until_ms }
         }
         Table::Uploads => {
             let UploadRow { repository, segment, bytes, time_ms } = UploadRow::from_bytes(value)?;
@@ -173,20 +179,29 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
         }
         Table::Dead => {
             let DeadRow { record_len } = DeadRow::from_bytes(value)?;
-            let segment = SegmentNumber(be64(d).map_err(bad)?);
-            Fact::Dead { location: Location { segment, offset: be64(d).map_err(bad)? }, record_len }
+            let segment = SegmentNumber(d.key_u64("number").map_err(bad)?);
+            Fact::Dead { location: Location { segment, offset: d.key_u64("number").map_err(bad)? }, record_len }
         }
         Table::Drops => {
             let DropRow { what, repository, digest, size, time_ms, last, until_ms } = DropRow::from_bytes(value)?;
-            Fact::Dropped { lsn: be64(d).map_err(bad)?, what, repository, digest, size, time_ms, last, until_ms }
+            Fact::Dropped {
+                lsn: d.key_u64("number").map_err(bad)?,
+                what,
+                repository,
+                digest,
+                size,
+                time_ms,
+                last,
+                until_ms,
+            }
         }
         Table::Reports => {
             let ReportRow { summary, items } = ReportRow::from_bytes(value)?;
-            Fact::Reported { number: be64(d).map_err(bad)?, summary, items }
+            Fact::Reported { number: d.key_u64("number").map_err(bad)?, summary, items }
         }
         Table::Pauses => {
             let PauseRow { until_ms } = PauseRow::from_bytes(value)?;
-            let what = u8::try_from(be32(d).map_err(bad)?).ok().and_then(Pausable::from_code);
+            let what = u8::try_from(d.key_u32("id").map_err(bad)?).ok().and_then(Pausable::from_code);
             let what = what.ok_or(bad(DecodeError { field: "what is paused", problem: "unknown" }))?;
             Fact::Paused { what, until_ms }
         }
@@ -195,7 +210,7 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
                 SampleRow::from_bytes(value)?;
             Fact::Sample {
                 organisation: samples::organisation(d).map_err(bad)?,
-                day: be32(d).map_err(bad)?,
+                day: d.key_u32("id").map_err(bad)?,
                 used_bytes,
                 blobs,
                 manifest_bytes,
@@ -212,7 +227,7 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
 fn manifest(d: &mut Decoder<'_>, view: &dyn View, value: &[u8]) -> Result<Fact, SchemaError> {
     let bad = |source| SchemaError::Row { table: Table::Manifests.name(), source };
     let row = ManifestRow::from_bytes(value)?;
-    let (repository, digest) = (be32(d).map_err(bad)?, d.digest("digest").map_err(bad)?);
+    let (repository, digest) = (d.key_u32("id").map_err(bad)?, d.digest("digest").map_err(bad)?);
     let mut references: Vec<NamedReference> = Vec::new();
     schema::each_row(view, &Key::of(Table::References).u64(row.manifest).bytes(), |_, value| {
         let named = ReferencesRow::from_bytes(value)?.references;
@@ -239,15 +254,6 @@ fn manifest(d: &mut Decoder<'_>, view: &dyn View, value: &[u8]) -> Result<Fact, 
         subject: row.subject,
         references,
     })
-}
-
-/// Keys are big-endian.
-fn be32(d: &mut Decoder<'_>) -> Result<u32, DecodeError> {
-    Ok(d.u32("id")?.swap_bytes())
-}
-
-fn be64(d: &mut Decoder<'_>) -> Result<u64, DecodeError> {
-    Ok(d.u64("number")?.swap_bytes())
 }
 
 fn tag(d: &mut Decoder<'_>, len: usize) -> Result<Tag, DecodeError> {

@@ -190,7 +190,7 @@ impl Recount<'_> {
         each(
             self.view,
             Table::Repositories,
-            |d| be32(d, "repository"),
+            |d| d.key_u32("repository"),
             |repository, row: RepositoryRow| {
                 let RepositoryRow { name, organisation, .. } = row;
                 let organisation_name = name.organisation().to_owned();
@@ -209,7 +209,7 @@ impl Recount<'_> {
     fn tags(&mut self, totals: &mut Totals) -> Result<AllTags, SchemaError> {
         let mut tags = AllTags::new();
         let parts = |d: &mut Decoder<'_>| {
-            let repository = be32(d, "repository")?;
+            let repository = d.key_u32("repository")?;
             let text = std::str::from_utf8(d.rest()).ok().and_then(|text| text.parse::<Tag>().ok());
             d.raw(d.rest().len(), "tag")?;
             Ok((repository, text.ok_or(DecodeError { field: "tag", problem: "is none" })?))
@@ -230,11 +230,11 @@ impl Recount<'_> {
     /// Every entry of a tag's history but its present one is due some time.
     fn history(&mut self, totals: &mut Totals) -> Result<(), SchemaError> {
         let parts = |d: &mut Decoder<'_>| {
-            let repository = be32(d, "repository")?;
+            let repository = d.key_u32("repository")?;
             let text = d.raw(d.rest().len().saturating_sub(9), "tag")?;
             let tag = std::str::from_utf8(text).ok().and_then(|text| text.parse::<Tag>().ok());
             d.raw(1, "tag's end")?;
-            Ok((repository, tag.ok_or(DecodeError { field: "tag", problem: "is none" })?, be64(d, "lsn")?))
+            Ok((repository, tag.ok_or(DecodeError { field: "tag", problem: "is none" })?, d.key_u64("lsn")?))
         };
         each(self.view, Table::History, parts, |(repository, tag, lsn), row: HistoryRow| {
             let present: Option<TagRow> = schema::get(self.view, key::tag(repository, &tag))?;
@@ -287,7 +287,7 @@ impl Recount<'_> {
 
     /// A link is due exactly when no manifest of its repository names it.
     fn links(&mut self, named: &AllNamed, totals: &mut Totals) -> Result<(), SchemaError> {
-        let parts = |d: &mut Decoder<'_>| Ok((d.digest("digest")?, be32(d, "repository")?));
+        let parts = |d: &mut Decoder<'_>| Ok((d.digest("digest")?, d.key_u32("repository")?));
         each(self.view, Table::Links, parts, |(digest, repository), row: LinkRow| {
             self.expect_content(&digest, row.size)?;
             if named.get(&(repository, digest)).is_none_or(|named| named.as_blob == 0) {
@@ -303,7 +303,7 @@ impl Recount<'_> {
         each(
             self.view,
             Table::Drops,
-            |d| be64(d, "lsn"),
+            |d| d.key_u64("lsn"),
             |lsn, row: DropRow| {
                 self.expect(key::dropped(&row.digest, lsn), &DroppedRow {});
                 self.expect(key::due_drop(row.until_ms, lsn), &DueDropRow {});
@@ -341,7 +341,7 @@ impl Recount<'_> {
         each(
             self.view,
             Table::Segments,
-            |d| be64(d, "segment"),
+            |d| d.key_u64("segment"),
             |number, row: SegmentRow| {
                 ids.segment = ids.segment.max(number);
                 let (live_bytes, live_records, end) = segments.remove(&number).unwrap_or_default();
@@ -407,14 +407,5 @@ fn each<R: RowValue, K>(
 }
 
 fn manifest_parts(d: &mut Decoder<'_>) -> Result<(RepositoryId, Digest), DecodeError> {
-    Ok((be32(d, "repository")?, d.digest("digest")?))
-}
-
-/// Keys are big-endian.
-fn be32(d: &mut Decoder<'_>, field: &'static str) -> Result<u32, DecodeError> {
-    Ok(d.u32(field)?.swap_bytes())
-}
-
-fn be64(d: &mut Decoder<'_>, field: &'static str) -> Result<u64, DecodeError> {
-    Ok(d.u64(field)?.swap_bytes())
+    Ok((d.key_u32("repository")?, d.digest("digest")?))
 }

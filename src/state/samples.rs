@@ -70,7 +70,7 @@ pub fn day_of(time_ms: u64) -> u32 {
 
 /// The scope in a sample's key: an organisation, or `None` for the registry.
 pub(super) fn organisation(d: &mut Decoder<'_>) -> Result<Option<OrganisationId>, DecodeError> {
-    let (kind, id) = (d.u8("scope")?, d.u32("id")?.swap_bytes());
+    let (kind, id) = (d.u8("scope")?, d.key_u32("id")?);
     match kind {
         0 => Ok(None),
         1 => Ok(Some(id)),

@@ -8,7 +8,7 @@
 //!
 //! Invariants: nothing is settling ⇔ all lives are what `life` says of them, and every manifest was told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::{
     codec::Decoder,
@@ -207,6 +207,7 @@ impl<'a, 'b> Lives<'a, 'b> {
         // Behind the last one each time: the index steps over removed rows one by one, so that looking from the start for
         // each of them would cost the square of their number. None comes before while any may still be told.
         let mut from = prefix.to_vec();
+        let mut repositories = BTreeSet::new();
         while self.left > 0 {
             let Some((settling, row)) = self.overlay.scan(&from, &prefix_end(&prefix), 1)?.pop() else { break };
             from = [settling.as_slice(), &[0]].concat();
@@ -216,12 +217,13 @@ impl<'a, 'b> Lives<'a, 'b> {
                 Some(manifest) if !row.dropped => Life::told(&manifest),
                 _ => Life::NONE,
             };
-            let repository = row.repository;
+            repositories.insert(row.repository);
             self.tell(Pass { manifest: u64::from_be_bytes(id), told, row, is_noted: true })?;
             self.settle()?;
-            samples::take(self.overlay, self.applied.time_ms, repository)?;
         }
-        self.settle()
+        self.settle()?;
+        let time_ms = self.applied.time_ms;
+        repositories.into_iter().try_for_each(|repository| samples::take(self.overlay, time_ms, repository))
     }
 
     /// Goes on with a pass, to its end or as far as this operation may.

@@ -165,7 +165,7 @@ fn each(
 fn numbers<const N: usize>(table: Table, key: &[u8]) -> Result<[u64; N], schema::SchemaError> {
     let mut d = crate::codec::Decoder::new(key);
     let mut numbers = [0; N];
-    let read = numbers.iter_mut().try_for_each(|number| d.u64("number").map(|read| *number = read.swap_bytes()));
+    let read = numbers.iter_mut().try_for_each(|number| d.key_u64("number").map(|read| *number = read));
     read.and_then(|()| d.finish("key")).map_err(|source| schema::SchemaError::Row { table: table.name(), source })?;
     Ok(numbers)
 }

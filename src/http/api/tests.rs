@@ -5,18 +5,15 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    body::Body,
-    http::{HeaderMap, Request},
-};
-use http_body_util::BodyExt;
+use axum::{Router, body::Body, http::HeaderMap};
 use serde_json::{Value, json};
-use tower::ServiceExt;
 
 use crate::{
     digest::{Algorithm, Digest},
-    http::{self, tests::app},
+    http::{
+        self,
+        tests::{app, exchange},
+    },
 };
 
 mod document;
@@ -51,13 +48,7 @@ impl Api {
     }
 
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        let (parts, body) = exchange(&self.router, method, path, headers, body.into()).await;
         let json = serde_json::from_slice(&body).unwrap_or_default();
         Answer { status: parts.status.as_u16(), headers: parts.headers, json }
     }
