@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, fmt, ops::Bound};
 
+#[cfg(any(feature = "rocksdb", test))]
+mod fronts;
 pub mod memory;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;

@@ -86,15 +86,15 @@ impl<S: Steps> Drops<'_, S> {
         if self.is_purge {
             self.now_ms = self.now_ms.max(self.released_by()?);
         }
-        let (mut dropped, mut after) = (0, None::<Vec<u8>>);
+        let (mut dropped, mut from) = (0, None::<Vec<u8>>);
         while self.steps.end().is_none() {
             let now_ms = self.now_ms;
-            let page = self.steps.read(|view| due::page(view, table, after.as_deref(), now_ms, PAGE_ROWS))?;
+            let page = self.steps.read(|view| due::page(view, table, from.as_deref(), now_ms, PAGE_ROWS))?;
             let items = self.steps.read(|view| items(view, page.items))?;
             let items = if table == Table::DueLinks { self.without_kept(items)? } else { items };
             dropped += self.drop_all(items)?;
-            after = page.last;
-            if after.is_none() {
+            from = page.next;
+            if from.is_none() {
                 break;
             }
         }

@@ -63,18 +63,18 @@ pub(super) fn tell_kept(
     report: &mut CollectionReport,
 ) -> Result<(), SchemaError> {
     for table in [Table::DueManifests, Table::DueLinks] {
-        let mut after = Key::of(table).u64(now_ms.saturating_add(1)).bytes();
+        let mut from = Key::of(table).u64(now_ms.saturating_add(1)).bytes();
         let mut rows = 0;
         while rows < KEPT_ROWS && report.kept.len() < KEPT_LISTED {
-            let page = due::page(view, table, Some(&after), u64::MAX - 1, DROPS_PER_STEP)?;
+            let page = due::page(view, table, Some(&from), u64::MAX - 1, DROPS_PER_STEP)?;
             rows += DROPS_PER_STEP;
             for item in page.items {
                 if let Some(kept) = kept(view, &item, scope)? {
                     report.keep(kept);
                 }
             }
-            match page.last {
-                Some(last) => after = last,
+            match page.next {
+                Some(next) => from = next,
                 None => break,
             }
         }

@@ -12,6 +12,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -22,7 +23,10 @@ use rocksdb::{
     LogLevel, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
 };
 
-use super::{Changes, Index, IndexError, Row, View};
+use super::{
+    Changes, Index, IndexError, Row, View,
+    fronts::{Fronts, Seen},
+};
 
 /// Memtables that share [`RocksOptions::memtable_bytes`]: one is written to while others go to disk.
 const MEMTABLES: usize = 3;
@@ -57,6 +61,9 @@ impl Default for RocksOptions {
 pub struct RocksIndex {
     db: DB,
     path: PathBuf,
+    fronts: Fronts,
+    /// Held for a write: one at a time.
+    writes: Mutex<()>,
 }
 
 impl RocksIndex {
@@ -67,7 +74,7 @@ impl RocksIndex {
     pub fn open(path: &Path, options: &RocksOptions) -> Result<Self, IndexError> {
         let db = DB::open(&database_options(options), path)
             .map_err(|error| failure(&format!("opening {}", path.display()), &error))?;
-        Ok(Self { db, path: path.to_owned() })
+        Ok(Self { db, path: path.to_owned(), fronts: Fronts::new(), writes: Mutex::new(()) })
     }
 
     /// Removes the index in a directory, damaged or not, so that `open` begins with no rows; it may be missing.
@@ -96,7 +103,8 @@ impl View for RocksIndex {
     }
 
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        page(from, until, limit, |options| self.db.raw_iterator_opt(options))
+        let (snapshot, seen) = self.fronts.around(|| self.db.snapshot());
+        RocksSnapshot { snapshot, seen, fronts: &self.fronts }.scan(from, until, limit)
     }
 }
 
@@ -109,7 +117,8 @@ impl Index for RocksIndex {
                 None => batch.delete(key),
             }
         }
-        self.apply(batch, "writing a batch")
+        let _one = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.fronts.write(changes, || self.apply(batch, "writing a batch"))
     }
 
     fn flush(&self) -> Result<(), IndexError> {
@@ -135,7 +144,8 @@ impl Index for RocksIndex {
     }
 
     fn snapshot(&self) -> Box<dyn View + '_> {
-        Box::new(RocksSnapshot(self.db.snapshot()))
+        let (snapshot, seen) = self.fronts.around(|| self.db.snapshot());
+        Box::new(RocksSnapshot { snapshot, seen, fronts: &self.fronts })
     }
 }
 
@@ -145,15 +155,26 @@ impl fmt::Debug for RocksIndex {
     }
 }
 
-struct RocksSnapshot<'a>(Snapshot<'a>);
+struct RocksSnapshot<'a> {
+    snapshot: Snapshot<'a>,
+    seen: Seen,
+    fronts: &'a Fronts,
+}
 
 impl View for RocksSnapshot<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.0.get_opt(key, read_options()).map_err(|error| read_failure("reading", key, &error))
+        self.snapshot.get_opt(key, read_options()).map_err(|error| read_failure("reading", key, &error))
     }
 
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        page(from, until, limit, |options| self.0.raw_iterator_opt(options))
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let iterate = |options| self.snapshot.raw_iterator_opt(options);
+        let Some(scan) = self.seen.scan(from, until) else { return page(from, until, limit, iterate) };
+        let rows = page(scan.from(), until, limit, iterate)?;
+        self.fronts.found(&scan, &self.seen, rows.first().map_or(until, |(key, _)| key));
+        Ok(rows)
     }
 }
 
@@ -164,7 +185,7 @@ fn page<'a>(
     iterate: impl FnOnce(ReadOptions) -> DBRawIterator<'a>,
 ) -> Result<Vec<Row>, IndexError> {
     let mut rows = Vec::new();
-    if from >= until || limit == 0 {
+    if from >= until {
         return Ok(rows);
     }
     let mut options = read_options();

@@ -24,30 +24,29 @@ pub const TABLES: [Table; 5] =
 pub struct DuePage {
     /// What is due. Entries of history are together by repository.
     pub items: Vec<Due>,
-    /// The last row that was read, from which the next page goes on; `None` when there is no more.
-    pub last: Option<Vec<u8>>,
+    /// Where the next page begins; `None` when there is no more.
+    pub next: Option<Vec<u8>>,
 }
 
-/// Reads at most `limit` rows of one of [`TABLES`] after the row `after`, as far as they are due at `now_ms`.
+/// Reads at most `limit` rows of one of [`TABLES`] from the key `from`, or the first, as far as they are due at `now_ms`.
 ///
 /// # Errors
 /// When the index fails or is damaged.
 pub fn page(
     view: &dyn View,
     table: Table,
-    after: Option<&[u8]>,
+    from: Option<&[u8]>,
     now_ms: u64,
     limit: usize,
 ) -> Result<DuePage, SchemaError> {
     let prefix = vec![table as u8];
-    let from = after.map_or_else(|| prefix.clone(), |after| [after, &[0]].concat());
     let until = match table {
         Table::EmptyRepositories => prefix_end(&prefix),
         _ => [prefix.as_slice(), &now_ms.saturating_add(1).to_be_bytes()].concat(),
     };
-    let rows = view.scan(&from, &until, limit)?;
-    let last = rows.last().filter(|_| rows.len() == limit).map(|(key, _)| key.clone());
-    let mut page = DuePage { items: Vec::new(), last };
+    let rows = view.scan(from.unwrap_or(&prefix), &until, limit)?;
+    let next = rows.last().filter(|_| rows.len() == limit).map(|(key, _)| [key.as_slice(), &[0]].concat());
+    let mut page = DuePage { items: Vec::new(), next };
     let mut history: BTreeMap<RepositoryId, Vec<(Tag, u64, u64)>> = BTreeMap::new();
     let mut records = Vec::new();
     for (key, _) in &rows {
