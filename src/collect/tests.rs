@@ -26,7 +26,7 @@ use super::*;
 mod crashes;
 mod dropping;
 mod holding;
-mod model;
+pub(crate) mod model;
 mod reporting;
 mod space;
 

@@ -7,11 +7,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
-    },
-    thread::JoinHandle,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -26,6 +22,11 @@ use crate::{
     state::{
         decide::Batch,
         request::{DROPS_PER_STEP, Outcome, Refusal, Request},
+    },
+    sync::{
+        Mutex,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
+        thread::{self, JoinHandle},
     },
 };
 
@@ -74,7 +75,7 @@ impl Committer {
             wakers,
             poll: Duration::ZERO,
         };
-        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || work.run(&receiver));
+        let thread = thread::Builder::new().name("committer".to_owned()).spawn(move || work.run(&receiver));
         let thread = thread.inspect_err(|error| tracing::error!(%error, "cannot start the committer's thread")).ok();
         Self { queue: Mutex::new(Some(sender)), thread }
     }

@@ -6,8 +6,8 @@ use super::source::{Source, Token};
 
 /// The layers from the lowest up; each uses only those below it. On the lowest, the small types use one another; on the
 /// others, those of one level don't know each other.
-const LAYERS: [&[&str]; 9] = [
-    &["digest", "name", "location", "codec"],
+const LAYERS: [&[&str]; 10] = [
+    &["digest", "name", "location", "codec", "sync"],
     &["disk"],
     &["segment", "journal", "index"],
     &["state"],
@@ -16,6 +16,7 @@ const LAYERS: [&[&str]; 9] = [
     &["collect", "verify", "transfer"],
     &["http"],
     &["config"],
+    &["fuzzing"],
 ];
 
 /// Uses within a level: rows hold ids that operations give out.
