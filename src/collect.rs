@@ -18,10 +18,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -31,6 +28,10 @@ use crate::{
     registry::{Registry, RegistryError},
     state::request::Request,
     store::{Store, StoreError},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
 mod compact;
@@ -44,8 +45,9 @@ mod runs;
 mod search;
 mod status;
 mod steps;
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, expect(dead_code, unused_imports, reason = "a fuzzer runs the model only"))]
+pub(crate) mod tests;
 
 pub use crate::journal::operation::Pausable;
 pub use purge::PurgeScope;

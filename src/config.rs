@@ -22,6 +22,8 @@ use crate::{
 };
 use settings::{SETTINGS, Setting};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod settings;
 mod value;
 
@@ -221,6 +223,10 @@ impl Loaded {
     fn read_file(&mut self, file: &Path) -> Result<(), ConfigError> {
         let text =
             std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?;
+        self.read_text(file, &text)
+    }
+
+    fn read_text(&mut self, file: &Path, text: &str) -> Result<(), ConfigError> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| ConfigError::Syntax {
             file: file.to_owned(),
             problem: error.to_string(),

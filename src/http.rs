@@ -35,6 +35,8 @@ mod bridge;
 mod buffers;
 mod error;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod listings;
 mod manifests;
 mod multipart;

@@ -21,6 +21,8 @@ use crate::codec::DecodeError;
 
 pub mod fact;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod operation;
 mod reader;
 mod recovery;

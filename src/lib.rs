@@ -8,7 +8,7 @@
 //!
 //! From below to above; each knows only what is below it:
 //!
-//! - [`digest`], [`name`], [`location`], [`codec`]: small types, parsed once at the boundary.
+//! - [`digest`], [`name`], [`location`], [`codec`]: small types, parsed once at the boundary. `sync`: threads and locks.
 //! - [`disk`]: the only door to the file system, and a double of it that forgets what was not synced.
 //! - [`segment`], [`journal`], [`index`]: the three kinds of files.
 //! - [`state`]: requests are decided into operations, operations become changes of the index. Pure.
@@ -27,6 +27,9 @@ pub mod collect;
 pub mod config;
 pub mod digest;
 pub mod disk;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod index;
 pub mod journal;
@@ -36,6 +39,7 @@ pub mod registry;
 pub mod segment;
 pub mod state;
 pub mod store;
+mod sync;
 pub mod verify;
 
 pub use digest::{Algorithm, Digest};

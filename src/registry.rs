@@ -22,6 +22,8 @@ use crate::{
     store::{Store, StoreError, StoredContent},
 };
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod history;
 mod images;
 mod inventory;

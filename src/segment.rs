@@ -28,6 +28,8 @@ mod erase;
 mod error;
 mod files;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod reader;
 mod readers;
 mod recovery;

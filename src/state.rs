@@ -20,6 +20,8 @@ pub mod decide;
 pub mod due;
 pub mod dump;
 pub mod facts;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod life;
 pub mod recount;
 pub mod request;

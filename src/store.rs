@@ -18,10 +18,7 @@
 use std::{
     collections::HashSet,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock, PoisonError},
 };
 
 use crate::{
@@ -35,6 +32,11 @@ use crate::{
     state::{
         dump,
         request::{Content, Outcome, Refusal, Request},
+    },
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
     },
 };
 
@@ -389,7 +391,7 @@ impl Store {
     /// # Errors
     /// When it is refused, or could not be made durable.
     pub fn commit(&self, request: Request) -> Result<Outcome, StoreError> {
-        let (send, receive) = std::sync::mpsc::sync_channel(1);
+        let (send, receive) = mpsc::sync_channel(1);
         self.submit(request, Box::new(move |result| drop(send.send(result))));
         receive.recv().unwrap_or_else(|_| Err(StoreError::Unavailable("the store was closed".to_owned())))
     }

@@ -9,7 +9,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::PoisonError,
     time::{Duration, Instant},
 };
 
@@ -24,6 +24,7 @@ use crate::{
     segment::{DeadRecord, Removal},
     state::request::{DROPS_PER_STEP, Outcome, Refusal, Request},
     store::{Store, StoreError},
+    sync::{Mutex, MutexGuard},
 };
 
 use super::{Stop, report::CollectionReport, steps::Live};

@@ -5,7 +5,7 @@
 //! somebody to look. The pause is durable, because the next start could not tell any more: what was done meanwhile has
 //! the wrong time, too. Whoever has looked lets collecting go on.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::{
     index::{
@@ -15,6 +15,7 @@ use crate::{
     journal::operation::{LocalRecord, Pausable},
     state::request::Request,
     store::{Clock, Store, StoreError},
+    sync::{Mutex, MutexGuard},
 };
 
 use super::report::Pause;

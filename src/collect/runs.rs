@@ -1,14 +1,15 @@
 //! One run at a time, whose report goes to all who asked while it went on; and the flag that ends it early.
 
-use std::{
+use std::{sync::PoisonError, time::Duration};
+
+use crate::{
+    registry::RegistryError,
+    store::StoreError,
     sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
+        self, Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
-
-use crate::{registry::RegistryError, store::StoreError};
 
 /// A flag that ends work at its next safe point.
 #[derive(Debug, Default)]
@@ -43,7 +44,7 @@ impl Stop {
     /// Rests, but not for longer than until the flag is set.
     pub(super) fn rest(&self, time: Duration) {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.changed.wait_timeout_while(turn, time, |()| !self.is_set()));
+        sync::wait_for(&self.changed, turn, time, |()| !self.is_set());
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    sync::mpsc::channel,
     time::{Duration, Instant},
 };
 
@@ -19,6 +18,7 @@ use crate::{
         request::{Outcome, Refusal, Request},
     },
     store::{Store, StoreError},
+    sync::mpsc::channel,
 };
 
 use super::Stop;

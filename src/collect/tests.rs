@@ -5,6 +5,7 @@
 //! - `reporting`: reports, joined runs, pauses, clocks.
 //! - `space`: what comes back of the disk.
 //! - `crashes`: the power goes at any call.
+//! - `races`: two or three who meet, in any order of their steps.
 //! - `model`: a million random calls against what was promised.
 
 use std::sync::{Arc, Mutex};
@@ -26,7 +27,8 @@ use super::*;
 mod crashes;
 mod dropping;
 mod holding;
-mod model;
+pub(crate) mod model;
+mod races;
 mod reporting;
 mod space;
 
@@ -45,6 +47,8 @@ struct Machine {
     index: Arc<MemoryIndex>,
     clock: Clock,
     window_ms: u64,
+    /// Uploads above this have a segment of their own; a shared one takes five of them.
+    large_bytes: u64,
 }
 
 /// A process on it.
@@ -57,7 +61,13 @@ struct Running {
 
 impl Machine {
     fn new() -> Self {
-        Self { disk: SimDisk::new(), index: Arc::default(), clock: Clock::manual(BEGIN), window_ms: WINDOW }
+        Self {
+            disk: SimDisk::new(),
+            index: Arc::default(),
+            clock: Clock::manual(BEGIN),
+            window_ms: WINDOW,
+            large_bytes: LARGE as u64,
+        }
     }
 
     fn start(&self) -> Running {
@@ -67,9 +77,9 @@ impl Machine {
     fn try_start(&self) -> Result<Running, String> {
         let index = Mutex::new(Arc::clone(&self.index));
         let options = StoreOptions {
-            large_blob_bytes: LARGE as u64,
+            large_blob_bytes: self.large_bytes,
             buffered_bytes_max: 1 << 24,
-            shared_segment_bytes_max: 100_000,
+            shared_segment_bytes_max: 5 * self.large_bytes,
             reserve_bytes: 0,
             flush_bytes: u64::MAX,
             snapshot_bytes_min: u64::MAX,
@@ -112,7 +122,7 @@ impl Machine {
     /// What a power cut leaves.
     fn cut(&self, seed: u64) -> Self {
         let (disk, index) = (self.disk.crash(seed), Arc::new(self.index.crashed()));
-        Self { disk, index, clock: self.clock.clone(), window_ms: self.window_ms }
+        Self { disk, index, clock: self.clock.clone(), window_ms: self.window_ms, large_bytes: self.large_bytes }
     }
 }
 

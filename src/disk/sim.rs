@@ -10,11 +10,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use fastrand::Rng;
 use rustix::io::Errno;
+
+use crate::sync::{Mutex, MutexGuard};
 
 use super::{DirEntry, Disk, DiskFile};
 

@@ -26,6 +26,8 @@ use input::Parameters;
 
 mod collect;
 mod contents;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod guard;
 mod history;
 mod input;

@@ -9,10 +9,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use super::{Changes, prefix_end, schema::Table};
+use crate::sync::{Mutex, MutexGuard};
 
 /// The tables that are queues.
 const QUEUES: [Table; 8] = [

@@ -8,10 +8,12 @@ use std::{
     collections::BTreeMap,
     fmt,
     ops::Bound,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError},
+};
+
+use crate::sync::{
+    RwLock,
+    atomic::{AtomicBool, Ordering},
 };
 
 use super::{Changes, Index, IndexError, Row, View};

@@ -12,7 +12,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::PoisonError,
     thread,
     time::{Duration, Instant},
 };
@@ -27,6 +27,7 @@ use super::{
     Changes, Index, IndexError, Row, View,
     fronts::{Fronts, Seen},
 };
+use crate::sync::Mutex;
 
 /// Memtables that share [`RocksOptions::memtable_bytes`]: one is written to while others go to disk.
 const MEMTABLES: usize = 3;

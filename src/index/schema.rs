@@ -13,6 +13,8 @@ use crate::{
     journal::operation::{OrganisationId, RepositoryId},
 };
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod key;
 mod row;
 

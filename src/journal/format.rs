@@ -28,7 +28,7 @@ pub(super) const FILE_HEADER_LEN: usize = 72;
 pub(super) const BATCH_HEADER_LEN: usize = 80;
 /// Every batch begins at a multiple of it.
 pub(super) const ALIGNMENT: usize = 8;
-const CHAIN_OFFSET: usize = 64;
+pub(super) const CHAIN_OFFSET: usize = 64;
 const RECORD_OVERHEAD: u64 = 5;
 const _: () = assert!(FILE_HEADER_LEN.is_multiple_of(ALIGNMENT) && BATCH_HEADER_LEN.is_multiple_of(ALIGNMENT));
 
@@ -175,7 +175,7 @@ pub(super) fn encode_batch(
 }
 
 /// The checksum over a batch without its padding.
-fn checksum(store_id: &[u8; 16], batch: &[u8]) -> Chain {
+pub(super) fn checksum(store_id: &[u8; 16], batch: &[u8]) -> Chain {
     let mut hasher = Hasher::new(Algorithm::Sha256);
     hasher.update(store_id);
     hasher.update(&batch[..CHAIN_OFFSET]);
@@ -217,13 +217,18 @@ impl BatchHeader {
 
     /// Length of the whole batch in bytes, padding included.
     pub(super) fn batch_len(&self) -> usize {
-        (BATCH_HEADER_LEN + self.body_len).next_multiple_of(ALIGNMENT)
+        self.sealed_len().next_multiple_of(ALIGNMENT)
+    }
+
+    /// Bytes of the batch without its padding.
+    pub(super) fn sealed_len(&self) -> usize {
+        BATCH_HEADER_LEN + self.body_len
     }
 
     /// Whether `batch` is what this store wrote under this header: checksum and padding.
     pub(super) fn proves(&self, store_id: &[u8; 16], batch: &[u8]) -> bool {
         batch.len() == self.batch_len() && {
-            let (sealed, padding) = batch.split_at(BATCH_HEADER_LEN + self.body_len);
+            let (sealed, padding) = batch.split_at(self.sealed_len());
             checksum(store_id, sealed) == self.after.chain && padding.iter().all(|byte| *byte == 0)
         }
     }
@@ -234,8 +239,8 @@ impl BatchHeader {
     /// When they are not the header's records: a bug or a later version wrote them, not a torn write.
     pub(super) fn batch(&self, bytes: &[u8]) -> Result<Batch, DecodeError> {
         let wrong = |problem| DecodeError { field: "records of a batch", problem };
-        let end = BATCH_HEADER_LEN + self.body_len;
-        let mut body = Decoder::new(bytes.get(BATCH_HEADER_LEN..end).ok_or(wrong("too short"))?);
+        let body = bytes.get(BATCH_HEADER_LEN..self.sealed_len()).ok_or(wrong("too short"))?;
+        let mut body = Decoder::new(body);
         let mut records = Vec::new();
         while !body.rest().is_empty() {
             let class = match body.u8("record class")? {

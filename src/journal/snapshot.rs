@@ -21,6 +21,8 @@ use crate::{
     disk::Disk,
 };
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod reader;
 #[cfg(test)]
 mod tests;

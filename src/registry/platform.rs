@@ -47,7 +47,7 @@ impl Registry {
     }
 }
 
-fn default_entry(index: &[u8]) -> Option<Digest> {
+pub(super) fn default_entry(index: &[u8]) -> Option<Digest> {
     let index: Index = serde_json::from_slice(index).ok()?;
     let is_default = |platform: &Platform| {
         platform.os.as_deref() == Some("linux") && platform.architecture.as_deref() == Some("amd64")

@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, HashSet},
     ops::ControlFlow,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -21,6 +21,7 @@ use crate::{
     name::RepositoryName,
     state::request::Request,
     store::{Store, StoreError, Upload},
+    sync::{Mutex, MutexGuard},
 };
 
 use super::RegistryError;

@@ -6,11 +6,12 @@
 //!
 //! Lock order: `rolling` or `syncing`, then `state`. No file is touched under `state`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::{
     digest::Digest,
     location::{Location, SegmentNumber},
+    sync::{Mutex, MutexGuard},
 };
 
 use super::{

@@ -3,12 +3,12 @@
 //! A handle that is in use stays open for its user after it has left the cache. A removed segment's handle must not come
 //! back into it: it would hold the file's blocks for as long as it is used.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::PoisonError};
 
-use crate::location::SegmentNumber;
+use crate::{
+    location::SegmentNumber,
+    sync::{Mutex, MutexGuard},
+};
 
 use super::files::SegmentFile;
 

@@ -5,13 +5,12 @@
 //!
 //! Lock order: `turn`, then those of `append`.
 
-use std::{
-    ops::Range,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{ops::Range, sync::PoisonError, time::Duration};
 
-use crate::location::{Location, SegmentNumber};
+use crate::{
+    location::{Location, SegmentNumber},
+    sync::Mutex,
+};
 
 use super::{
     append::SharedWriter,

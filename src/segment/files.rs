@@ -3,19 +3,13 @@
 //! All that writes or syncs a segment goes through here, so that a failed sync poisons and a full disk is told as such in
 //! one place. Numbers are given out here and never twice.
 
-use std::{
-    collections::HashSet,
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashSet, io, sync::Arc};
 
 use crate::{
     digest::Digest,
     disk::{self, Disk, DiskFile},
     location::SegmentNumber,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::{

@@ -10,15 +10,18 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    thread,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
-use crate::location::{Location, SegmentNumber};
+use crate::{
+    location::{Location, SegmentNumber},
+    sync::{
+        self, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+        thread,
+    },
+};
 
 /// Locks that readers spread over. More than cores, so that two rarely meet.
 const SHARDS: usize = 64;
@@ -146,9 +149,7 @@ pub(super) fn wait_until(patience: Duration, mut is_so: impl FnMut() -> bool) ->
 
 /// The shard of this thread: threads take them in turn, so that as many as there are shards never meet.
 fn own_shard() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local!(static OWN: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
-    OWN.with(|own| *own)
+    sync::thread_number() % SHARDS
 }
 
 /// A panic of another holder leaves nothing half-changed: counts change by calls that cannot.

@@ -4,11 +4,11 @@
 //! written elsewhere meanwhile is not seen, and the reserve has to be larger than that.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::PoisonError,
     time::{Duration, Instant},
 };
 
-use crate::disk::Disk;
+use crate::{disk::Disk, sync::Mutex};
 
 use super::error::SegmentError;
 

@@ -2,12 +2,11 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
+
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// A wall clock, and one that only ever runs on. Clones are the same clocks.
 #[derive(Clone)]

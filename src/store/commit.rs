@@ -7,11 +7,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
-    },
-    thread::JoinHandle,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -26,6 +22,11 @@ use crate::{
     state::{
         decide::Batch,
         request::{DROPS_PER_STEP, Outcome, Refusal, Request},
+    },
+    sync::{
+        Mutex,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
+        thread::{self, JoinHandle},
     },
 };
 
@@ -44,7 +45,7 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 const POLL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
 /// A step of what is settling is followed by a rest of so many times its length, for as long as requests come: clients
 /// must not wait for a large change of somebody else's.
-const SETTLE_RESTS: u32 = 4;
+const SETTLE_RESTS: u32 = if cfg!(shuttle) { 0 } else { 4 };
 /// When none has come for this long, nobody waits.
 const REQUESTS_OVER: Duration = Duration::from_millis(10);
 
@@ -80,7 +81,7 @@ impl Committer {
             settle_at: Instant::now(),
             asked_at: None,
         };
-        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || work.run(&receiver));
+        let thread = thread::Builder::new().name("committer".to_owned()).spawn(move || work.run(&receiver));
         let thread = thread.inspect_err(|error| tracing::error!(%error, "cannot start the committer's thread")).ok();
         Self { queue: Mutex::new(Some(sender)), thread }
     }
@@ -137,6 +138,7 @@ impl Work {
                     Ok(job) => Some(job),
                     Err(_) => return,
                 },
+                (Err(TryRecvError::Empty), Some(rest)) if rest.is_zero() => None,
                 (Err(TryRecvError::Empty), Some(rest)) => match queue.recv_timeout(rest) {
                     Err(RecvTimeoutError::Disconnected) => return,
                     next => next.ok(),

@@ -3,14 +3,12 @@
 //! It is woken when the journal has grown by the set number of bytes since the last flush. A flush that fails loses
 //! nothing: the index says so by its health, which stops writes, and the journal has it all.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::Ordering,
-        mpsc::{SyncSender, sync_channel},
-    },
-    thread::JoinHandle,
-    time::Instant,
+use std::{sync::Arc, time::Instant};
+
+use crate::sync::{
+    atomic::Ordering,
+    mpsc::{SyncSender, sync_channel},
+    thread::{self, JoinHandle},
 };
 
 use super::Shared;
@@ -36,7 +34,7 @@ impl Waker {
 impl Flusher {
     pub(super) fn start(shared: Arc<Shared>) -> Self {
         let (wake, woken) = sync_channel(1);
-        let thread = std::thread::Builder::new().name("index-flush".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("index-flush".to_owned()).spawn(move || {
             while woken.recv().is_ok() {
                 flush(&shared);
             }

@@ -7,7 +7,7 @@
 
 use std::{
     ops::ControlFlow,
-    sync::{Arc, Mutex, OnceLock, atomic::AtomicU64},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -26,6 +26,7 @@ use crate::{
     location::SegmentNumber,
     segment::{ListedSegment, SegmentKind, SegmentOptions, Segments, SingleWriter, UnlistedFiles},
     state::{apply, facts::mark},
+    sync::{Mutex, atomic::AtomicU64},
 };
 
 use super::{

@@ -7,7 +7,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use crate::{
     index::schema::{self, BlobRow, key},
     location::Location,
     segment::{RecordReader, SegmentError},
+    sync::{Mutex, MutexGuard},
 };
 
 use super::{Shared, StoreError};

@@ -7,11 +7,7 @@
 //! when the journal has grown by another quarter; closing abandons it.
 
 use std::{
-    sync::{
-        Arc, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::{JoinHandle, Thread},
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -24,6 +20,11 @@ use crate::{
     },
     segment::SegmentError,
     state::facts,
+    sync::{
+        self,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        thread::{self, JoinHandle, Thread},
+    },
 };
 
 use super::{Shared, Store, StoreError};
@@ -112,12 +113,12 @@ impl Snapshots {
     pub(super) fn start(shared: Arc<Shared>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::Builder::new().name("journal-snapshot".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("journal-snapshot".to_owned()).spawn(move || {
             while !stopped.load(Ordering::Acquire) {
                 if shared.growth.is_due() {
                     write_paced(&shared, &stopped);
                 } else {
-                    std::thread::park();
+                    thread::park();
                 }
             }
         });
@@ -150,7 +151,7 @@ fn write_paced(shared: &Shared, stop: &AtomicBool) {
                 page_began = Instant::now();
                 return Ok(());
             }
-            std::thread::park_timeout(left);
+            sync::park_for(left);
         }
         Err(SnapshotError::Closing)
     });
@@ -229,7 +230,7 @@ pub(super) fn settled_view<'a>(
         }
         drop(view);
         pause()?;
-        std::thread::park_timeout(Duration::from_millis(2));
+        sync::park_for(Duration::from_millis(2));
     }
     Err(SnapshotError::Unsettled)
 }

@@ -3,7 +3,7 @@
 //! A buffered upload is appended to a shared segment once, when it ends, and only if nobody stored the same content
 //! before. Nothing of an upload is visible until the committer has journaled it.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use crate::{
     digest::{Algorithm, Digest, Hasher},
@@ -11,6 +11,7 @@ use crate::{
     location::{RecordKind, SegmentNumber},
     segment::{Appended, SingleWriter},
     state::request::{Content, Outcome, Placement},
+    sync::atomic::Ordering,
 };
 
 use super::{Shared, StoreError};

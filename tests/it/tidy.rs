@@ -10,15 +10,25 @@ mod rules;
 mod source;
 
 use rules::{
-    closed_doors, dead_files, forbidden_macros, forbidden_words, ignored_tests, layers, length, opening, unsafe_code,
+    closed_doors, dead_files, forbidden_macros, forbidden_words, foreign_threads, ignored_tests, layers, length,
+    opening, unsafe_code,
 };
 use source::Source;
 
 /// A rule: what is wrong with a source.
 type Rule = fn(&Source) -> Vec<String>;
 
-const RULES: [Rule; 8] =
-    [layers, closed_doors, forbidden_macros, forbidden_words, ignored_tests, length, opening, unsafe_code];
+const RULES: [Rule; 9] = [
+    layers,
+    closed_doors,
+    foreign_threads,
+    forbidden_macros,
+    forbidden_words,
+    ignored_tests,
+    length,
+    opening,
+    unsafe_code,
+];
 
 /// All sources below some directories of the package.
 fn tree(directories: &[&str]) -> Vec<Source> {
@@ -41,7 +51,7 @@ fn tree(directories: &[&str]) -> Vec<Source> {
 
 #[test]
 fn the_tree_keeps_the_rules() {
-    let sources = tree(&["src", "tests", "benches", "examples", "tools"]);
+    let sources = tree(&["src", "tests", "benches", "examples", "tools", "fuzz/src", "fuzz/fuzz_targets"]);
     assert!(sources.len() > 80, "only {} sources were found", sources.len());
     let mut wrong: Vec<String> = sources.iter().flat_map(|source| RULES.iter().flat_map(|rule| rule(source))).collect();
     wrong.extend(dead_files(&sources));
@@ -115,6 +125,21 @@ fn doors_are_passed_only_by_their_owners() {
     check(closed_doors, "src/registry.rs", "use axum::http::StatusCode;", &["axum"]);
     check(closed_doors, "src/registry.rs", "use {bytes::Bytes, hyper::{Request, Response}};", &["hyper", "hyper"]);
     check(closed_doors, "src/store.rs", "fn f() { tokio::spawn(g()) }", &["tokio"]);
+}
+
+#[test]
+fn threads_and_locks_come_from_one_module() {
+    for text in ["use std::sync::{Arc, OnceLock, PoisonError};", "use crate::sync::{Mutex, thread};"] {
+        check(foreign_threads, "src/store.rs", text, &[]);
+    }
+    for path in
+        ["src/sync.rs", "src/http/bridge.rs", "src/bin/orlop/serve.rs", "src/store/tests.rs", "tests/it/main.rs"]
+    {
+        check(foreign_threads, path, "use std::{sync::Mutex, thread};", &[]);
+    }
+    check(foreign_threads, "src/store.rs", "use std::sync::{Arc, Mutex};", &["Mutex"]);
+    check(foreign_threads, "src/store.rs", "use std::sync::atomic::{AtomicBool};", &["atomic"]);
+    check(foreign_threads, "src/store/flush.rs", "fn f() { std::thread::sleep(x) }", &["thread"]);
 }
 
 #[test]

@@ -4,9 +4,13 @@
 //! segments belongs to a record that the index names, or is zero; and when all is deleted and its time is over, nothing is
 //! left. One seed is one store; `ORLOP_TEST_SEED` and `ORLOP_TEST_ROUNDS` choose others.
 //!
+//! A fuzzer chooses by bytes instead: they are the calls.
+//!
+//! - `choices`: what is to be done next.
 //! - `items`: what is pushed.
 //! - `promises`: what has to be there.
 
+mod choices;
 mod items;
 mod promises;
 
@@ -34,6 +38,7 @@ use crate::{
     store::{Clock, IndexStart, Store, StoreError, StoreOptions},
 };
 
+use choices::Choices;
 use items::{BLOBS_END, Item, LARGE_BLOB_BYTES};
 use promises::Repository;
 
@@ -49,7 +54,7 @@ const ALL_CALLS: usize = if cfg!(feature = "rocksdb") { 1_000_000 } else { 100_0
 
 /// A store of one seed.
 struct World {
-    random: fastrand::Rng,
+    random: Choices,
     items: Vec<Item>,
     disk: SimDisk,
     index: Arc<MemoryIndex>,
@@ -71,14 +76,14 @@ impl Drop for World {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(random: Choices, sparse: Sparse) -> Self {
         let mut world = Self {
-            random: fastrand::Rng::with_seed(seed),
+            random,
             items: items::all(),
             disk: SimDisk::new(),
             index: Arc::default(),
             clock: Clock::manual(1_800_000_000_000),
-            sparse: Sparse::ALL[seed as usize % 3],
+            sparse,
             open: None,
             promised: NAMES.map(|name| (name, Repository::default())).into(),
             seen: BTreeSet::new(),
@@ -514,7 +519,7 @@ fn run(seed: u64, calls: usize) -> BTreeSet<String> {
         }
     }
     let _seed = Seed(seed);
-    let mut world = World::new(seed);
+    let mut world = World::new(Choices::random(seed), Sparse::ALL[seed as usize % 3]);
     for call in 1..=calls {
         world.step();
         if call % 400 == 0 {
@@ -525,6 +530,31 @@ fn run(seed: u64, calls: usize) -> BTreeSet<String> {
         }
     }
     std::mem::take(&mut world.seen)
+}
+
+/// Does what some bytes say, and then looks whether all that was promised is there.
+pub(crate) fn operations(input: &[u8]) {
+    const CALLS_MAX: usize = 300;
+    let (&mode, choices) = input.split_first().unwrap_or((&0, &[]));
+    let mut world = World::new(Choices::bytes(choices), Sparse::ALL[usize::from(mode) % 3]);
+    for _ in 0..CALLS_MAX {
+        if world.random.are_over() {
+            break;
+        }
+        world.step();
+    }
+    world.check();
+    world.collect();
+    world.check();
+}
+
+/// Stories that have all kinds of calls.
+pub(crate) fn operation_seeds() -> Vec<Vec<u8>> {
+    let story = |seed| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        (0..1_000).map(|_| random.u8(..)).collect()
+    };
+    (0..16).map(story).collect()
 }
 
 #[test]

@@ -6,8 +6,8 @@ use super::source::{Source, Token};
 
 /// The layers from the lowest up; each uses only those below it. On the lowest, the small types use one another; on the
 /// others, those of one level don't know each other.
-const LAYERS: [&[&str]; 9] = [
-    &["digest", "name", "location", "codec"],
+const LAYERS: [&[&str]; 10] = [
+    &["digest", "name", "location", "codec", "sync"],
     &["disk"],
     &["segment", "journal", "index"],
     &["state"],
@@ -16,6 +16,7 @@ const LAYERS: [&[&str]; 9] = [
     &["collect", "verify", "transfer"],
     &["http"],
     &["config"],
+    &["fuzzing"],
 ];
 
 /// Uses within a level: rows hold ids that operations give out.
@@ -41,7 +42,7 @@ const LENGTH_MAX: usize = 600;
 /// Files that may be longer, each with its reason.
 const LONG_FILES: &[(&str, &str)] = &[];
 /// Files that may hold `unsafe`.
-const UNSAFE_FILES: &[&str] = &[];
+const UNSAFE_FILES: &[&str] = &["fuzz/src/allocator.rs"];
 
 fn rank(module: &str) -> Option<usize> {
     LAYERS.iter().position(|level| level.contains(&module))
@@ -91,6 +92,26 @@ pub(super) fn closed_doors(source: &Source) -> Vec<String> {
     paths
         .filter_map(|path| closed(&path).map(|(_, owners)| format!("{}: {path} belongs to {owners:?}", source.path)))
         .collect()
+}
+
+/// Who waits for a lock that `shuttle` does not know stops all its threads. Above the collector nothing is run by it.
+pub(super) fn foreign_threads(source: &Source) -> Vec<String> {
+    let is_test = source.path.split('/').any(|part| part == "tests" || part == "tests.rs");
+    let is_free = source.modules().first().is_none_or(|module| ["sync", "http", "config", "bin"].contains(module));
+    if is_test || is_free || !source.path.starts_with("src/") {
+        return Vec::new();
+    }
+    let foreign = [
+        "std::thread",
+        "std::sync::Mutex",
+        "std::sync::Condvar",
+        "std::sync::RwLock",
+        "std::sync::mpsc",
+        "std::sync::atomic",
+    ];
+    let paths = source.paths().into_iter().map(|path| path.parts.join("::"));
+    let paths = paths.filter(|path| foreign.iter().any(|foreign| path.starts_with(foreign)));
+    paths.map(|path| format!("{}: {path} is not the one of crate::sync", source.path)).collect()
 }
 
 /// Nothing is unfinished, and the library does not print. Its tests print their seeds.
@@ -175,6 +196,8 @@ pub(super) fn dead_files(sources: &[Source]) -> Vec<String> {
     let is_root = |path: &str| {
         path == "src/lib.rs"
             || path.ends_with("/main.rs")
+            || ["fuzz/src/lib.rs", "fuzz/src/bin/corpus.rs"].contains(&path)
+            || path.starts_with("fuzz/fuzz_targets/")
             || (["benches/", "examples/"].iter().any(|root| path.starts_with(root)) && path.matches('/').count() == 1)
     };
     let mut open: Vec<&Source> = sources.iter().filter(|source| is_root(&source.path)).collect();

@@ -1,0 +1,3 @@
+//! See `orlop::fuzzing`.
+#![no_main]
+orlop_fuzz::fuzz!("names");
