@@ -137,6 +137,11 @@ impl SimDisk {
         self.lock_state().faults.push(Fault { call, countdown: nth.max(1), failure, lasts: true });
     }
 
+    /// Forgets all faults, those to come and those that last.
+    pub fn heal(&self) {
+        self.lock_state().faults.clear();
+    }
+
     /// Faults that are still to come. One that lasts is never over.
     pub fn faults_to_come(&self) -> usize {
         self.lock_state().faults.iter().filter(|fault| fault.countdown > 0).count()

@@ -13,10 +13,12 @@
 //! - `batch`: several requests in one batch of the committer.
 //! - `checks`: the store against the promises.
 //! - `crash`: power that goes at any call of the disk, and indexes that forget.
+//! - `faults`: each call of the disk that a load makes fails, once or from then on.
 
 mod batch;
 mod checks;
 mod crash;
+mod faults;
 mod items;
 mod promises;
 mod sessions;
@@ -76,6 +78,8 @@ struct World {
     sparse: Sparse,
     /// Whether threads of the store write by themselves: then a seed does not always do the same.
     flushes_by_itself: bool,
+    /// Whether calls of the disk fail that are not the end of all writes.
+    is_faulty: bool,
     /// `None` only while it is restarted.
     open: Option<(Arc<Registry>, Arc<Collector>)>,
     promised: Promised,
@@ -112,6 +116,7 @@ impl World {
             kept: Vec::new(),
             gate: Arc::default(),
             flushes_by_itself,
+            is_faulty: false,
             clock: Clock::manual(1_800_000_000_000),
             sparse: Sparse::ALL[seed as usize % 3],
             open: None,
@@ -193,11 +198,18 @@ impl World {
     fn restart(&mut self) {
         if self.random.u8(..3) == 0 {
             self.open = None;
-            self.disk = self.disk.kill();
+            if !self.is_faulty {
+                self.disk = self.disk.kill();
+            }
         } else {
             self.end();
         }
-        self.start().unwrap();
+        if let Err(error) = self.start() {
+            assert!(self.is_faulty, "{error}");
+            self.open = None;
+            self.disk.heal();
+            self.start().unwrap();
+        }
         self.find_sessions(false);
         self.saw("restart");
     }
@@ -207,7 +219,10 @@ impl World {
     }
 
     fn settle(&self) {
-        while facts::is_settling(&*self.registry().store().snapshot()).unwrap() && !self.is_down() {
+        let began = std::time::Instant::now();
+        // On a disk that stays full it is never done.
+        let has_time = || !self.is_faulty || began.elapsed().as_millis() < 20;
+        while facts::is_settling(&*self.registry().store().snapshot()).unwrap() && !self.is_down() && has_time() {
             std::thread::yield_now();
         }
     }
@@ -277,10 +292,16 @@ impl World {
     }
 
     /// A call has failed: where the power went or a sync failed, it may be done all the same, which changes what `done` does.
-    /// Nothing else may fail.
+    /// Nothing else may fail, unless the disk is faulty: then what is done is known at once.
     fn cut_short(&mut self, error: &dyn Display, done: impl FnOnce(&mut Self) + 'static) {
-        assert!(self.is_down(), "{error}");
-        self.unsure = Some(Box::new(done));
+        if self.is_down() {
+            self.unsure = Some(Box::new(done));
+            return;
+        }
+        assert!(self.is_faulty, "{error}");
+        if self.last_lsn() > self.lsn {
+            done(self);
+        }
     }
 
     fn write_snapshot(&mut self) {
@@ -292,11 +313,15 @@ impl World {
     /// The index is durable as it is now, and a copy of it may come back at any time.
     fn flush_index(&mut self) {
         self.index.flush().unwrap();
+        self.keep(self.index.crashed());
+    }
+
+    fn keep(&mut self, index: MemoryIndex) {
         if self.kept.len() == 6 {
             let one = self.random.usize(..6);
             self.kept.swap_remove(one);
         }
-        self.kept.push(self.index.crashed());
+        self.kept.push(index);
     }
 
     /// Somebody has looked at the clock, so that things are dropped soon after a start.
@@ -351,7 +376,7 @@ impl World {
             Ok(len) => {
                 assert_eq!(len, self.items[blob].bytes.len() as u64);
                 // When the store takes no writes, it is right for as long as the grace lasts anyway.
-                if !self.is_down() {
+                if !self.is_down() && !self.is_faulty {
                     self.promised(name).told(blob, now_ms);
                 }
             }
@@ -488,7 +513,8 @@ impl World {
             Err(error) => return self.cut_short(&error, |_| ()),
         }
         self.settle();
-        if !self.is_down() {
+        // A run on a faulty disk leaves some for the next one.
+        if !self.is_down() && !self.is_faulty {
             self.check_bytes();
         }
     }

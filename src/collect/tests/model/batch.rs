@@ -20,12 +20,33 @@ use crate::{
 pub(super) struct Gate {
     closed: Mutex<bool>,
     opened: Condvar,
+    /// Writes to the index until it becomes durable by itself, as RocksDB's can after any.
+    writes_left: Mutex<Option<u64>>,
+    kept: Mutex<Option<MemoryIndex>>,
 }
 
 impl Gate {
     fn set(&self, closed: bool) {
         *self.closed.lock().unwrap() = closed;
         self.opened.notify_all();
+    }
+
+    /// Keeps a copy of the index as it is after so many more writes.
+    pub(super) fn keep_after(&self, writes: u64) {
+        *self.writes_left.lock().unwrap() = Some(writes);
+    }
+
+    pub(super) fn take_kept(&self) -> Option<MemoryIndex> {
+        self.kept.lock().unwrap().take()
+    }
+
+    fn written(&self, index: &MemoryIndex) {
+        let mut left = self.writes_left.lock().unwrap();
+        *left = left.and_then(|left| left.checked_sub(1));
+        if *left == Some(0) {
+            index.flush().unwrap();
+            *self.kept.lock().unwrap() = Some(index.crashed());
+        }
     }
 }
 
@@ -48,7 +69,9 @@ impl View for Gated {
 
 impl Index for Gated {
     fn write(&self, changes: &Changes) -> Result<(), IndexError> {
-        self.index.write(changes)
+        self.index.write(changes)?;
+        self.gate.written(&self.index);
+        Ok(())
     }
 
     fn flush(&self) -> Result<(), IndexError> {

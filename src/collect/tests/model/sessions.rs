@@ -72,12 +72,29 @@ impl World {
             Ok(offset) => {
                 assert_eq!(offset, written as u64);
                 (session.written, session.kept) = (written, is_kept.or(session.kept));
+                if is_kept.is_some() {
+                    session.maybe = None;
+                }
                 self.saw("write to a session");
             }
             Err(error) => {
-                session.maybe = is_kept;
+                session.maybe = is_kept.or(session.maybe);
                 self.cut_short(&error, |_| ());
+                self.look_again(at);
             }
+        }
+    }
+
+    /// After a call that failed while the process goes on: the session is where it says.
+    fn look_again(&mut self, at: usize) {
+        if self.is_down() {
+            return;
+        }
+        let session = &mut self.sessions[at];
+        match self.open.as_ref().expect("it runs").0.upload_offset(&parse(session.repository), &session.id) {
+            Ok(offset) => (session.written, session.ending) = (offset as usize, false),
+            Err(RegistryError::UploadUnknown(_)) => self.ended(at),
+            Err(error) => panic!("{error}"),
         }
     }
 
@@ -107,6 +124,7 @@ impl World {
                         world.linked(repository, blob);
                     }
                 });
+                self.look_again(at);
             }
         }
     }
@@ -119,6 +137,7 @@ impl World {
             Err(error) => {
                 self.sessions[at].ending = true;
                 self.cut_short(&error, |_| ());
+                self.look_again(at);
             }
         }
     }
