@@ -118,5 +118,6 @@ impl World {
 
 /// Whether each byte that was read belongs to a record that the index names, or to an upload, or is zero.
 fn is_accounted_for(search: &SearchReport) -> bool {
-    search.places_more == 0 && search.places.iter().all(|place| matches!(place.what, PlaceKind::Live | PlaceKind::Upload))
+    search.places_more == 0
+        && search.places.iter().all(|place| matches!(place.what, PlaceKind::Live | PlaceKind::Upload))
 }

@@ -7,6 +7,8 @@
 //! how many of a collection's requests the committer takes at once. `tools/crash-model` runs many; the environment chooses
 //! others, as for the test without crashes.
 
+use std::ops::ControlFlow;
+
 use super::*;
 use crate::{
     disk::{
@@ -14,6 +16,7 @@ use crate::{
         sim::{Call, Failure},
     },
     index::Index,
+    verify::{VerifyOptions, verify},
 };
 
 /// Lives of one store.
@@ -164,6 +167,9 @@ impl World {
         self.index = Arc::default();
         self.start().unwrap();
         assert!(rows(self) == before, "a rebuilt index has other rows");
+        let options = VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None };
+        let report = verify(self.registry().store(), &options, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!(report.findings, []);
         self.find_sessions(false);
     }
 }
