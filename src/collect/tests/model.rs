@@ -305,8 +305,13 @@ impl World {
     }
 
     fn write_snapshot(&mut self) {
-        if let Err(error) = self.registry().store().write_snapshot() {
-            self.cut_short(&error, |_| ());
+        let written = self.registry().store().write_snapshot();
+        self.log("snapshot", "", (), &written);
+        match written {
+            // A file whose sync has failed is thrown away, and nothing else has failed by that.
+            Err(StoreError::Failed(_)) if !self.flushes_by_itself => {}
+            Err(error) => self.cut_short(&error, |_| ()),
+            Ok(_) => {}
         }
     }
 
