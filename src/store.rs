@@ -477,6 +477,13 @@ impl Store {
         upload::commit_bytes(&self.shared, RecordKind::Manifest, digest, bytes, |content| self.commit(request(content)))
     }
 
+    /// Writes content and names it nowhere, as the first half of an upload does: for tests that want the second halves of
+    /// several in one batch.
+    #[cfg(test)]
+    pub(crate) fn stage(&self, kind: RecordKind, digest: Digest, bytes: &[u8]) -> Result<Content, StoreError> {
+        upload::stage(&self.shared, kind, digest, bytes)
+    }
+
     /// Removes the segment of an upload that the journal names no more.
     pub fn remove_unlisted(&self, segment: SegmentNumber) {
         self.shared.remove_unlisted(segment);

@@ -39,7 +39,7 @@ pub struct SimDisk {
 pub enum Call {
     /// `read_at`
     Read,
-    /// `write_all_at`: the first half of the bytes is written, then it fails.
+    /// `write_all_at`: the first half of the bytes is written, then it fails; see [`Failure::Short`].
     Write,
     /// `set_len`
     SetLen,
@@ -64,12 +64,14 @@ pub enum Failure {
     Full,
     /// `EMFILE`
     NoFiles,
+    /// A write or punch stops one byte before its end, with `EIO`; a read tells half of its bytes, as if it were all well.
+    Short,
 }
 
 impl From<Failure> for io::Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Io => Errno::IO.into(),
+            Failure::Io | Failure::Short => Errno::IO.into(),
             Failure::Full => Errno::NOSPC.into(),
             Failure::NoFiles => Errno::MFILE.into(),
         }
@@ -81,11 +83,23 @@ struct State {
     names: Names,
     /// By number; kept when the name goes, because open handles and durable names may still mean it.
     files: BTreeMap<u64, FileState>,
+    next_file: u64,
     capacity_bytes: Option<u64>,
-    faults: Vec<(Call, u64, Failure)>,
+    faults: Vec<Fault>,
     locks: BTreeSet<String>,
     changes: u64,
     changes_max: Option<u64>,
+}
+
+/// A call that is to fail.
+#[derive(Clone)]
+struct Fault {
+    call: Call,
+    /// Calls of the kind until then; 0 once it fails for good.
+    countdown: u64,
+    failure: Failure,
+    /// Whether all later ones fail as well.
+    lasts: bool,
 }
 
 impl SimDisk {
@@ -100,8 +114,12 @@ impl SimDisk {
         let mut rng = Rng::with_seed(seed);
         let state = self.lock_state();
         let names = state.names.crash(&mut rng);
-        let files = state.files.iter().map(|(&id, file)| (id, file.crash(&mut rng))).collect();
-        Self::from_state(State { names, files, capacity_bytes: state.capacity_bytes, ..State::default() })
+        // In the order of their numbers, whatever their names, so that a seed means one outcome.
+        let reachable: BTreeSet<u64> = names.files().collect();
+        let reachable = state.files.iter().filter(|(id, _)| reachable.contains(id));
+        let files = reachable.map(|(&id, file)| (id, file.crash(&mut rng))).collect();
+        let State { next_file, capacity_bytes, .. } = *state;
+        Self::from_state(State { names, files, next_file, capacity_bytes, ..State::default() })
     }
 
     /// The disk as the death of the process now would leave it: all that was written is there, though no more durable
@@ -113,7 +131,40 @@ impl SimDisk {
 
     /// Lets the `nth` call of a kind from now on fail once; 1 is the next one.
     pub fn fail(&self, call: Call, nth: u64, failure: Failure) {
-        self.lock_state().faults.push((call, nth.max(1), failure));
+        self.lock_state().faults.push(Fault { call, countdown: nth.max(1), failure, lasts: false });
+    }
+
+    /// Lets the `nth` call of a kind from now on fail, and all after it.
+    pub fn fail_from(&self, call: Call, nth: u64, failure: Failure) {
+        self.lock_state().faults.push(Fault { call, countdown: nth.max(1), failure, lasts: true });
+    }
+
+    /// Forgets all faults, those to come and those that last.
+    pub fn heal(&self) {
+        self.lock_state().faults.clear();
+    }
+
+    /// Faults that are still to come. One that lasts is never over.
+    pub fn faults_to_come(&self) -> usize {
+        self.lock_state().faults.iter().filter(|fault| fault.countdown > 0).count()
+    }
+
+    /// Whether the disk has power.
+    pub fn has_power(&self) -> bool {
+        let state = self.lock_state();
+        state.changes_max.is_none_or(|max| state.changes < max)
+    }
+
+    /// Sectors, lengths and names that a power cut now could take.
+    pub fn unsynced(&self) -> usize {
+        let state = self.lock_state();
+        state.files.values().map(FileState::unsynced).sum::<usize>() + state.names.unsynced()
+    }
+
+    /// Lets the operating system forget all pages that it takes for clean: where a sync has failed, reads show from now
+    /// on what is durable.
+    pub fn evict(&self) {
+        self.lock_state().files.values_mut().for_each(FileState::evict);
     }
 
     /// Lets every call fail with `EIO` after `changes` more changing calls, so that a test can cut the power at each.
@@ -164,16 +215,19 @@ impl State {
         Ok(())
     }
 
-    fn fault(&mut self, call: Call) -> io::Result<()> {
+    fn fault(&mut self, call: Call) -> Result<(), Failure> {
         for at in 0..self.faults.len() {
-            let (kind, countdown, failure) = &mut self.faults[at];
-            if *kind == call {
-                *countdown -= 1;
-                let failure = *failure;
-                if *countdown == 0 {
+            let Fault { call: kind, countdown, failure, lasts } = &mut self.faults[at];
+            if *kind != call {
+                continue;
+            }
+            *countdown = countdown.saturating_sub(1);
+            if *countdown == 0 {
+                let (failure, lasts) = (*failure, *lasts);
+                if !lasts {
                     self.faults.remove(at);
-                    return Err(failure.into());
                 }
+                return Err(failure);
             }
         }
         Ok(())
@@ -187,9 +241,10 @@ impl State {
     }
 
     fn create(&mut self, path: &str) -> io::Result<u64> {
-        let id = self.files.len() as u64;
+        let id = self.next_file;
         self.names.create(path, Node::File(id))?;
         self.files.insert(id, FileState::default());
+        self.next_file += 1;
         Ok(id)
     }
 }

@@ -286,6 +286,16 @@ pub(super) fn commit_bytes(
     Err(StoreError::Failed("segments were removed as fast as content was written to them; try again".to_owned()))
 }
 
+#[cfg(test)]
+pub(super) fn stage(shared: &Shared, kind: RecordKind, digest: Digest, bytes: &[u8]) -> Result<Content, StoreError> {
+    let mut content = Content { digest, len: bytes.len() as u64, placement: None, replaces_damaged: false };
+    if shared.index.get(&key::blob(&digest).bytes())?.is_none() {
+        let appended = shared.segments.append(kind, &digest, bytes).map_err(|error| shared.segment_failed(error))?;
+        content.placement = Some(placement(kind, false, appended));
+    }
+    Ok(content)
+}
+
 /// How often content is written that ends up in a segment that is removed. Once is a race; it needs a segment that was
 /// filled, and emptied, between the end of a write and the committer's turn.
 const PLACES_TRIED: usize = 4;

@@ -67,6 +67,22 @@ impl FileState {
         Self { bytes: left.clone(), durable: left, holes, ..Self::default() }
     }
 
+    /// Sectors, and the length, that a power cut could take.
+    pub(super) fn unsynced(&self) -> usize {
+        self.dirty.len() + usize::from(self.len_dirty)
+    }
+
+    /// Forgets pages that are clean by mistake: those of a sync that failed.
+    pub(super) fn evict(&mut self) {
+        let mut bytes = self.durable.clone();
+        // The length is in memory for as long as the file is open.
+        bytes.resize(self.bytes.len(), 0);
+        for &sector in &self.dirty {
+            copy_sector(&self.bytes, &mut bytes, sector);
+        }
+        self.bytes = bytes;
+    }
+
     fn sync(&mut self) {
         self.durable.resize(self.bytes.len(), 0);
         for &sector in &self.dirty {
@@ -141,6 +157,15 @@ impl SimFile {
     }
 }
 
+/// How much of `len` bytes is done.
+fn done_of(len: usize, fault: Result<(), Failure>) -> usize {
+    match fault {
+        Ok(()) => len,
+        Err(Failure::Short) => len.saturating_sub(1),
+        Err(_) => len / 2,
+    }
+}
+
 fn position(offset: u64) -> io::Result<usize> {
     usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge.into())
 }
@@ -148,24 +173,35 @@ fn position(offset: u64) -> io::Result<usize> {
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let offset = position(offset)?;
-        self.with(Call::Read, |file| {
-            let there = file.bytes.get(offset..).unwrap_or_default();
-            let count = there.len().min(buffer.len());
-            buffer[..count].copy_from_slice(&there[..count]);
-            count
-        })
+        let mut state = self.disk.lock_state();
+        state.count(Call::Read)?;
+        let is_short = match state.fault(Call::Read) {
+            Err(Failure::Short) => true,
+            Err(failure) => return Err(failure.into()),
+            Ok(()) => false,
+        };
+        let Some(file) = state.files.get(&self.id) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let there = file.bytes.get(offset..).unwrap_or_default();
+        let count = there.len().min(buffer.len());
+        // Half, rounded up: none at all would say that the file ends here.
+        let count = if is_short { count.div_ceil(2) } else { count };
+        buffer[..count].copy_from_slice(&there[..count]);
+        Ok(count)
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let offset = position(offset)?;
         let mut state = self.disk.lock_state();
         state.count(Call::Write)?;
-        let mut result = state.fault(Call::Write);
+        let fault = state.fault(Call::Write);
         let free = state.free_bytes();
         let Some(file) = state.files.get_mut(&self.id) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let mut len = if result.is_ok() { bytes.len() } else { bytes.len() / 2 };
+        let mut len = done_of(bytes.len(), fault);
+        let mut result = fault.map_err(io::Error::from);
         let end_max = file.end().saturating_add(free);
         if (offset + len) as u64 > end_max {
             len = usize::try_from(end_max).unwrap_or(usize::MAX).saturating_sub(offset);
@@ -180,7 +216,7 @@ impl DiskFile for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.lock_state();
         state.count(Call::SyncData)?;
-        let result = state.fault(Call::SyncData);
+        let result = state.fault(Call::SyncData).map_err(io::Error::from);
         if let Some(file) = state.files.get_mut(&self.id) {
             if result.is_ok() { file.sync() } else { file.forget_dirty() }
         }
@@ -217,12 +253,12 @@ impl DiskFile for SimFile {
         let (begin, end) = (position(offset)?, position(offset.saturating_add(len))?);
         let mut state = self.disk.lock_state();
         state.count(Call::Punch)?;
-        let result = state.fault(Call::Punch);
+        let fault = state.fault(Call::Punch);
         let Some(file) = state.files.get_mut(&self.id) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        file.punch(begin, if result.is_ok() { end } else { begin + (end - begin) / 2 });
-        result
+        file.punch(begin, begin + done_of(end - begin, fault));
+        Ok(fault?)
     }
 
     fn allocated_bytes(&self) -> io::Result<u64> {

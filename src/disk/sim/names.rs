@@ -89,6 +89,11 @@ impl Names {
         }
     }
 
+    /// Changes that a power cut could take.
+    pub(super) fn unsynced(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Makes the names of one directory durable.
     pub(super) fn sync(&mut self, directory: &str) -> io::Result<()> {
         self.expect_dir(directory)?;

@@ -191,3 +191,48 @@ fn a_lock_is_held_until_dropped_and_not_over_a_crash() {
     drop(held);
     assert!(disk.lock("lock").unwrap().is_some());
 }
+
+#[test]
+fn a_fault_that_lasts_strikes_until_it_is_healed() {
+    let disk = SimDisk::new();
+    let file = disk.create("f").unwrap();
+    disk.fail_from(Call::Write, 2, Failure::Short);
+    file.write_all_at(b"abc", 0).unwrap();
+    assert_eq!(disk.faults_to_come(), 1);
+    assert!(file.write_all_at(b"xyz", 0).is_err());
+    assert_eq!((read(&disk, "f"), disk.faults_to_come()), (Some(b"xyc".to_vec()), 0));
+    assert!(file.write_all_at(b"xyz", 0).is_err());
+    disk.heal();
+    file.write_all_at(b"xyz", 0).unwrap();
+    disk.fail(Call::Read, 1, Failure::Short);
+    assert_eq!(file.read_at(&mut [0; 3], 0).unwrap(), 2);
+}
+
+#[test]
+fn pages_of_a_failed_sync_are_forgotten_in_the_end_and_dirty_ones_are_not() {
+    let disk = SimDisk::new();
+    let file = disk.create("f").unwrap();
+    file.write_all_at(&[1; 1_024], 0).unwrap();
+    file.sync_data().unwrap();
+    file.write_all_at(&[2; 512], 0).unwrap();
+    disk.fail(Call::SyncData, 1, Failure::Io);
+    assert!(file.sync_data().is_err());
+    file.write_all_at(&[3; 512], 512).unwrap();
+    assert_eq!(read(&disk, "f"), Some([[2; 512], [3; 512]].concat()));
+    disk.evict();
+    assert_eq!(read(&disk, "f"), Some([[1; 512], [3; 512]].concat()));
+}
+
+#[test]
+fn what_is_not_synced_is_counted() {
+    let disk = SimDisk::new();
+    let file = disk.create("f").unwrap();
+    file.write_all_at(&[1; 600], 0).unwrap();
+    // Two sectors, the length, the name.
+    assert_eq!((disk.unsynced(), disk.has_power()), (4, true));
+    file.sync_data().unwrap();
+    disk.sync_dir("").unwrap();
+    assert_eq!(disk.unsynced(), 0);
+    disk.power_off_after(0);
+    assert!(!disk.has_power());
+}

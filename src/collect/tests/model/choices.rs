@@ -3,6 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 /// A source of choices.
+#[derive(Clone)]
 pub(super) enum Choices {
     Random(fastrand::Rng),
     /// Each choice takes as many bytes as its range needs. When they are over, it is the first of its range.

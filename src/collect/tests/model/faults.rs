@@ -1,0 +1,121 @@
+//! Each call of the disk that a load makes fails, once or from then on: an error that says so, or none, and nothing else.
+//!
+//! The load is the first calls of the model's stores: pushes small and large, uploads in parts, manifests, tags, deletes,
+//! restores, collections with erasing and compaction, snapshots, restarts. It goes on after the fault. Then what was promised
+//! is there, in the process that had the fault and after a kill or a power cut; after a failed sync reads go on, writes are
+//! refused with a reason, and what the kernel then forgets was never acknowledged.
+
+use super::*;
+use crate::{
+    digest::Algorithm,
+    disk::sim::{
+        Call::{self, *},
+        Failure::{self, *},
+    },
+};
+
+/// Calls of the load.
+const CALLS: usize = 120;
+/// One case of so many is tried in the fast suite; `ORLOP_TEST_STRIDE=1` tries all.
+const STRIDE: u64 = if cfg!(feature = "rocksdb") { 5 } else { 23 };
+
+const KINDS: [(Call, &[Failure]); 8] = [
+    (Read, &[Io, Short]),
+    (Write, &[Io, Full, Short]),
+    (SetLen, &[Io, Full]),
+    (Allocate, &[Io, Full]),
+    (Punch, &[Io, Full, Short]),
+    (SyncData, &[Io, Full]),
+    (SyncDir, &[Io, NoFiles]),
+    (Names, &[Io, Full]),
+];
+
+/// Runs the load with a fault in it; whether it came to it.
+fn run_case(seed: u64, call: Call, nth: u64, failure: Failure, lasts: bool) -> bool {
+    let mut world = World::of_seed(seed, false);
+    world.is_faulty = true;
+    if lasts {
+        world.disk.fail_from(call, nth, failure)
+    } else {
+        world.disk.fail(call, nth, failure)
+    }
+    world.trace.push(format!("{call:?} {nth} fails with {failure:?}, lasting: {lasts}"));
+    for _ in 0..CALLS {
+        world.settle();
+        if world.is_down() {
+            break;
+        }
+        world.lsn = world.last_lsn();
+        world.step();
+    }
+    let was_met = world.disk.faults_to_come() == 0;
+    world.disk.heal();
+    if world.is_down() {
+        check_poisoned(&mut world);
+    } else {
+        world.settle();
+        world.is_faulty = false;
+        world.lsn = world.last_lsn();
+        world.check();
+    }
+    world.is_faulty = false;
+    world.end();
+    world.recover(false);
+    // What is acknowledged after the failure does not rest on what it has lost.
+    for _ in 0..10 {
+        world.settle();
+        world.lsn = world.last_lsn();
+        world.step();
+    }
+    world.settle();
+    world.lsn = world.last_lsn();
+    let left = world.disk.crash(nth);
+    world.open = None;
+    world.disk = left;
+    world.recover(false);
+    was_met
+}
+
+/// After a failed sync what was acknowledged is read, also when the kernel has forgotten pages; all writes are refused.
+fn check_poisoned(world: &mut World) {
+    world.disk.evict();
+    let store = world.registry().store();
+    assert!(store.poisoned().is_some());
+    let refused = store.put(&parse("a/x"), Algorithm::Sha256, b"more");
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    let (now_ms, items) = (world.now_ms(), Arc::clone(&world.items));
+    for (name, promised) in &world.promised {
+        for blob in (0..BLOBS_END).filter(|blob| promised.has_blob(*blob, now_ms)) {
+            let content = world.registry().blob(&parse(name), &items[blob].digest).unwrap();
+            assert_eq!(content.read_all().unwrap(), items[blob].bytes, "blob {blob} of {name}");
+        }
+    }
+}
+
+#[test]
+fn whatever_call_of_the_disk_fails_what_was_acknowledged_is_there() {
+    let stride = std::env::var("ORLOP_TEST_STRIDE").ok().and_then(|text| text.parse().ok()).unwrap_or(STRIDE);
+    let (mut cases, mut counts) = (0_u64, BTreeMap::new());
+    for (call, failures) in KINDS {
+        for nth in 1.. {
+            let mut was_met = true;
+            for &failure in failures {
+                for lasts in [false, true] {
+                    cases += 1;
+                    if cases % stride > 0 {
+                        continue;
+                    }
+                    match run_case(7, call, nth, failure, lasts) {
+                        true => *counts.entry(format!("{call:?}")).or_insert(0_u64) += 1,
+                        false => was_met = false,
+                    }
+                }
+            }
+            if !was_met {
+                break;
+            }
+        }
+    }
+    println!("{} cases: {counts:?}", counts.values().sum::<u64>());
+    assert!(counts.len() == KINDS.len() || stride > 40, "some kinds of calls did not fail: {counts:?}");
+}
