@@ -45,8 +45,10 @@ mod runs;
 mod search;
 mod status;
 mod steps;
-#[cfg(any(test, fuzzing))]
-#[cfg_attr(fuzzing, expect(dead_code, unused_imports, reason = "a fuzzer runs the model only"))]
+#[cfg(test)]
+pub(crate) mod tests;
+#[cfg(all(fuzzing, not(test)))]
+#[expect(dead_code, unused_imports, reason = "a fuzzer runs the model only")]
 pub(crate) mod tests;
 
 pub use crate::journal::operation::Pausable;

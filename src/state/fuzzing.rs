@@ -5,7 +5,7 @@ use crate::{
     codec::{DecodeError, Decoder, Encoder},
     disk::{Disk, sim::SimDisk},
     index::{
-        Changes, Index, View,
+        Changes, Index, Row, View,
         memory::MemoryIndex,
         schema::{self, SchemaError, Table},
     },
@@ -63,7 +63,7 @@ pub(crate) fn row_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-fn fixture() -> Result<Vec<(Vec<u8>, Vec<u8>)>, SchemaError> {
+fn fixture() -> Result<Vec<Row>, SchemaError> {
     const NAME: &str = "journal/0000000000000014-0000000000000012.snapshot";
     const BYTES: &[u8] =
         include_bytes!("../../tests/fixtures/v1-snapshots/store/journal/0000000000000014-0000000000000012.snapshot");

@@ -4,6 +4,7 @@
 //! What a caller was told is compared with what is there when all are done: told that content exists, it is there and stays;
 //! told MANIFEST_BLOB_UNKNOWN, nothing was promised. The stories run on real threads here, some rounds each
 //! (`ORLOP_TEST_ROUNDS` for more), and on `shuttle`'s under `cfg(shuttle)`, in as many orders (`tools/schedules`).
+//! Whoever begins actors only waits for them: shuttle 0.9 wakes it when the last of them ends, whatever it waits for.
 //! No cache can be stale, as there is none: every answer is read of the index and of the segments.
 
 use crate::sync::{
@@ -55,7 +56,7 @@ fn push_against_collect(running: &Running) {
     let manifest = image(&[&blob], "");
     let taken = thread::scope(|scope| {
         let pushing = scope.spawn(|| try_push(running, HERE, Some("1"), &manifest));
-        running.collect();
+        scope.spawn(|| running.collect());
         pushing.join().unwrap()
     });
     if taken {
@@ -82,8 +83,10 @@ fn head_then_put_against_collect(running: &Running) {
             Err(RegistryError::BlobUnknown { .. }) => false,
             Err(error) => panic!("{error}"),
         });
-        running.clock.advance(2 * HOUR);
-        running.collect();
+        scope.spawn(|| {
+            running.clock.advance(2 * HOUR);
+            running.collect();
+        });
         asking.join().unwrap()
     });
     if told {
@@ -100,7 +103,7 @@ fn mount_against_collect(running: &Running) {
             let from = name(THERE);
             running.registry.mount(&name(HERE), &digest_of(&blob), Some(&from), |_| true).unwrap()
         });
-        running.collect();
+        scope.spawn(|| running.collect());
         mounting.join().unwrap()
     });
     if mounted {
@@ -129,7 +132,7 @@ fn manifest_against_collection_of_its_layers(running: &Running) {
                 }
             }
         });
-        running.collect();
+        scope.spawn(|| running.collect());
         pushing.join().unwrap();
     });
     check_image(running, HERE, &manifest, &blobs);
@@ -140,7 +143,7 @@ fn collect_then_push_again(running: &Running) {
     let blob = due_blob(running, HERE, 1);
     thread::scope(|scope| {
         let pushing = scope.spawn(|| running.put(HERE, &blob));
-        running.collect();
+        scope.spawn(|| running.collect());
         pushing.join().unwrap();
     });
     check_blob(running, HERE, &blob);
@@ -163,7 +166,7 @@ fn child_of_an_index_against_collect(running: &Running) {
     let after = index(&[&child, &child]);
     let taken = thread::scope(|scope| {
         let pushing = scope.spawn(|| try_push(running, HERE, Some("2"), &after));
-        running.collect();
+        scope.spawn(|| running.collect());
         pushing.join().unwrap()
     });
     if taken {
@@ -180,17 +183,16 @@ fn tag_overwrite_against_delete(running: &Running) {
     running.push(HERE, Some("1"), &old).unwrap();
     running.push(HERE, Some("2"), &old).unwrap();
     thread::scope(|scope| {
-        let pushing = scope.spawn(|| {
+        scope.spawn(|| {
             running.push(HERE, Some("1"), &new).unwrap();
             running.push(HERE, Some("2"), &new).unwrap();
         });
-        let untagging = scope.spawn(|| {
-            let tag = Reference::Tag("2".parse().unwrap());
-            running.registry.delete_manifest(&name(HERE), &tag)
+        scope.spawn(|| match running.registry.delete_manifest(&name(HERE), &Reference::Tag("2".parse().unwrap())) {
+            // Its manifest was deleted, and it was not set again yet.
+            Ok(()) | Err(RegistryError::ManifestUnknown { .. }) => {}
+            Err(error) => panic!("{error}"),
         });
-        running.delete(HERE, digest_of(&old));
-        pushing.join().unwrap();
-        untagging.join().unwrap().is_ok()
+        scope.spawn(|| running.delete(HERE, digest_of(&old)));
     });
     let at = |tag: &str| running.registry.manifest(&name(HERE), &Reference::Tag(tag.parse().unwrap()));
     assert!(at("1").unwrap().bytes == new, "nobody has taken this tag away");
@@ -257,8 +259,10 @@ fn compaction_against_ranged_read(running: &Running) {
             check_blob(running, HERE, &kept);
         });
         scope.spawn(|| running.collect());
-        let report = running.collector.compact(false).unwrap();
-        MOVED.fetch_add(report.moved_records, std::sync::atomic::Ordering::Relaxed);
+        scope.spawn(|| {
+            let report = running.collector.compact(false).unwrap();
+            MOVED.fetch_add(report.moved_records, std::sync::atomic::Ordering::Relaxed);
+        });
     });
     check_blob(running, HERE, &kept);
 }
@@ -284,7 +288,7 @@ fn erasing_against_readers(running: &Running) {
             Some(opened) => assert!(opened.read_all().unwrap() == blob, "it was opened"),
             None => assert!(!running.has(&digest_of(&blob)), "what was dropped came back"),
         });
-        running.collect();
+        scope.spawn(|| running.collect());
     });
     assert_eq!(running.collect().still_read, 0);
     assert!(running.files_with(1).is_empty(), "its bytes are left");
@@ -364,7 +368,7 @@ fn whatever_real_threads_do_first_nothing_is_lost_that_was_told_to_be_there() {
 
 #[cfg(shuttle)]
 #[test]
-fn in_whatever_order_nothing_is_lost_that_was_told_to_be_there() {
+fn in_any_order_of_steps_nothing_is_lost_that_was_told_to_be_there() {
     let wanted = std::env::var("ORLOP_TEST_RACE").unwrap_or_default();
     let seed = std::env::var("ORLOP_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     println!("ORLOP_TEST_SEED={seed}");

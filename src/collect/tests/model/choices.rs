@@ -7,7 +7,10 @@ use std::ops::{Bound, RangeBounds};
 pub(super) enum Choices {
     Random(fastrand::Rng),
     /// Each choice takes as many bytes as its range needs. When they are over, it is the first of its range.
-    Bytes(std::vec::IntoIter<u8>),
+    Bytes {
+        bytes: Vec<u8>,
+        at: usize,
+    },
 }
 
 impl Choices {
@@ -16,12 +19,12 @@ impl Choices {
     }
 
     pub(super) fn bytes(bytes: &[u8]) -> Self {
-        Self::Bytes(bytes.to_vec().into_iter())
+        Self::Bytes { bytes: bytes.to_vec(), at: 0 }
     }
 
     /// Whether bytes are over; choices of a seed never are.
     pub(super) fn are_over(&self) -> bool {
-        matches!(self, Self::Bytes(bytes) if bytes.len() == 0)
+        matches!(self, Self::Bytes { bytes, at } if *at >= bytes.len())
     }
 
     pub(super) fn bool(&mut self) -> bool {
@@ -48,10 +51,12 @@ impl Choices {
         let last = last.unwrap_or(max);
         match self {
             Self::Random(random) => random.u64(from..=last),
-            Self::Bytes(bytes) => {
+            Self::Bytes { bytes, at } => {
                 let span = last - from;
                 let taken = 8 - span.leading_zeros() as usize / 8;
-                let number = (0..taken).fold(0_u64, |number, _| number << 8 | u64::from(bytes.next().unwrap_or(0)));
+                let next = (*at..*at + taken).map(|at| u64::from(bytes.get(at).copied().unwrap_or(0)));
+                let number = next.fold(0, |number, byte| number << 8 | byte);
+                *at += taken;
                 if span == u64::MAX { number } else { from + number % (span + 1) }
             }
         }
