@@ -19,6 +19,7 @@ use data_encoding::HEXLOWER;
 
 use crate::codec::DecodeError;
 
+mod damage;
 pub mod fact;
 mod format;
 pub mod operation;
@@ -29,6 +30,7 @@ pub mod snapshot;
 mod tests;
 mod writer;
 
+pub use damage::{Survey, move_to_lost, read_after, survey};
 pub use format::{BODY_BYTES_MAX, Batch};
 pub use recovery::{ReadJournal, read, read_end};
 pub use writer::Journal;

@@ -18,6 +18,7 @@ use super::{IndexStart, OpenError, Store, StoreError, StoreOptions, open};
 
 mod dropping;
 mod fixture;
+mod journal_damage;
 mod snapshots;
 
 /// A disk, the index on it, and the store that was last opened there.
