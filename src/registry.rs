@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod history;
+mod hurt;
 mod images;
 mod inventory;
 mod json;
@@ -41,6 +42,7 @@ mod whereabouts;
 
 pub use crate::state::request::Sparse;
 pub use history::{HistoryEntry, HistoryPlace};
+pub use hurt::hurt;
 pub use inventory::{ManifestInfo, ManifestState, ManifestsWanted};
 pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
 pub use referrers::{ReferrersPage, ReferrersWanted};

@@ -8,6 +8,7 @@
 //! - `repair`: a journal that is damaged in its middle.
 //! - `upload`: bytes on their way in.
 //! - `read`: bytes on their way out.
+//! - `pace`: how fast background work may go; reading content for itself.
 //! - `space`: bytes that go, for who knows that nobody needs them.
 //! - `clock`: where the time of operations comes from.
 //! - `format`: the file that says what the directory is.
@@ -45,6 +46,7 @@ mod commit;
 mod flush;
 mod format;
 mod open;
+mod pace;
 mod read;
 mod repair;
 mod snapshot;
@@ -56,6 +58,7 @@ mod upload;
 pub use clock::Clock;
 pub use commit::Reply;
 pub use open::{IndexStart, OpenIndex, Opening, Recovery};
+pub use pace::Pace;
 pub use read::StoredContent;
 pub use repair::GivenUp;
 pub use snapshot::SnapshotReport;

@@ -5,6 +5,7 @@
 //! - `reporting`: reports, joined runs, pauses, clocks.
 //! - `space`: what comes back of the disk.
 //! - `crashes`: the power goes at any call.
+//! - `rot`: bytes change behind the store's back.
 //! - `model`: a million random calls against what was promised.
 
 use std::sync::{Arc, Mutex};
@@ -28,6 +29,7 @@ mod dropping;
 mod holding;
 mod model;
 mod reporting;
+mod rot;
 mod space;
 
 const HOUR: u64 = 60 * 60 * 1_000;

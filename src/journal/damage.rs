@@ -105,11 +105,17 @@ pub struct Survey {
     next_number: u64,
 }
 
-/// Reads the history from a point, at which a sound snapshot stands or which is the origin, up to its first damage.
+/// Reads the history from a point, at which a sound snapshot stands or which is the origin, up to its first damage, giving
+/// each batch to `visit`.
 ///
 /// # Errors
 /// `Io`, `UnknownVersion`, `ForeignStore`.
-pub fn survey(disk: &dyn Disk, options: &JournalOptions, from: Mark) -> Result<Survey, JournalError> {
+pub fn survey(
+    disk: &dyn Disk,
+    options: &JournalOptions,
+    from: Mark,
+    visit: &mut dyn FnMut(Batch),
+) -> Result<Survey, JournalError> {
     let mut survey = Survey {
         options: options.clone(),
         sound: from,
@@ -126,7 +132,7 @@ pub fn survey(disk: &dyn Disk, options: &JournalOptions, from: Mark) -> Result<S
     let last = paths.len().saturating_sub(1);
     for (index, path) in paths.into_iter().enumerate() {
         if survey.damage.is_none() {
-            survey.read_file(disk, &path, index == 0, index == last)?;
+            survey.read_file(disk, &path, index == last, visit)?;
         } else {
             survey.look_behind(disk, &path, HEADER_END)?;
             survey.later.push(path);
@@ -136,9 +142,16 @@ pub fn survey(disk: &dyn Disk, options: &JournalOptions, from: Mark) -> Result<S
 }
 
 impl Survey {
-    /// Goes on into the next file.
-    fn read_file(&mut self, disk: &dyn Disk, path: &str, is_first: bool, is_last: bool) -> Result<(), JournalError> {
-        let mut reader = FileReader::open(disk, self.options.store_id, path)?;
+    /// Goes on into the next file. One in which the damage lies before the point is of no use: it can't be gone on with.
+    fn read_file(
+        &mut self,
+        disk: &dyn Disk,
+        path: &str,
+        is_last: bool,
+        visit: &mut dyn FnMut(Batch),
+    ) -> Result<(), JournalError> {
+        let reader = FileReader::open(disk, self.options.store_id, path)?;
+        let is_first = self.last_file.is_none();
         let header = match reader.header() {
             Ok(header) if is_first && header.before.position <= self.sound.position => header,
             Ok(header) if header.before == self.sound => header,
@@ -149,27 +162,27 @@ impl Survey {
             Err(error) if error.is_damage() => return self.ended(disk, path, error),
             Err(error) => return Err(error),
         };
-        let (offset, at) = match reader.find_point(&self.sound)? {
-            Some(offset) => (offset, self.sound),
-            None => (HEADER_END, header.before),
-        };
-        let mut file = OpenFile { reader, is_last, offset, at };
-        let read = file.read_to_end(&mut Gate::open_at(at), &mut |_| Ok::<_, JournalError>(()));
-        if file.at.position >= self.sound.position {
-            self.sound = file.at;
-        }
-        let cut_bytes = file.reader.len().saturating_sub(file.offset);
-        let end_offset = file.offset;
-        self.last_file = Some(LastFile { header, end_offset, cut_bytes });
         self.next_number = header.number.saturating_add(1);
-        match read {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_damage() => {
-                self.damage = Some(error);
-                self.look_behind(disk, path, end_offset)
-            }
-            Err(error) => Err(error),
+        let mut gate = Gate::closed_before(self.sound);
+        let mut file = OpenFile { reader, is_last, offset: HEADER_END, at: header.before };
+        let read = file.read_to_end(&mut gate, &mut |batch| {
+            visit(batch);
+            Ok::<_, JournalError>(())
+        });
+        let damage = match read {
+            Ok(()) => None,
+            Err(error) if error.is_damage() => Some(error),
+            Err(error) => return Err(error),
+        };
+        if !gate.passes(file.at)? {
+            let missing = JournalError::NotInHistory { mark: self.sound };
+            return self.ended(disk, path, damage.unwrap_or(missing));
         }
+        self.sound = file.at;
+        let (end_offset, cut_bytes) = (file.offset, file.reader.len().saturating_sub(file.offset));
+        self.last_file = Some(LastFile { header, end_offset, cut_bytes });
+        self.damage = damage;
+        if self.damage.is_some() { self.look_behind(disk, path, end_offset) } else { Ok(()) }
     }
 
     /// Notes a file that does not belong to the sound part at all.

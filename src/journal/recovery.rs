@@ -45,11 +45,6 @@ pub(super) struct LastFile {
 }
 
 impl ReadJournal {
-    /// Of a journal that was read up to a point, and can't be started.
-    pub(crate) fn ended(options: &JournalOptions, end: Mark) -> Self {
-        Self { options: options.clone(), end, last_file: None, next_number: 1 }
-    }
-
     /// The point after the last batch.
     pub fn end(&self) -> Mark {
         self.end
@@ -89,7 +84,7 @@ pub fn read<E: From<JournalError>>(
     mut visit: impl FnMut(Batch) -> Result<(), E>,
 ) -> Result<ReadJournal, E> {
     let headers = read_headers(disk, options.store_id, from.position)?;
-    let mut gate = Gate { from, is_open: false };
+    let mut gate = Gate::closed_before(from);
     let skipped = headers.partition_point(|header| header.before.position <= from.position).saturating_sub(1);
     let mut end = headers.get(skipped).map_or(Mark::ORIGIN, |header| header.before);
     let mut last_file = None;
@@ -196,6 +191,11 @@ pub(super) struct Gate {
 }
 
 impl Gate {
+    /// For a reader that stands before the point, or at it.
+    pub(super) fn closed_before(from: Mark) -> Self {
+        Self { from, is_open: false }
+    }
+
     /// For a reader that stands at the point already.
     pub(super) fn open_at(from: Mark) -> Self {
         Self { from, is_open: true }

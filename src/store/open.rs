@@ -25,7 +25,7 @@ use crate::{
         schema::{self, Applied, INDEX_VERSION, RowValue, SchemaError, SegmentRow, Table, UploadRow, key},
     },
     journal::{
-        self, Batch, Journal, JournalError, JournalOptions, Position, ReadJournal, RecordClass,
+        self, Batch, Journal, JournalError, JournalOptions, Position, ReadJournal, RecordClass, Survey,
         operation::{LocalRecord, Operation, Record},
         snapshot,
     },
@@ -380,16 +380,14 @@ fn nothing_applied() -> Applied {
 
 /// How the journal is read from a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+enum Way {
     /// With all of the file that the point lies in.
     Whole,
     /// Without what lies before the point.
     Behind,
-    /// Up to the first damage.
-    UpToDamage,
 }
 
-pub(super) enum ReplayError {
+enum ReplayError {
     Journal(JournalError),
     Record(Position, DecodeError),
     Schema(SchemaError),
@@ -416,7 +414,7 @@ fn is_damage(error: &SchemaError) -> bool {
     !matches!(error, SchemaError::Index(IndexError::Failed(_)))
 }
 
-pub(super) fn replay(
+fn replay(
     disk: &dyn Disk,
     options: &JournalOptions,
     index: &dyn Index,
@@ -435,13 +433,29 @@ pub(super) fn replay(
     let read = match way {
         Way::Behind => journal::read_after(disk, options, from, visit)?,
         Way::Whole => journal::read(disk, options, from, visit)?,
-        Way::UpToDamage => match journal::read(disk, options, from, visit) {
-            Err(ReplayError::Journal(error)) if error.is_damage() => ReadJournal::ended(options, mark(&replay.applied)),
-            read => read?,
-        },
     };
     replay.write()?;
     Ok((replay.applied, read))
+}
+
+/// Replays what is sound behind the place of an index without more, and tells what ends it.
+pub(super) fn replay_sound(
+    disk: &dyn Disk,
+    options: &JournalOptions,
+    index: &dyn Index,
+    applied: Applied,
+) -> Result<(Applied, Survey), OpenError> {
+    let from = mark(&applied);
+    let mut replay = Replay { index, overlay: Overlay::new(index), applied, unwritten_bytes: 0 };
+    let mut replayed = Ok(());
+    let survey = journal::survey(disk, options, from, &mut |batch| {
+        let bytes = batch.records.iter().map(|record| record.payload.len() as u64).sum::<u64>();
+        if replayed.is_ok() {
+            replayed = replay.batch(&batch, bytes);
+        }
+    })?;
+    replayed.and_then(|()| replay.write())?;
+    Ok((replay.applied, survey))
 }
 
 /// A replay under way. Many batches of the journal become one of the index: rows that each of them changes (usage,

@@ -11,10 +11,14 @@
 use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
 
 use crate::{
+    digest::Digest,
     disk::Disk,
-    index::{Index, schema::Applied},
+    index::{
+        Index,
+        schema::{self, Applied, key},
+    },
     journal::{
-        self, Journal, JournalError, JournalOptions, Mark, Position, ReadJournal, Survey,
+        self, Checked, Journal, JournalError, JournalOptions, Mark, Position, ReadJournal, Survey,
         operation::LocalRecord,
         snapshot::{self, SnapshotFile},
     },
@@ -23,7 +27,7 @@ use crate::{
 
 use super::{
     OpenError, OpenIndex, Recovery, Shared, SnapshotReport, Store, StoreError, base,
-    open::{self, IndexStart, ReplayError, Stand, Way},
+    open::{self, IndexStart, Stand},
     snapshot::{Wanted, write},
 };
 
@@ -50,7 +54,7 @@ pub(super) fn reason(damage: &JournalError) -> String {
 /// A refusal with the place, and the ways out.
 pub(super) fn refused(disk: &dyn Disk, options: &JournalOptions, error: JournalError) -> OpenError {
     let survey = newest_sound(disk, options)
-        .and_then(|base| Ok(journal::survey(disk, options, base.map_or(Mark::ORIGIN, |(_, mark)| mark))?));
+        .and_then(|base| Ok(journal::survey(disk, options, base.map_or(Mark::ORIGIN, |(_, mark)| mark), &mut drop)?));
     match survey {
         Ok(Survey { damage: Some(damage), sound, went_on_to, .. }) => {
             OpenError::DamagedJournal { damage, after: sound.position, went_on: went_on(went_on_to) }
@@ -89,7 +93,7 @@ pub(super) fn give_up(
 ) -> Result<(Box<dyn Index>, Applied, Survey), OpenError> {
     let base = newest_sound(disk, options)?;
     let from = base.as_ref().map_or(Mark::ORIGIN, |(_, mark)| *mark);
-    let survey = journal::survey(disk, options, from)?;
+    let survey = journal::survey(disk, options, from, &mut drop)?;
     let (sound, went_on_to) = (survey.sound.position, survey.went_on_to);
     let Some(damage) = survey.damage.as_ref().map(ToString::to_string) else {
         let text = "the journal is sound, so there is nothing to give up; leave out --lose-after";
@@ -114,9 +118,9 @@ pub(super) fn give_up(
         Some((snapshot, _)) => base::load(disk, &*index, snapshot, empty, recovery)?,
         None => empty,
     };
-    let (applied, _) = open::replay(disk, options, &*index, applied, Way::UpToDamage, recovery)?;
-    if mark(&applied) != survey.sound {
-        return Err(ReplayError::Journal(JournalError::NotInHistory { mark: survey.sound }).into());
+    let (applied, survey) = open::replay_sound(disk, options, &*index, applied)?;
+    if mark(&applied) != survey.sound || survey.sound.position != sound {
+        return Err(JournalError::NotInHistory { mark: survey.sound }.into());
     }
     // Damaged ones of a later place would be taken for the newest by their names.
     let newer = snapshot::list(disk)?.into_iter().take_while(|snapshot| snapshot.position > from.position);
@@ -125,6 +129,18 @@ pub(super) fn give_up(
     recovery.lost_records = went_on_to.map_or(1, |to| sound.records_until(to).max(1));
     recovery.given_up = Some(GivenUp { damage, after: sound, went_on_to });
     Ok((index, applied, survey))
+}
+
+/// Why a check of the history came to no end.
+enum Ended {
+    Store(StoreError),
+    Journal(JournalError),
+}
+
+impl From<JournalError> for Ended {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
 }
 
 impl Shared {
@@ -139,6 +155,49 @@ impl Shared {
 }
 
 impl Store {
+    /// Reads all of the history again, snapshots and journal, and tells what is wrong with which file. `read` is told how
+    /// many bytes were read, and may wait; it ends the check by an error.
+    ///
+    /// # Errors
+    /// What `read` returns; when the directory cannot be listed.
+    pub fn check_history(
+        &self,
+        read: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+    ) -> Result<Vec<JournalError>, StoreError> {
+        let options = JournalOptions::new(self.shared.store_id);
+        let known: Option<Applied> = schema::get(&*self.shared.index, key::applied())?;
+        let checked = journal::check(&*self.shared.disk, &options, &mut |bytes| read(bytes).map_err(Ended::Store));
+        let Checked { mut wrong, end } = checked.map_err(|ended| match ended {
+            Ended::Store(error) => error,
+            Ended::Journal(error) => StoreError::Failed(error.to_string()),
+        })?;
+        // What looks like a torn end is none where the state has come further.
+        if let (Some(known), Some((mark_at_end, file, offset))) = (known, end)
+            && mark_at_end.position < mark(&known).position
+        {
+            wrong.push(JournalError::Damaged { file, offset, next_valid_offset: None });
+        }
+        Ok(wrong)
+    }
+
+    /// Reads all files of the index again. `read` is told how many bytes were read; it ends the check by `false`.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when one is damaged: the index comes back from the journal at the next start.
+    pub fn check_index(&self, read: &mut dyn FnMut(u64) -> bool) -> Result<(), StoreError> {
+        Ok(self.shared.index.check(read)?)
+    }
+
+    /// Whether the stored copy of some content was found damaged, and not replaced since.
+    pub fn is_damaged(&self, digest: &Digest) -> bool {
+        self.shared.damaged().contains(digest)
+    }
+
+    /// How many digests are remembered as damaged.
+    pub fn damaged_count(&self) -> usize {
+        self.shared.damaged().len()
+    }
+
     /// Why the store takes no writes since it was opened, although no write has failed.
     pub fn read_only(&self) -> Option<&str> {
         self.recovery.read_only.as_deref()

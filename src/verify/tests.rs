@@ -256,7 +256,7 @@ fn what_is_dropped_after_the_places_were_read_is_no_finding() {
 #[test]
 fn the_watcher_sees_every_phase_and_can_stop_in_each() {
     let machine = Machine::new();
-    for phase in [Phase::Counting, Phase::Comparing, Phase::Places, Phase::Content] {
+    for phase in [Phase::Counting, Phase::Comparing, Phase::Places, Phase::Journal, Phase::Content] {
         let options = VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None };
         let mut calls = 0;
         let result = verify(machine.store(), &options, &mut |progress| {
