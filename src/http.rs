@@ -108,7 +108,17 @@ impl App {
         let questions = Arc::new(Semaphore::new(api::QUESTIONS_MAX));
         let orders = Arc::new(Semaphore::new(api::ORDERS_MAX));
         let verification = api::verify::Verification::default();
-        Self { registry, collector, bridge, buffers, questions, orders, verification, began: std::time::Instant::now(), limits }
+        Self {
+            registry,
+            collector,
+            bridge,
+            buffers,
+            questions,
+            orders,
+            verification,
+            began: std::time::Instant::now(),
+            limits,
+        }
     }
 
     /// What collects in the registry.

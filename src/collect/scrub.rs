@@ -227,7 +227,8 @@ impl Scrub {
         );
         let mut notes = self.notes();
         let same = |old: &ScrubFinding| {
-            (old.kind, &old.file, old.offset, &old.digest) == (finding.kind, &finding.file, finding.offset, &finding.digest)
+            (old.kind, &old.file, old.offset, &old.digest)
+                == (finding.kind, &finding.file, finding.offset, &finding.digest)
         };
         notes.findings.retain(|old| !same(old));
         if notes.findings.len() < FINDINGS_MAX {
@@ -279,8 +280,7 @@ impl<'a> Passing<'a> {
         let complete = self.read_content()?;
         let Pass { began_ms, records, bytes, .. } = self.pass;
         let ended_ms = self.store.options().clock.now_ms();
-        let report =
-            ScrubReport { began_ms, ended_ms, records, bytes, complete, repaired: self.pass.repaired.clone() };
+        let report = ScrubReport { began_ms, ended_ms, records, bytes, complete, repaired: self.pass.repaired.clone() };
         if complete {
             self.scrub.notes().last = Some(report.clone());
             tracing::info!(records, bytes, duration_ms = ended_ms.saturating_sub(began_ms), "scrubbed");
@@ -352,7 +352,8 @@ impl<'a> Passing<'a> {
             tracing::error!(damage, "the journal is damaged; a new snapshot takes its place, as the index is sound");
             match store.repair(&mut || ()) {
                 Ok(_) => {
-                    self.pass.repaired = Some(format!("a new snapshot replaces what was damaged of the journal: {damage}"));
+                    self.pass.repaired =
+                        Some(format!("a new snapshot replaces what was damaged of the journal: {damage}"));
                     return Ok(());
                 }
                 Err(error) => tracing::error!(%error, "no snapshot could be written"),
@@ -360,7 +361,8 @@ impl<'a> Passing<'a> {
         }
         for error in wrong {
             let (file, offset) = error.place();
-            let (file, what) = (file.map(str::to_owned), format!("{error}. Stop orlop and run `orlop repair --data DIR`"));
+            let (file, what) =
+                (file.map(str::to_owned), format!("{error}. Stop orlop and run `orlop repair --data DIR`"));
             self.add(Scrubbed::Journal, file, offset, what);
         }
         Ok(())

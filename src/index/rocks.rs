@@ -91,6 +91,8 @@ impl RocksIndex {
         let settings = RocksOptions { cache_bytes: CHECK_CACHE_BYTES, ..RocksOptions::default() };
         let mut options = database_options(&settings);
         options.create_if_missing(false);
+        // All of them at once, before a compaction removes some.
+        options.set_max_open_files(-1);
         let tried = format!("checking {}", self.path.display());
         let opened = DB::open_for_read_only(&options, &self.path, false);
         let db = opened.map_err(|error| failure(&tried, &error))?;

@@ -16,7 +16,7 @@ use crate::disk::Disk;
 
 /// How often a last file is looked at before it is called damaged, and how long apart: longer than a batch is written.
 const LOOKS: u32 = 3;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 100 });
 
 /// What a check came to.
 #[derive(Debug, Default)]

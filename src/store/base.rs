@@ -57,7 +57,12 @@ pub(super) fn find(disk: &dyn Disk, options: &JournalOptions) -> Result<Base, Op
                  the snapshot"
             );
             let lost_records = end.records_until(header.mark.position);
-            return Ok(Base { snapshot: Some(snapshot), read: read.resume_at(header.mark), damage: None, lost_records });
+            return Ok(Base {
+                snapshot: Some(snapshot),
+                read: read.resume_at(header.mark),
+                damage: None,
+                lost_records,
+            });
         }
         tracing::error!(
             snapshot.file = snapshot.path,

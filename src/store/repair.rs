@@ -67,10 +67,7 @@ fn went_on(to: Option<Position>) -> String {
     to.map_or_else(|| "nothing sound follows it".to_owned(), |to| format!("the history went on to {to} at least"))
 }
 
-fn newest_sound(
-    disk: &dyn Disk,
-    options: &JournalOptions,
-) -> Result<Option<(SnapshotFile, Mark)>, OpenError> {
+fn newest_sound(disk: &dyn Disk, options: &JournalOptions) -> Result<Option<(SnapshotFile, Mark)>, OpenError> {
     for snapshot in snapshot::list(disk)? {
         if let Some(header) = base::sound(disk, options, &snapshot)? {
             return Ok(Some((snapshot, header.mark)));

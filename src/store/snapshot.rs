@@ -263,7 +263,8 @@ pub(super) fn write(
 ) -> Result<Option<SnapshotReport>, SnapshotError> {
     let _one_at_a_time = shared.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
     // A store that takes no writes because its journal is damaged gets them back by this very snapshot.
-    if let Some(poisoned) = shared.poisoned().filter(|_| shared.damaged_journal().is_none()) {
+    let is_repair = wanted == Wanted::Anew && shared.damaged_journal().is_some();
+    if let Some(poisoned) = shared.poisoned().filter(|_| !is_repair) {
         return Err(SnapshotError::Poisoned(poisoned));
     }
     let began = Instant::now();

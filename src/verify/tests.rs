@@ -16,6 +16,8 @@ use crate::{
     store::StoreOptions,
 };
 
+mod rot;
+
 const LAYERS: [&[u8]; 3] = [&[1; 1_000], &[2; 5_000], &[3; 300_000]];
 
 struct Machine {

@@ -175,7 +175,9 @@ fn check_middle(history: &History, machine: &Machine, what: &str) -> &'static st
         }
         Ok(store) => {
             assert_eq!(history.check_state(&store, what), all, "{what}");
-            assert!(matches!(put(&store, b"more"), Err(StoreError::Unavailable(text)) if text.contains("orlop repair")));
+            assert!(
+                matches!(put(&store, b"more"), Err(StoreError::Unavailable(text)) if text.contains("orlop repair"))
+            );
             store.repair(&mut || ()).unwrap();
             drop(store);
             check_repaired(history, machine, what);

@@ -17,7 +17,12 @@ const PUTS: u64 = 60;
 const DEFAULT_ROUNDS: u64 = 30;
 
 fn options() -> StoreOptions {
-    StoreOptions { reserve_bytes: 0, index_memtable_bytes: 8 << 20, snapshot_bytes_min: 4 << 10, ..StoreOptions::default() }
+    StoreOptions {
+        reserve_bytes: 0,
+        index_memtable_bytes: 8 << 20,
+        snapshot_bytes_min: 4 << 10,
+        ..StoreOptions::default()
+    }
 }
 
 fn content(n: u64) -> Vec<u8> {
@@ -54,7 +59,11 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() { copy(&entry.path(), &target) } else { drop(fs::copy(entry.path(), target).unwrap()) }
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            drop(fs::copy(entry.path(), target).unwrap())
+        }
     }
 }
 

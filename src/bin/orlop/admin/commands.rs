@@ -66,9 +66,7 @@ pub(crate) enum Admin {
     #[command(after_help = "Example:\n  orlop resume compact")]
     Resume(Pausing),
     /// Counts everything again from the manifests alone, and compares; with --content reads and checks every byte, too.
-    #[command(
-        after_help = "Ends with 1 when there are findings.\n\nExample:\n  orlop verify --data /srv/orlop --deep"
-    )]
+    #[command(after_help = "Ends with 1 when there are findings.\n\nExample:\n  orlop verify --data /srv/orlop --deep")]
     Verify(Verify),
     /// Reads all that is stored again, now, and tells what is damaged; with --status only what is known.
     #[command(after_help = "Ends with 1 when there are findings.\n\nExample:\n  orlop scrub --status")]

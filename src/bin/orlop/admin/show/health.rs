@@ -29,7 +29,7 @@ pub(in crate::admin) fn status(answer: &Value, _: Timestamp) -> Shown {
     if !answer["clock_until"].is_null() {
         shown.push_str(&format!("clock     it jumped; nothing is dropped until {}\n", text(&answer["clock_until"])));
     }
-    shown.push_str(&format!("damaged   {}; {}\n", counted(damaged, "blob"), counted(findings, "finding of the scrub")));
+    shown.push_str(&format!("damaged   {}; {}\n", counted(damaged, "blob"), counted(findings, "scrub finding")));
     Shown { text: shown, findings: !takes_writes || damaged + findings > 0 }
 }
 
