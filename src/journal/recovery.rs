@@ -202,7 +202,7 @@ impl Gate {
     }
 
     /// Whether what comes after the point `at` is asked for.
-    fn passes(&mut self, at: Mark) -> Result<bool, JournalError> {
+    pub(super) fn passes(&mut self, at: Mark) -> Result<bool, JournalError> {
         self.is_open |= at == self.from;
         match at.position.cmp(&self.from.position) {
             Ordering::Less => Ok(false),

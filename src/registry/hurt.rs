@@ -49,7 +49,7 @@ pub fn hurt(view: &dyn View, digest: &Digest) -> Result<(Vec<String>, bool), Sch
 /// The tags of a manifest, and one more than are told.
 fn tags_of(view: &dyn View, repository: &str, digest: &Digest) -> Result<Vec<String>, SchemaError> {
     let id: Option<RepositoryNameRow> = schema::get(view, key::repository_name(repository))?;
-    let Some(RepositoryNameRow { repository }) = id else { return Ok(Vec::new()) };
+    let Some(RepositoryNameRow { repository, .. }) = id else { return Ok(Vec::new()) };
     let row: Option<ManifestRow> = schema::get(view, key::manifest(repository, digest))?;
     let Some(row) = row else { return Ok(Vec::new()) };
     let prefix = key::manifest_tags(repository, row.manifest).bytes();
