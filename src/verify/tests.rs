@@ -128,7 +128,7 @@ fn an_empty_store_is_sound() {
     let disk = SimDisk::new();
     let options = StoreOptions { reserve_bytes: 0, ..StoreOptions::default() };
     let store = Store::open_on(Arc::new(disk), options, &|_| Ok(Box::new(MemoryIndex::new()))).unwrap();
-    let options = VerifyOptions { content: true, content_bytes_per_second: Some(1), memory_bytes_max: Some(0) };
+    let options = VerifyOptions { content: true, content_bytes_per_second: Some(100_000), memory_bytes_max: Some(0) };
     let report = verify(&store, &options, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((report.findings, report.records, report.lsn), (Vec::new(), 0, 0));
 }
