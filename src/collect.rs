@@ -6,6 +6,7 @@
 //! - `erase`: dead records are erased, dead segments removed.
 //! - `explain`: what killed processes have left in segments.
 //! - `compact`: what lives in sparse segments moves elsewhere.
+//! - `scrub`: all that is stored is read again.
 //! - `search`: proof that content is gone.
 //! - `pauses`: what somebody has paused; clocks that jump.
 //! - `runs`: one run at a time; who asks meanwhile gets its report.
@@ -42,6 +43,7 @@ mod pauses;
 mod purge;
 mod report;
 mod runs;
+mod scrub;
 mod search;
 mod status;
 mod steps;
@@ -54,12 +56,14 @@ pub(crate) mod tests;
 pub use crate::journal::operation::Pausable;
 pub use purge::PurgeScope;
 pub use report::*;
+pub use scrub::{Pass, ScrubFinding, ScrubOptions, ScrubReport, ScrubStatus, Scrubbed};
 
 use compact::{Compacting, Judged, Pace};
 use drops::Drops;
 use erase::{Erasing, Unremoved};
 use pauses::Pauses;
 use runs::{Runs, Stop};
+use scrub::Scrub;
 use search::Search;
 use steps::{Live, Plan, Steps};
 
@@ -75,6 +79,8 @@ pub struct CollectOptions {
     pub read_bytes_per_second: u64,
     /// How long a run waits for those who read what is to be erased. What they still read then goes in a later run.
     pub reader_patience: Duration,
+    /// Settings of the scrub.
+    pub scrub: ScrubOptions,
 }
 
 impl Default for CollectOptions {
@@ -84,6 +90,7 @@ impl Default for CollectOptions {
             compact_bytes_per_second: 64 << 20,
             read_bytes_per_second: 256 << 20,
             reader_patience: Duration::from_secs(10),
+            scrub: ScrubOptions::default(),
         }
     }
 }
@@ -96,6 +103,7 @@ pub struct Collector {
     stop: Stop,
     collections: Runs<CollectionReport>,
     compactions: Runs<CompactionReport>,
+    scrub: Scrub,
     pauses: Pauses,
     unremoved: Unremoved,
     judged: Mutex<Judged>,
@@ -115,9 +123,11 @@ impl Collector {
     pub fn new(registry: Arc<Registry>, options: CollectOptions) -> Result<Arc<Self>, RegistryError> {
         let pauses = Pauses::new(registry.store())?;
         let next_report = status::next_report(&*registry.store().snapshot()).map_err(StoreError::from)?;
+        let scrub = Scrub::new(registry.store(), options.scrub.clone());
         Ok(Arc::new(Self {
             registry,
             options,
+            scrub,
             stop: Stop::default(),
             collections: Runs::default(),
             compactions: Runs::default(),
@@ -195,6 +205,41 @@ impl Collector {
         self.scheduled(Pausable::Compact, || self.compact(false).map(drop))
     }
 
+    /// Goes on with the pass of the scrub, or begins one when it is time. It takes as long as a pass may take, so it has a
+    /// thread of its own. A store that takes no writes is scrubbed, too.
+    pub fn tick_scrub(&self) -> Duration {
+        if !self.stop.is_set() && self.scrub.is_due(self.now_ms()) && !self.is_scrub_paused() {
+            let run = self.scrub.run(self.store(), &self.stop, false, &|| self.is_scrub_paused());
+            if let Err(error) = run
+                && !self.stop.is_set()
+            {
+                tracing::error!(%error, "the scrub came to no end; it goes on later");
+            }
+        }
+        self.options.interval
+    }
+
+    /// Reads all that is stored and checks it, as fast as the scrub may; joins a pass under way.
+    ///
+    /// # Errors
+    /// When the index or the disk fails. What is damaged is a finding of [`scrub_status`](Self::scrub_status).
+    pub fn scrub(&self) -> Result<ScrubReport, RegistryError> {
+        self.scrub.run(self.store(), &self.stop, true, &|| self.is_scrub_paused())
+    }
+
+    /// How far the scrub is, and what is damaged.
+    ///
+    /// # Errors
+    /// When the index fails or is damaged.
+    pub fn scrub_status(&self) -> Result<ScrubStatus, RegistryError> {
+        Ok(self.scrub.status(self.store())?)
+    }
+
+    fn is_scrub_paused(&self) -> bool {
+        let pauses = self.pauses.list(&*self.store().snapshot());
+        pauses.is_ok_and(|pauses| pauses.iter().any(|pause| pause.what == Pausable::Scrub))
+    }
+
     fn scheduled(&self, what: Pausable, work: impl FnOnce() -> Result<(), RegistryError>) -> Duration {
         let done = match self.store().poisoned() {
             _ if self.stop.is_set() => Ok(()),
@@ -261,7 +306,7 @@ impl Collector {
     /// # Errors
     /// When the store takes no writes.
     pub fn resume(&self, what: Pausable) -> Result<(), RegistryError> {
-        if what != Pausable::Compact {
+        if matches!(what, Pausable::Collect | Pausable::Clock) {
             self.pauses.clock_is_right();
             self.pauses.look(self.store());
         }

@@ -97,6 +97,8 @@ pub struct App {
     /// Places for orders of the admin API that take as long as they take.
     orders: Arc<Semaphore>,
     verification: api::verify::Verification,
+    /// When the handlers were made.
+    began: std::time::Instant,
     limits: Limits,
 }
 
@@ -108,7 +110,17 @@ impl App {
         let questions = Arc::new(Semaphore::new(api::QUESTIONS_MAX));
         let orders = Arc::new(Semaphore::new(api::ORDERS_MAX));
         let verification = api::verify::Verification::default();
-        Self { registry, collector, bridge, buffers, questions, orders, verification, limits }
+        Self {
+            registry,
+            collector,
+            bridge,
+            buffers,
+            questions,
+            orders,
+            verification,
+            began: std::time::Instant::now(),
+            limits,
+        }
     }
 
     /// What collects in the registry.

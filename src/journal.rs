@@ -19,6 +19,8 @@ use data_encoding::HEXLOWER;
 
 use crate::codec::DecodeError;
 
+mod check;
+mod damage;
 pub mod fact;
 mod format;
 #[cfg(any(test, fuzzing))]
@@ -31,6 +33,8 @@ pub mod snapshot;
 mod tests;
 mod writer;
 
+pub use check::{Checked, check};
+pub use damage::{Survey, move_to_lost, read_after, survey};
 pub use format::{BODY_BYTES_MAX, Batch};
 pub use recovery::{ReadJournal, read, read_end};
 pub use writer::Journal;
@@ -277,6 +281,23 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// The file that it is about, as far as it is about one, and the offset there.
+    pub fn place(&self) -> (Option<&str>, Option<u64>) {
+        match self {
+            Self::Damaged { file, offset, .. }
+            | Self::Malformed { file, offset, .. }
+            | Self::BadSnapshot { file, offset, .. } => (Some(file), Some(*offset)),
+            Self::Full { file }
+            | Self::Io { file, .. }
+            | Self::BadFile { file, .. }
+            | Self::UnknownVersion { file, .. }
+            | Self::ForeignStore { file, .. }
+            | Self::FileMissing { file, .. }
+            | Self::Gap { file, .. } => (Some(file), None),
+            Self::BatchTooLarge { .. } | Self::Poisoned { .. } | Self::NotInHistory { .. } => (None, None),
+        }
+    }
+
     fn io(file: &str, action: &'static str, source: io::Error) -> Self {
         Self::Io { file: file.to_owned(), action, source: Arc::new(source) }
     }

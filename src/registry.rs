@@ -25,6 +25,7 @@ use crate::{
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod history;
+mod hurt;
 mod images;
 mod inventory;
 mod json;
@@ -43,6 +44,7 @@ mod whereabouts;
 
 pub use crate::state::request::Sparse;
 pub use history::{HistoryEntry, HistoryPlace};
+pub use hurt::hurt;
 pub use inventory::{ManifestInfo, ManifestState, ManifestsWanted};
 pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
 pub use referrers::{ReferrersPage, ReferrersWanted};

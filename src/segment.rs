@@ -94,6 +94,8 @@ pub enum UnlistedFiles {
     Remove,
     /// They go to `lost/`.
     MoveToLost,
+    /// They stay where they are.
+    Leave,
 }
 
 /// A record that was written.

@@ -5,8 +5,10 @@
 //! - `commit`: the committer, one thread that decides, journals, applies, acknowledges.
 //! - `flush`: the thread that makes the index durable now and then.
 //! - `snapshot`: the thread that writes snapshots, so that the journal before them can go.
+//! - `repair`: a journal that is damaged in its middle.
 //! - `upload`: bytes on their way in.
 //! - `read`: bytes on their way out.
+//! - `pace`: how fast background work may go; reading content for itself.
 //! - `space`: bytes that go, for who knows that nobody needs them.
 //! - `clock`: where the time of operations comes from.
 //! - `format`: the file that says what the directory is.
@@ -25,7 +27,7 @@ use crate::{
     digest::{Algorithm, Digest},
     disk::Disk,
     index::{Index, IndexError, View, schema::SchemaError},
-    journal::{self, JournalError, operation::SessionId},
+    journal::{self, JournalError, ReadJournal, operation::SessionId},
     location::{Location, RecordKind, SegmentNumber},
     name::RepositoryName,
     segment::{SegmentError, Segments},
@@ -35,7 +37,7 @@ use crate::{
     },
     sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
 };
@@ -46,7 +48,9 @@ mod commit;
 mod flush;
 mod format;
 mod open;
+mod pace;
 mod read;
+mod repair;
 mod snapshot;
 mod space;
 #[cfg(test)]
@@ -55,8 +59,10 @@ mod upload;
 
 pub use clock::Clock;
 pub use commit::Reply;
-pub use open::{IndexStart, OpenIndex, Recovery};
+pub use open::{IndexStart, OpenIndex, Opening, Recovery};
+pub use pace::Pace;
 pub use read::StoredContent;
+pub use repair::GivenUp;
 pub use snapshot::SnapshotReport;
 pub use upload::Upload;
 
@@ -140,6 +146,24 @@ pub enum OpenError {
     /// The journal cannot be read; nothing was changed.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The journal is damaged in its middle, and neither index nor snapshot holds the state behind that; nothing was changed.
+    #[error(
+        "{damage}; the history up to {after} is sound, and {went_on}. No index or snapshot holds the state behind the \
+         damage. Put a sound copy of the file back; or give up all that came after with \
+         `orlop rebuild-index --data DIR --lose-after {lsn}`",
+        lsn = .after.lsn
+    )]
+    DamagedJournal {
+        /// What is wrong.
+        damage: JournalError,
+        /// The last records that are sound.
+        after: journal::Position,
+        /// What is known of what follows.
+        went_on: String,
+    },
+    /// History was to be given up that begins elsewhere, or is not damaged at all; nothing was changed.
+    #[error("{0}")]
+    NotToGiveUp(String),
     /// The journal has a record that cannot be decoded.
     #[error("the journal has a record after {after} that this version of orlop cannot read: {source}")]
     Record {
@@ -278,6 +302,10 @@ struct Shared {
     store_id: [u8; 16],
     /// Why no more writes are taken.
     poison: OnceLock<String>,
+    /// The journal as it was read, when it is damaged: then the store is poisoned from the start.
+    damaged_journal: Mutex<Option<ReadJournal>>,
+    /// Whether the next batch is to begin another journal file.
+    end_journal_file: AtomicBool,
     /// Content whose stored copy was found to be damaged: the next upload replaces it.
     damaged: Mutex<HashSet<Digest>>,
     /// Records that were written for requests that came to nothing. The next batch says so.
@@ -339,6 +367,19 @@ impl Store {
     /// When another process has it, when it is no store or one of an unknown version, and when its journal is damaged.
     #[cfg(feature = "rocksdb")]
     pub fn open(directory: impl Into<std::path::PathBuf>, options: StoreOptions) -> Result<Self, OpenError> {
+        Self::open_as(directory, options, Opening::Usual)
+    }
+
+    /// As [`Store::open`], and does something beside it.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when there is no reason to do what was asked for.
+    #[cfg(feature = "rocksdb")]
+    pub fn open_as(
+        directory: impl Into<std::path::PathBuf>,
+        options: StoreOptions,
+        opening: Opening,
+    ) -> Result<Self, OpenError> {
         use crate::index::rocks::{RocksIndex, RocksOptions};
         let directory = directory.into();
         let disk = crate::disk::RealDisk::new(&directory)
@@ -349,7 +390,7 @@ impl Store {
             memtable_bytes: options.index_memtable_bytes,
             ..RocksOptions::default()
         };
-        Self::open_on(Arc::new(disk), options, &|start| {
+        Self::open_on_as(Arc::new(disk), options, opening, &|start| {
             if start == IndexStart::Empty {
                 RocksIndex::destroy(&path)?;
             }
@@ -362,7 +403,20 @@ impl Store {
     /// # Errors
     /// When another process has it, when it is no store or one of an unknown version, and when its journal is damaged.
     pub fn open_on(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<'_>) -> Result<Self, OpenError> {
-        let opened = open::open(disk, options, index)?;
+        Self::open_on_as(disk, options, Opening::Usual, index)
+    }
+
+    /// As [`Store::open_on`], and does something beside it.
+    ///
+    /// # Errors
+    /// As [`Store::open_on`], and when there is no reason to do what was asked for.
+    pub fn open_on_as(
+        disk: Arc<dyn Disk>,
+        options: StoreOptions,
+        opening: Opening,
+        index: OpenIndex<'_>,
+    ) -> Result<Self, OpenError> {
+        let opened = open::open(disk, options, opening, index)?;
         let shared = Arc::new(opened.shared);
         let flusher = flush::Flusher::start(Arc::clone(&shared));
         let snapshots = snapshot::Snapshots::start(Arc::clone(&shared));
@@ -505,7 +559,7 @@ impl Store {
     /// When the disk is full or fails, or the index is damaged: there is no new snapshot then, and the old ones stay. When
     /// not even the directory can be synced the store takes no more writes.
     pub fn write_snapshot(&self) -> Result<Option<SnapshotReport>, StoreError> {
-        Ok(snapshot::write(&self.shared, &mut || Ok(()))?)
+        Ok(snapshot::write(&self.shared, snapshot::Wanted::WhenNew, &mut || Ok(()))?)
     }
 
     /// Ends the threads and makes the index durable, so that the next open replays nothing.

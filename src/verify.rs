@@ -2,6 +2,7 @@
 //!
 //! - *Rows*: every derived row is counted again from manifests, tags, links and places alone (`state::recount`).
 //! - *Places* (`places`): live records lie apart from each other, from dead ones and inside of files that are there.
+//! - *History* (`history`): snapshots and journal are read to their ends; no file lies around that nothing names.
 //! - *Content* (`content`), if asked for: every live record is read as a client would get it, and checked by its checksums and
 //!   its digest.
 //!
@@ -24,11 +25,13 @@ use crate::{
         schema::{self, Applied, SchemaError, Scope, UsageRow, key},
     },
     location::{Location, SegmentNumber},
+    registry,
     state::recount,
     store::{Store, StoreError},
 };
 
 mod content;
+mod history;
 mod places;
 #[cfg(test)]
 mod tests;
@@ -74,6 +77,8 @@ pub enum Phase {
     Comparing,
     /// Records and files are held against each other.
     Places,
+    /// Journal and snapshots are read, in bytes.
+    Journal,
     /// Content is read, in bytes.
     Content,
 }
@@ -90,6 +95,10 @@ pub enum FindingKind {
     Segment,
     /// Stored bytes that are not what was pushed.
     Content,
+    /// A journal file or a snapshot that is not what was written.
+    Journal,
+    /// A file that nothing names.
+    File,
 }
 
 /// Something that is wrong.
@@ -97,8 +106,14 @@ pub enum FindingKind {
 pub struct Finding {
     /// What it is about.
     pub kind: FindingKind,
+    /// The file concerned, below the data directory.
+    pub file: Option<String>,
     /// The content concerned.
     pub digest: Option<String>,
+    /// Repositories, tags and manifests that can't be pulled whole because of it.
+    pub hurts: Vec<String>,
+    /// Whether there are, or may be, more.
+    pub hurts_more: bool,
     /// The segment concerned.
     pub segment: Option<u64>,
     /// The place in it, in bytes.
@@ -151,6 +166,20 @@ pub enum VerifyError {
 }
 
 impl VerifyReport {
+    fn begun(began_ms: u64) -> Self {
+        Self {
+            began_ms,
+            ended_ms: began_ms,
+            lsn: 0,
+            manifests: 0,
+            records: 0,
+            segments: 0,
+            content_bytes: 0,
+            findings: Vec::new(),
+            findings_more: 0,
+        }
+    }
+
     fn add(&mut self, finding: Finding) {
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(finding);
@@ -161,14 +190,21 @@ impl VerifyReport {
 
     fn add_row(&mut self, what: impl ToString) {
         let kind = FindingKind::Row;
-        self.add(Finding { kind, digest: None, segment: None, offset: None, what: what.to_string() });
+        self.add(Finding { kind, what: what.to_string(), ..Finding::nowhere() });
     }
 }
 
 impl Finding {
     fn at(kind: FindingKind, location: Location, digest: Option<&Digest>, what: String) -> Self {
         let Location { segment: SegmentNumber(segment), offset } = location;
-        Self { kind, digest: digest.map(Digest::to_string), segment: Some(segment), offset: Some(offset), what }
+        let digest = digest.map(Digest::to_string);
+        let file = Some(crate::segment::path_of(location.segment));
+        Self { kind, file, digest, segment: Some(segment), offset: Some(offset), what, ..Self::nowhere() }
+    }
+
+    fn nowhere() -> Self {
+        let (kind, what, hurts) = (FindingKind::Row, String::new(), Vec::new());
+        Self { kind, file: None, digest: None, hurts, hurts_more: false, segment: None, offset: None, what }
     }
 }
 
@@ -185,27 +221,46 @@ pub fn verify(
     let clock = &store.options().clock;
     let began_ms = clock.now_ms();
     let view = store.settled_snapshot()?;
-    let mut report = VerifyReport {
-        began_ms,
-        ended_ms: began_ms,
-        lsn: 0,
-        manifests: 0,
-        records: 0,
-        segments: 0,
-        content_bytes: 0,
-        findings: Vec::new(),
-        findings_more: 0,
-    };
+    let mut report = VerifyReport::begun(began_ms);
     let memory_max = options.memory_bytes_max;
     looked(count_rows(&*view, &mut report, memory_max, watch), &mut report)?;
     let live = looked(places::check(store, &*view, &mut report, watch), &mut report)?.unwrap_or_default();
     // A view that is held keeps the index from forgetting old rows, and reading content can take hours.
     drop(view);
+    history::check(store, options.content_bytes_per_second, &mut report, watch)?;
     if options.content {
         content::check(store, live, options.content_bytes_per_second, &mut report, watch)?;
     }
+    name_hurt(store, &mut report);
     report.ended_ms = clock.now_ms();
     Ok(report)
+}
+
+/// Verifies what the index says, alone.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_rows(
+    store: &Store,
+    options: &VerifyOptions,
+    watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<VerifyReport, VerifyError> {
+    let view = store.settled_snapshot()?;
+    let mut report = VerifyReport::begun(store.options().clock.now_ms());
+    looked(count_rows(&*view, &mut report, options.memory_bytes_max, watch), &mut report)?;
+    Ok(report)
+}
+
+/// Names the repositories and tags that damaged content hurts.
+fn name_hurt(store: &Store, report: &mut VerifyReport) {
+    let view = store.snapshot();
+    for finding in &mut report.findings {
+        let Some(digest) = finding.digest.as_ref().and_then(|digest| digest.parse::<Digest>().ok()) else { continue };
+        // An index that is damaged itself was told already.
+        if let Ok((hurts, hurts_more)) = registry::hurt(&*view, &digest) {
+            (finding.hurts, finding.hurts_more) = (hurts, hurts_more);
+        }
+    }
 }
 
 /// Why a part came to no end.

@@ -17,7 +17,7 @@ use crate::{
     location::{Location, SegmentNumber},
     segment::Candidate,
     state::request::{DROPS_PER_STEP, Outcome, Request},
-    store::{Store, StoreError},
+    store::{self, Store, StoreError},
 };
 
 use super::{
@@ -37,25 +37,22 @@ const ACTIVE_SLACK_BYTES: u64 = 64 << 10;
 /// Segments that are remembered as not worth it.
 const JUDGED_MAX: usize = 100_000;
 
-/// Bytes per second.
+/// A pace that rests where it can be stopped.
 #[derive(Debug)]
 pub(super) struct Pace<'a> {
     stop: &'a Stop,
-    bytes_per_second: u64,
-    /// Until when what was spent is paid for.
-    paid: Instant,
+    pace: store::Pace,
 }
 
 impl<'a> Pace<'a> {
     pub(super) fn new(stop: &'a Stop, bytes_per_second: u64) -> Self {
-        Self { stop, bytes_per_second: bytes_per_second.max(1), paid: Instant::now() }
+        Self { stop, pace: store::Pace::new(Some(bytes_per_second)) }
     }
 
     /// Waits until so many bytes may be spent.
     pub(super) fn spend(&mut self, bytes: u64) {
-        let micros = bytes.saturating_mul(1_000_000) / self.bytes_per_second;
-        self.paid = self.paid.max(Instant::now()) + Duration::from_micros(micros);
-        let left = self.paid.saturating_duration_since(Instant::now());
+        self.pace.spend(bytes);
+        let left = self.pace.left();
         if !left.is_zero() {
             self.stop.rest(left);
         }

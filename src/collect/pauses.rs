@@ -125,7 +125,7 @@ impl Pauses {
     /// All that is paused.
     pub(super) fn list(&self, view: &dyn View) -> Result<Vec<Pause>, SchemaError> {
         let mut pauses = Vec::new();
-        for what in [Pausable::Collect, Pausable::Compact] {
+        for what in [Pausable::Collect, Pausable::Compact, Pausable::Scrub] {
             if let Some(PauseRow { until_ms }) = schema::get(view, key::pause(what))? {
                 pauses.push(Pause { what, until_ms: (until_ms != u64::MAX).then_some(until_ms) });
             }
@@ -141,7 +141,7 @@ impl Pauses {
     /// What keeps drops from being made, if anything does.
     pub(super) fn of_drops(&self, view: &dyn View) -> Result<Option<Pausable>, SchemaError> {
         let list = self.list(view)?;
-        Ok(list.into_iter().map(|pause| pause.what).find(|what| *what != Pausable::Compact))
+        Ok(list.into_iter().map(|pause| pause.what).find(|what| matches!(what, Pausable::Collect | Pausable::Clock)))
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {

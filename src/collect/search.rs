@@ -24,7 +24,8 @@ use super::{
 };
 
 /// What lies in a data directory by right, beside segments.
-const KNOWN: [&str; 7] = ["FORMAT", "FORMAT.new", "lock", "journal", "index", "segments", "lost+found"];
+const KNOWN: [&str; 9] =
+    ["FORMAT", "FORMAT.new", "lock", "journal", "index", "segments", "lost+found", "scrub", "scrub.new"];
 /// How often a segment is walked through that takes records meanwhile, and the time between: what was appended is named
 /// soon.
 const WALKS: u32 = 5;

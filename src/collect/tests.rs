@@ -6,6 +6,7 @@
 //! - `space`: what comes back of the disk.
 //! - `crashes`: the power goes at any call.
 //! - `races`: two or three who meet, in any order of their steps.
+//! - `rot`: bytes change behind the store's back.
 //! - `model`: a million random calls against what was promised.
 
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,7 @@ mod holding;
 pub(crate) mod model;
 mod races;
 mod reporting;
+mod rot;
 mod space;
 
 const HOUR: u64 = 60 * 60 * 1_000;

@@ -219,6 +219,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         "What searches for content, and for remains of killed processes, read in a second"),
     duration!("collect.reader_patience", collect.reader_patience, 0, HOUR,
         "How long a collection waits for downloads of what it is to erase, before it leaves that to the next one"),
+
+    duration!("scrub.pass", collect.scrub.pass, SECOND, 3_650 * DAY,
+        "How long reading all content again may take, and how often it begins; at 1 MiB a second at least"),
+    number!(Bytes, "scrub.bytes_per_second_max", collect.scrub.bytes_per_second_max, 64 * KIB, TIB,
+        "What the scrub reads in a second at most, and when somebody waits for it"),
 ];
 
 /// The names of a list, in lower case.

@@ -3,8 +3,8 @@
 //!
 //! - `guard`: who may ask; no web page of somebody else's.
 //! - `input`: parameters and bodies; what is not known is refused by name.
-//! - `usage`, `manifests`, `history`, `what_if`, `contents`, `collect`, `space`, `verify`: the routes, by what they are
-//!   about.
+//! - `usage`, `manifests`, `history`, `what_if`, `contents`, `collect`, `space`, `verify`, `health`: the routes, by
+//!   what they are about.
 //!
 //! Answers are JSON objects; sizes are bytes, times RFC 3339. Lists have `n`, `last` and `next`.
 
@@ -29,6 +29,7 @@ mod contents;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
 mod guard;
+mod health;
 mod history;
 mod input;
 mod manifests;
@@ -70,10 +71,12 @@ const ROUTES: &[(&str, &str)] = &[
     ("pause", "POST"),
     ("resume", "POST"),
     ("verify", "GET, POST"),
+    ("scrub", "GET, POST"),
+    ("status", "GET"),
 ];
 
 /// Routes whose POST takes as long as it takes, and ends by itself when the server shuts down. So does a search.
-const LONG: &[&str] = &["collect", "purge", "compact", "verify"];
+const LONG: &[&str] = &["collect", "purge", "compact", "verify", "scrub"];
 
 /// Whether a path belongs to this API.
 pub(super) fn is_api(path: &str) -> bool {
@@ -135,6 +138,9 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, HttpErro
         ("resume", "POST") => collect::switch(app, request, false).await,
         ("verify", "GET") => verify::status(app, query),
         ("verify", "POST") => verify::run(app, request).await,
+        ("scrub", "GET") => health::scrub_status(app, query).await,
+        ("scrub", "POST") => health::run_scrub(app, request).await,
+        ("status", "GET") => health::status(app, query).await,
         _ => Err(HttpError::method(match allowed {
             "GET" => "GET, HEAD",
             "GET, POST" => "GET, HEAD, POST",

@@ -38,6 +38,8 @@ const LOG_FILES_MAX: usize = 4;
 const MANIFEST_BYTES: usize = 4 << 20;
 /// A file in which half of this many consecutive rows are deletions is compacted soon, because scans wade through them.
 const DELETIONS_WINDOW: usize = 8192;
+/// Memory for the blocks that a check of all files reads.
+const CHECK_CACHE_BYTES: usize = 4 << 20;
 /// How long a healthy index may stop writes, to catch up, before they are refused.
 const WRITE_STOP_MAX: Duration = Duration::from_secs(2);
 
@@ -92,6 +94,30 @@ impl RocksIndex {
         self.db.write_opt(batch, &options).map_err(|error| failure(tried, &error))
     }
 
+    fn check_once(&self, read: &mut dyn FnMut(u64) -> bool) -> Result<(), IndexError> {
+        const PAGE: usize = 1_000;
+        let settings = RocksOptions { cache_bytes: CHECK_CACHE_BYTES, ..RocksOptions::default() };
+        let mut options = database_options(&settings);
+        options.create_if_missing(false);
+        // All of them at once, before a compaction removes some.
+        options.set_max_open_files(-1);
+        let tried = format!("checking {}", self.path.display());
+        let opened = DB::open_for_read_only(&options, &self.path, false);
+        let db = opened.map_err(|error| failure(&tried, &error))?;
+        let mut from = Vec::new();
+        loop {
+            let rows = page(&from, &[u8::MAX], PAGE, |options| db.raw_iterator_opt(options))?;
+            let bytes = rows.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+            if !read(bytes) {
+                return Ok(());
+            }
+            match rows.last() {
+                Some((last, _)) if rows.len() == PAGE => from = [last.as_slice(), &[0]].concat(),
+                _ => return Ok(()),
+            }
+        }
+    }
+
     fn property(&self, name: &str) -> Result<u64, IndexError> {
         let value = self.db.property_int_value(name).map_err(|error| failure("reading a property", &error))?;
         value.ok_or_else(|| IndexError::Failed(format!("RocksDB does not tell {name}")))
@@ -142,6 +168,21 @@ impl Index for RocksIndex {
         // The counter never falls, although RocksDB recovers from a disk that was full. A write of nothing tells whether
         // a write goes through now, and with which error not.
         if errors > 0 { self.apply(WriteBatch::default(), "after a background error, writing") } else { Ok(()) }
+    }
+
+    /// A second instance, which only reads and has no cache yet, sees every block of every file. A file that a compaction
+    /// has removed while it was opened is no damage, so it is tried again.
+    fn check(&self, read: &mut dyn FnMut(u64) -> bool) -> Result<(), IndexError> {
+        const TRIES: usize = 3;
+        let mut result = Ok(());
+        for _ in 0..TRIES {
+            result = self.check_once(read);
+            match &result {
+                Err(IndexError::Corrupt(_)) => {}
+                _ => break,
+            }
+        }
+        result
     }
 
     fn snapshot(&self) -> Box<dyn View + '_> {

@@ -95,6 +95,30 @@ impl FileReader {
         Ok(None)
     }
 
+    /// Visits the batches of this store that are sound by themselves, from `offset` on, whatever lies between: with offset,
+    /// the points before and after, and length. It ends when `visit` says `false`.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(super) fn each_proven(
+        &mut self,
+        mut offset: u64,
+        visit: &mut dyn FnMut(u64, Mark, Mark, u64) -> bool,
+    ) -> Result<(), JournalError> {
+        while offset < self.len {
+            let Some((header, _)) = self.proven(offset)? else {
+                offset += ALIGNMENT as u64;
+                continue;
+            };
+            let len = header.batch_len() as u64;
+            if !visit(offset, header.before, header.after, len) {
+                break;
+            }
+            offset += len;
+        }
+        Ok(())
+    }
+
     /// Whether nothing but zeros is left from `offset` on.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ use super::{
 use crate::disk::{DirEntry, Disk};
 
 /// A history that was read to its end; what [`Journal::start`](super::Journal::start) goes on from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ReadJournal {
     pub(super) options: JournalOptions,
     pub(super) end: Mark,
@@ -35,7 +35,7 @@ pub struct ReadJournal {
     pub(super) next_number: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct LastFile {
     pub(super) header: FileHeader,
     /// Where its last batch ends.
@@ -84,7 +84,7 @@ pub fn read<E: From<JournalError>>(
     mut visit: impl FnMut(Batch) -> Result<(), E>,
 ) -> Result<ReadJournal, E> {
     let headers = read_headers(disk, options.store_id, from.position)?;
-    let mut gate = Gate { from, is_open: false };
+    let mut gate = Gate::closed_before(from);
     let skipped = headers.partition_point(|header| header.before.position <= from.position).saturating_sub(1);
     let mut end = headers.get(skipped).map_or(Mark::ORIGIN, |header| header.before);
     let mut last_file = None;
@@ -185,14 +185,24 @@ pub(super) fn entries(disk: &dyn Disk) -> Result<Vec<DirEntry>, JournalError> {
 }
 
 /// Lets batches pass once the asked point was met, by position and chain.
-struct Gate {
+pub(super) struct Gate {
     from: Mark,
     is_open: bool,
 }
 
 impl Gate {
+    /// For a reader that stands before the point, or at it.
+    pub(super) fn closed_before(from: Mark) -> Self {
+        Self { from, is_open: false }
+    }
+
+    /// For a reader that stands at the point already.
+    pub(super) fn open_at(from: Mark) -> Self {
+        Self { from, is_open: true }
+    }
+
     /// Whether what comes after the point `at` is asked for.
-    fn passes(&mut self, at: Mark) -> Result<bool, JournalError> {
+    pub(super) fn passes(&mut self, at: Mark) -> Result<bool, JournalError> {
         self.is_open |= at == self.from;
         match at.position.cmp(&self.from.position) {
             Ordering::Less => Ok(false),
@@ -203,16 +213,16 @@ impl Gate {
 }
 
 /// A file on the way to its end.
-struct OpenFile {
-    reader: FileReader,
-    is_last: bool,
-    offset: u64,
-    at: Mark,
+pub(super) struct OpenFile {
+    pub(super) reader: FileReader,
+    pub(super) is_last: bool,
+    pub(super) offset: u64,
+    pub(super) at: Mark,
 }
 
 impl OpenFile {
     /// Gives each batch that passes the gate to `visit`.
-    fn read_to_end<E: From<JournalError>>(
+    pub(super) fn read_to_end<E: From<JournalError>>(
         &mut self,
         gate: &mut Gate,
         visit: &mut impl FnMut(Batch) -> Result<(), E>,

@@ -196,6 +196,17 @@ pub fn remove(disk: &dyn Disk, snapshot: &SnapshotFile) -> Result<(), JournalErr
     disk.remove(&snapshot.path).map_err(|source| JournalError::io(&snapshot.path, "remove", source))
 }
 
+/// Removes the journal files that lie wholly below the newest snapshot, and all other snapshots: for who knows that these
+/// are damaged, and has read that one again. Until the next snapshot there is one way to the state.
+///
+/// # Errors
+/// `Io`; some may have been removed.
+pub fn trim_to_newest(disk: &dyn Disk) -> Result<Trimmed, JournalError> {
+    let snapshots = list(disk)?;
+    let Some(newest) = snapshots.first() else { return Ok(Trimmed::default()) };
+    remove_below(disk, newest.position, &snapshots[1..])
+}
+
 /// Removes the journal files that lie wholly below the previous snapshot, and the snapshots before that one.
 ///
 /// The caller has made sure that the newest snapshot's name is durable, by syncing the directory in this run. The
@@ -206,14 +217,19 @@ pub fn remove(disk: &dyn Disk, snapshot: &SnapshotFile) -> Result<(), JournalErr
 pub fn trim(disk: &dyn Disk) -> Result<Trimmed, JournalError> {
     let snapshots = list(disk)?;
     let Some(previous) = snapshots.get(1) else { return Ok(Trimmed::default()) };
+    remove_below(disk, previous.position, &snapshots[2..])
+}
+
+/// Removes the journal files that lie wholly below a point, and the snapshots that are named.
+fn remove_below(disk: &dyn Disk, point: Position, snapshots: &[SnapshotFile]) -> Result<Trimmed, JournalError> {
     let journal: Vec<_> = recovery::entries(disk)?
         .into_iter()
         .filter_map(|entry| Some((format::journal_position(&entry.name)?, entry)))
         .collect();
-    let below = journal.windows(2).filter(|pair| pair[1].0 <= previous.position).map(|pair| &pair[0].1);
+    let below = journal.windows(2).filter(|pair| pair[1].0 <= point).map(|pair| &pair[0].1);
     let mut superfluous: Vec<(String, u64)> =
         below.map(|entry| (format!("{DIRECTORY}/{}", entry.name), entry.len)).collect();
-    superfluous.extend(snapshots.into_iter().skip(2).map(|snapshot| (snapshot.path, snapshot.len)));
+    superfluous.extend(snapshots.iter().map(|snapshot| (snapshot.path.clone(), snapshot.len)));
     let mut trimmed = Trimmed::default();
     for (path, len) in superfluous {
         disk.remove(&path).map_err(|source| JournalError::io(&path, "remove", source))?;

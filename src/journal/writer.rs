@@ -28,6 +28,8 @@ pub struct Journal {
     header: FileHeader,
     file: Growing,
     at: Mark,
+    /// Whether the next batch begins another file.
+    is_ended: bool,
     poison: Option<Arc<JournalError>>,
 }
 
@@ -63,7 +65,7 @@ impl Journal {
                 "cut a batch from the journal's end that was never acknowledged"
             );
         }
-        Ok(Self { disk, options: read.options, header, file, at: read.end, poison: None })
+        Ok(Self { disk, options: read.options, header, file, at: read.end, is_ended: false, poison: None })
     }
 
     /// Makes a batch durable and numbers its records on from [`Journal::position`]. No records, no batch.
@@ -85,6 +87,11 @@ impl Journal {
         Ok(Appended { last: self.at.position, chain: self.at.chain, bytes })
     }
 
+    /// Has the next batch begin another file, so that a snapshot behind it makes the present one superfluous.
+    pub fn end_file(&mut self) {
+        self.is_ended = true;
+    }
+
     /// Position of the last durable records.
     pub fn position(&self) -> Position {
         self.at.position
@@ -97,11 +104,13 @@ impl Journal {
 
     fn write(&mut self, batch: &[u8]) -> Result<(), JournalError> {
         let len = batch.len() as u64;
-        if self.file.end > HEADER_END && self.file.end.saturating_add(len) > self.options.file_bytes_max {
+        let is_full = self.file.end.saturating_add(len) > self.options.file_bytes_max;
+        if self.file.end > HEADER_END && (is_full || self.is_ended) {
             let header = FileHeader { number: self.header.number.saturating_add(1), before: self.at };
             // Room for the batch is reserved with the file: a full disk leaves no file without a batch behind.
             self.file = begin(&*self.disk, &self.options, &header, HEADER_END + len)?;
             self.header = header;
+            self.is_ended = false;
         }
         self.file.reserve(self.file.end + len, &self.options)?;
         self.file.write(batch, "write")?;

@@ -127,6 +127,17 @@ impl Registry {
     }
 }
 
+/// What keeps some content, wherever it is; no chains where nobody has it.
+///
+/// # Errors
+/// When the index fails or is damaged.
+pub(super) fn keepers_of(view: &dyn View, digest: Digest) -> Result<Keepers, SchemaError> {
+    let mut walk = Walk::new(view, digest);
+    walk.begin(None)?;
+    walk.run()?;
+    Ok(Keepers { digest, chains: walk.chains, more: walk.more })
+}
+
 fn resolve(
     view: &dyn View,
     id: RepositoryId,

@@ -94,6 +94,7 @@ pub(super) fn recover(
             remove_all(disk, &left)?;
             report.removed = left;
         }
+        UnlistedFiles::Leave => {}
         UnlistedFiles::MoveToLost => {
             move_to_lost(disk, &left)?;
             report.moved = left;

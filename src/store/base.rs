@@ -21,6 +21,8 @@ pub(super) struct Base {
     /// `None` for the origin.
     snapshot: Option<SnapshotFile>,
     read: ReadJournal,
+    /// What is wrong with the journal before the snapshot, in files that hold what follows it, too.
+    pub(super) damage: Option<JournalError>,
     /// Records between the journal's end and a snapshot beyond it.
     pub(super) lost_records: u64,
 }
@@ -35,8 +37,14 @@ pub(super) fn find(disk: &dyn Disk, options: &JournalOptions) -> Result<Base, Op
     for snapshot in snapshots {
         let Some(header) = sound(disk, options, &snapshot)? else { continue };
         match journal::read(disk, options, header.mark, |_| Ok::<_, JournalError>(())) {
-            Ok(read) => return Ok(Base { snapshot: Some(snapshot), read, lost_records: 0 }),
+            Ok(read) => return Ok(Base { snapshot: Some(snapshot), read, damage: None, lost_records: 0 }),
             Err(JournalError::NotInHistory { .. }) => {}
+            // Damage that lies before the snapshot is in nobody's way.
+            Err(error) if error.is_damage() => {
+                let read = journal::read_after(disk, options, header.mark, |_| Ok::<_, JournalError>(()));
+                let read = read.map_err(|_| error.clone())?;
+                return Ok(Base { snapshot: Some(snapshot), read, damage: Some(error), lost_records: 0 });
+            }
             Err(error) => return Err(error.into()),
         }
         let read = journal::read_end(disk, options)?;
@@ -49,7 +57,12 @@ pub(super) fn find(disk: &dyn Disk, options: &JournalOptions) -> Result<Base, Op
                  the snapshot"
             );
             let lost_records = end.records_until(header.mark.position);
-            return Ok(Base { snapshot: Some(snapshot), read: read.resume_at(header.mark), lost_records });
+            return Ok(Base {
+                snapshot: Some(snapshot),
+                read: read.resume_at(header.mark),
+                damage: None,
+                lost_records,
+            });
         }
         tracing::error!(
             snapshot.file = snapshot.path,
@@ -57,7 +70,7 @@ pub(super) fn find(disk: &dyn Disk, options: &JournalOptions) -> Result<Base, Op
         );
     }
     match (journal::read(disk, options, Mark::ORIGIN, |_| Ok::<_, JournalError>(())), newest) {
-        (Ok(read), _) => Ok(Base { snapshot: None, read, lost_records: 0 }),
+        (Ok(read), _) => Ok(Base { snapshot: None, read, damage: None, lost_records: 0 }),
         (Err(JournalError::NotInHistory { .. }), Some(snapshot)) => Err(OpenError::NoBase { snapshot }),
         (Err(error), _) => Err(error.into()),
     }
@@ -74,7 +87,7 @@ pub(super) fn is_beyond(disk: &dyn Disk, options: &JournalOptions, end: Position
 }
 
 /// Reads a snapshot to its end. One that is damaged or cannot be read is named in the log.
-fn sound(
+pub(super) fn sound(
     disk: &dyn Disk,
     options: &JournalOptions,
     snapshot: &SnapshotFile,
@@ -107,25 +120,39 @@ impl Base {
         recovery: &mut Recovery,
     ) -> Result<Applied, OpenError> {
         let Some(snapshot) = &self.snapshot else { return Ok(empty) };
-        let mut reader = SnapshotReader::open(disk, empty.store, snapshot)?;
-        let mut loader = Loader::new(index, empty.store, reader.header());
-        recovery.snapshot = Some(snapshot.path.clone());
-        loop {
-            match reader.next_part()? {
-                Part::Page(page) => {
-                    page.each(|fact| {
-                        recovery.loaded_facts += 1;
-                        loader.load(fact).map_err(OpenError::from)
-                    })?;
-                    loader.write()?;
-                }
-                Part::End(_) => return Ok(loader.finish()?),
-            }
-        }
+        load(disk, index, snapshot, empty, recovery)
     }
 
     /// The journal to go on with, when no batch of it follows the base.
     pub(super) fn into_journal_beyond_its_end(self) -> Option<ReadJournal> {
         (self.lost_records > 0).then_some(self.read)
+    }
+}
+
+/// Loads a snapshot into an index without rows.
+///
+/// # Errors
+/// As [`Base::load`].
+pub(super) fn load(
+    disk: &dyn Disk,
+    index: &dyn Index,
+    snapshot: &SnapshotFile,
+    empty: Applied,
+    recovery: &mut Recovery,
+) -> Result<Applied, OpenError> {
+    let mut reader = SnapshotReader::open(disk, empty.store, snapshot)?;
+    let mut loader = Loader::new(index, empty.store, reader.header());
+    recovery.snapshot = Some(snapshot.path.clone());
+    loop {
+        match reader.next_part()? {
+            Part::Page(page) => {
+                page.each(|fact| {
+                    recovery.loaded_facts += 1;
+                    loader.load(fact).map_err(OpenError::from)
+                })?;
+                loader.write()?;
+            }
+            Part::End(_) => return Ok(loader.finish()?),
+        }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     },
     sync::{
         Mutex,
+        atomic::Ordering,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
         thread::{self, JoinHandle},
     },
@@ -68,7 +69,7 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    pub(super) fn start(shared: Arc<Shared>, journal: Journal, applied: Applied, wakers: Wakers) -> Self {
+    pub(super) fn start(shared: Arc<Shared>, journal: Option<Journal>, applied: Applied, wakers: Wakers) -> Self {
         let (sender, receiver) = sync_channel(shared.options.queue_max);
         let work = Work {
             shared,
@@ -113,7 +114,8 @@ impl Committer {
 
 struct Work {
     shared: Arc<Shared>,
-    journal: Journal,
+    /// `None` where it is damaged: then the store is poisoned, too.
+    journal: Option<Journal>,
     applied: Applied,
     /// Segments whose end is still to be journaled.
     sealed: Vec<SealedSegment>,
@@ -246,7 +248,14 @@ impl Work {
         let removed = std::mem::take(&mut batch.removed);
         self.shared.segments.sync().map_err(|error| self.shared.segment_failed(error))?;
         let records: Vec<RawRecord> = batch.records.iter().map(raw).collect();
-        let appended = self.journal.append(batch.time_ms(), &records).map_err(|error| self.journal_failed(&error))?;
+        let Some(journal) = &mut self.journal else {
+            return Err(StoreError::Unavailable("the journal is damaged".to_owned()));
+        };
+        if self.shared.end_journal_file.swap(false, Ordering::AcqRel) {
+            journal.end_file();
+        }
+        let appended = journal.append(batch.time_ms(), &records);
+        let appended = appended.map_err(|error| self.journal_failed(&error))?;
         batch.applied.chain = appended.chain.0;
         schema::put(&mut batch.overlay, key::applied(), &batch.applied);
         // From here on the batch is durable. When it cannot be applied the state in memory is behind the journal: no

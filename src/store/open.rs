@@ -4,6 +4,9 @@
 //! replayed; when it is not (the index is missing, older than the journal's files, beyond its end, of another store, or
 //! damaged), it is built from the newest sound snapshot, or from the origin. Then the journal's last file is written anew,
 //! segments are cut at what the journal names, and files that nothing names are removed.
+//!
+//! Damage in the middle of the journal is bridged by nothing but an index or a snapshot that stands behind it, and the store
+//! takes no writes then (`repair`). Where neither does, the open is refused.
 
 use std::{
     ops::ControlFlow,
@@ -19,18 +22,22 @@ use crate::{
         schema::{self, Applied, INDEX_VERSION, RowValue, SchemaError, SegmentRow, Table, UploadRow, key},
     },
     journal::{
-        self, Batch, Journal, JournalError, JournalOptions, Position, ReadJournal, RecordClass,
+        self, Batch, Journal, JournalError, JournalOptions, Position, ReadJournal, RecordClass, Survey,
         operation::{LocalRecord, Operation, Record},
         snapshot,
     },
     location::SegmentNumber,
     segment::{ListedSegment, SegmentKind, SegmentOptions, Segments, SingleWriter, UnlistedFiles},
     state::{apply, facts::mark},
-    sync::{Mutex, atomic::AtomicU64},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use super::{
     OpenError, Shared, StoreOptions, base, format,
+    repair::{self, GivenUp},
     snapshot::{Growth, trim},
     space::Found,
 };
@@ -48,6 +55,19 @@ pub enum IndexStart {
     AsItIs,
     /// Without rows: what was there is destroyed.
     Empty,
+}
+
+/// What an open is to do beside opening.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Opening {
+    /// Nothing.
+    #[default]
+    Usual,
+    /// Destroy the index, once there is something to build it from, and build it anew.
+    RebuildIndex,
+    /// Give up what the journal had after the first damage in it, and build the index from what is before. Refused unless
+    /// the damage comes right after this LSN: who says so has read what is lost.
+    LoseAfter(u64),
 }
 
 /// Opens an index.
@@ -73,6 +93,10 @@ pub struct Recovery {
     pub lost_records: u64,
     /// Bytes of a torn batch at the journal's end, never acknowledged, that were cut.
     pub journal_cut_bytes: u64,
+    /// Why the store takes no writes: its journal is damaged before the state that the index holds.
+    pub read_only: Option<String>,
+    /// What was given up, if that was asked for.
+    pub given_up: Option<GivenUp>,
     /// Time of the last operation before, in Unix milliseconds; 0 for a new store.
     pub last_operation_ms: u64,
     /// What the clock said, in Unix milliseconds.
@@ -83,12 +107,18 @@ pub struct Recovery {
 
 pub(super) struct Opened {
     pub(super) shared: Shared,
-    pub(super) journal: Journal,
+    /// `None` where it is damaged.
+    pub(super) journal: Option<Journal>,
     pub(super) applied: Applied,
     pub(super) recovery: Recovery,
 }
 
-pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<'_>) -> Result<Opened, OpenError> {
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    options: StoreOptions,
+    opening: Opening,
+    index: OpenIndex<'_>,
+) -> Result<Opened, OpenError> {
     let began = Instant::now();
     // Before the lock, which would leave a file in a directory that is somebody else's.
     format::read(&*disk)?;
@@ -112,16 +142,44 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
                 .to_owned(),
         });
     }
-    let (index, applied, read) = match_journal(&*disk, &journal_options, index, &mut recovery)?;
-    recovery.journal_cut_bytes = read.cut_bytes();
-    let journal = Journal::start(Arc::clone(&disk), read)?;
+    let store_id = format.store;
+    let (index, applied, read, segments) = if let Opening::LoseAfter(lsn) = opening {
+        let (index, applied, survey) = repair::give_up(&*disk, &journal_options, index, lsn, &mut recovery)?;
+        // Before the journal: while that is damaged, a crash here is met by the same refusal, and not by an open that would
+        // remove segments which it does not name any more.
+        let segments = open_segments(&disk, &options, store_id, &*index, &applied, UnlistedFiles::MoveToLost)?;
+        (index, applied, Read::Started(survey.cut(Arc::clone(&disk))?), Some(segments))
+    } else {
+        let (index, applied, read) = match_journal(&*disk, &journal_options, index, opening, &mut recovery)?;
+        recovery.journal_cut_bytes = read.cut_bytes();
+        let read = match &recovery.read_only {
+            None => Read::Started(Journal::start(Arc::clone(&disk), read)?),
+            Some(_) => Read::Damaged(read),
+        };
+        (index, applied, read, None)
+    };
     // The start has synced the names of all snapshots, so what they stand for can go. Where history is lost, all is kept.
-    if recovery.lost_records == 0 {
+    if recovery.lost_records == 0 && recovery.read_only.is_none() {
         trim(&*disk);
     }
     let growth = Growth::read(&*disk, options.snapshot_bytes_min)?;
-    let unlisted = if recovery.lost_records > 0 { UnlistedFiles::MoveToLost } else { UnlistedFiles::Remove };
-    let (segments, found) = open_segments(&disk, &options, format.store, &*index, &applied, unlisted)?;
+    let unlisted = match &recovery {
+        recovery if recovery.read_only.is_some() => UnlistedFiles::Leave,
+        recovery if recovery.lost_records > 0 => UnlistedFiles::MoveToLost,
+        _ => UnlistedFiles::Remove,
+    };
+    let (segments, found) = match segments {
+        Some(segments) => segments,
+        None => open_segments(&disk, &options, store_id, &*index, &applied, unlisted)?,
+    };
+    let (journal, damaged_journal) = match read {
+        Read::Started(journal) => (Some(journal), None),
+        Read::Damaged(read) => (None, Some(read)),
+    };
+    let poison = OnceLock::new();
+    if let Some(reason) = &recovery.read_only {
+        poison.get_or_init(|| reason.clone());
+    }
     recovery.duration = began.elapsed();
     recovery.last_operation_ms = applied.time_ms;
     recovery.opened_ms = options.clock.now_ms();
@@ -131,11 +189,13 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
         segments,
         unflushed: AtomicU64::new(recovery.replayed_bytes),
         options,
-        store_id: format.store,
+        store_id,
         growth,
         found,
         snapshotting: Mutex::default(),
-        poison: OnceLock::new(),
+        poison,
+        damaged_journal: Mutex::new(damaged_journal),
+        end_journal_file: AtomicBool::new(false),
         damaged: Mutex::default(),
         discards: Mutex::default(),
         buffered: AtomicU64::new(0),
@@ -144,21 +204,29 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
     Ok(Opened { shared, journal, applied, recovery })
 }
 
+/// The journal, as far as it can be gone on with.
+enum Read {
+    Started(Journal),
+    Damaged(ReadJournal),
+}
+
 /// Brings the index to the journal's end: from where it stands if that is in the journal, else from a base.
 fn match_journal(
     disk: &dyn Disk,
     options: &JournalOptions,
     open_index: OpenIndex<'_>,
+    opening: Opening,
     recovery: &mut Recovery,
 ) -> Result<(Box<dyn Index>, Applied, ReadJournal), OpenError> {
-    let empty = Applied { store: options.store_id, ..nothing_applied() };
+    let empty = empty(options);
     let newest = snapshot::list(disk)?.first().map_or(Position::default(), |newest| newest.position);
     let mut stood = Position::default();
     let reason = match stand(open_index, &empty)? {
         Stand::Of(_, applied) if mark(&applied) == journal::Mark::ORIGIN && newest > stood => None,
         Stand::Of(index, applied) => {
             stood = mark(&applied).position;
-            match replay(disk, options, &*index, applied, recovery) {
+            match replay(disk, options, &*index, applied, Way::Whole, recovery) {
+                _ if opening == Opening::RebuildIndex => Some("somebody asked for that".to_owned()),
                 Ok((applied, read)) if !base::is_beyond(disk, options, read.end().position)? => {
                     return Ok((index, applied, read));
                 }
@@ -171,29 +239,53 @@ fn match_journal(
                     Some(error.to_string())
                 }
                 Err(ReplayError::Schema(error)) if is_damage(&error) => Some(error.to_string()),
+                Err(ReplayError::Journal(error)) if error.is_damage() => {
+                    let reached = replay_behind(disk, options, &*index, &error, recovery);
+                    let (applied, read) = reached.map_err(|_| repair::refused(disk, options, error))?;
+                    return Ok((index, applied, read));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
         Stand::Nowhere(reason) => Some(reason),
     };
     // Before anything is destroyed.
-    let base = base::find(disk, options)?;
+    let base = base::find(disk, options).map_err(|error| match error {
+        OpenError::Journal(error) if error.is_damage() => repair::refused(disk, options, error),
+        error => error,
+    })?;
     let lost_records = base.lost_records + keep_if_ahead(disk, stood, base.end())?;
     tracing::warn!(reason, "building the index anew from the journal");
     *recovery = Recovery { rebuilt: reason, created: recovery.created, lost_records, ..Recovery::default() };
     let index = open_index(IndexStart::Empty)?;
     let applied = base.load(disk, &*index, empty, recovery)?;
+    recovery.read_only = base.damage.as_ref().map(repair::reason);
+    let way = if base.damage.is_some() { Way::Behind } else { Way::Whole };
     if let Some(read) = base.into_journal_beyond_its_end() {
         return Ok((index, applied, read));
     }
-    let (applied, read) = replay(disk, options, &*index, applied, recovery)?;
+    let (applied, read) = replay(disk, options, &*index, applied, way, recovery)?;
     Ok((index, applied, read))
+}
+
+/// Brings an index that stands behind the damage to the journal's end. A replay may have moved it before it met the damage.
+fn replay_behind(
+    disk: &dyn Disk,
+    options: &JournalOptions,
+    index: &dyn Index,
+    damage: &JournalError,
+    recovery: &mut Recovery,
+) -> Result<(Applied, ReadJournal), ReplayError> {
+    let applied = schema::expect(index, key::applied()).map_err(ReplayError::Schema)?;
+    let reached = replay(disk, options, index, applied, Way::Behind, recovery)?;
+    recovery.read_only = Some(repair::reason(damage));
+    Ok(reached)
 }
 
 /// An index that stands where neither journal nor snapshot have come to proves that acknowledged history is lost: a damaged
 /// last batch, which by itself looks torn, or an older copy of the journal. What it knows is kept for whoever repairs that;
 /// how many records are lost at least.
-fn keep_if_ahead(disk: &dyn Disk, stood: Position, end: Position) -> Result<u64, OpenError> {
+pub(super) fn keep_if_ahead(disk: &dyn Disk, stood: Position, end: Position) -> Result<u64, OpenError> {
     let lost = end.records_until(stood);
     if lost == 0 {
         return Ok(0);
@@ -227,7 +319,7 @@ pub(super) fn keep_index(disk: &dyn Disk, stood: Position) -> std::io::Result<()
 }
 
 /// Where an index stands.
-enum Stand {
+pub(super) enum Stand {
     Of(Box<dyn Index>, Applied),
     /// It is of no use, and why.
     Nowhere(String),
@@ -235,7 +327,7 @@ enum Stand {
 
 /// Opens the index and finds where it stands; an empty one stands at the beginning. One that cannot be opened now (no
 /// file descriptors, an I/O error) is not damaged: that is an error, and nothing is destroyed.
-fn stand(open_index: OpenIndex<'_>, empty: &Applied) -> Result<Stand, OpenError> {
+pub(super) fn stand(open_index: OpenIndex<'_>, empty: &Applied) -> Result<Stand, OpenError> {
     match try_stand(open_index, empty) {
         Ok(stand) => Ok(stand),
         Err(error) if is_damage(&error) => Ok(Stand::Nowhere(error.to_string())),
@@ -265,6 +357,11 @@ fn try_stand(open_index: OpenIndex<'_>, empty: &Applied) -> Result<Stand, Schema
     Ok(Stand::Of(index, applied))
 }
 
+/// What stands at the origin.
+pub(super) fn empty(options: &JournalOptions) -> Applied {
+    Applied { store: options.store_id, ..nothing_applied() }
+}
+
 fn nothing_applied() -> Applied {
     let chain = journal::Mark::ORIGIN.chain.0;
     Applied {
@@ -280,6 +377,15 @@ fn nothing_applied() -> Applied {
         settling: 0,
         next_segment: 1,
     }
+}
+
+/// How the journal is read from a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// With all of the file that the point lies in.
+    Whole,
+    /// Without what lies before the point.
+    Behind,
 }
 
 enum ReplayError {
@@ -314,18 +420,43 @@ fn replay(
     options: &JournalOptions,
     index: &dyn Index,
     applied: Applied,
+    way: Way,
     recovery: &mut Recovery,
 ) -> Result<(Applied, ReadJournal), ReplayError> {
     let from = mark(&applied);
     let mut replay = Replay { index, overlay: Overlay::new(index), applied, unwritten_bytes: 0 };
-    let read = journal::read(disk, options, from, |batch: Batch| {
+    let visit = |batch: Batch| {
         let bytes = batch.records.iter().map(|record| record.payload.len() as u64).sum::<u64>();
         recovery.replayed_records += batch.records.len() as u64;
         recovery.replayed_bytes += bytes;
         replay.batch(&batch, bytes)
-    })?;
+    };
+    let read = match way {
+        Way::Behind => journal::read_after(disk, options, from, visit)?,
+        Way::Whole => journal::read(disk, options, from, visit)?,
+    };
     replay.write()?;
     Ok((replay.applied, read))
+}
+
+/// Replays what is sound behind the place of an index without more, and tells what ends it.
+pub(super) fn replay_sound(
+    disk: &dyn Disk,
+    options: &JournalOptions,
+    index: &dyn Index,
+    applied: Applied,
+) -> Result<(Applied, Survey), OpenError> {
+    let from = mark(&applied);
+    let mut replay = Replay { index, overlay: Overlay::new(index), applied, unwritten_bytes: 0 };
+    let mut replayed = Ok(());
+    let survey = journal::survey(disk, options, from, &mut |batch| {
+        let bytes = batch.records.iter().map(|record| record.payload.len() as u64).sum::<u64>();
+        if replayed.is_ok() {
+            replayed = replay.batch(&batch, bytes);
+        }
+    })?;
+    replayed.and_then(|()| replay.write())?;
+    Ok((replay.applied, survey))
 }
 
 /// A replay under way. Many batches of the journal become one of the index: rows that each of them changes (usage,

@@ -64,7 +64,7 @@ fn open(
         let Some(row) = schema::get::<BlobRow>(&*shared.index, key::blob(digest))? else { return Ok(None) };
         let location = row.location;
         match before {
-            Some((place, error)) if place == location => return Err(failed(shared, digest, error)),
+            Some((place, error)) if place == location => return Err(failed(shared, digest, place, error)),
             _ => match shared.segments.reader(location, digest, row.size) {
                 Ok(reader) => return Ok(Some(Opened { location, reader })),
                 Err(error) => before = Some((location, error)),
@@ -73,10 +73,12 @@ fn open(
     }
 }
 
-fn failed(shared: &Shared, digest: &Digest, error: SegmentError) -> StoreError {
+fn failed(shared: &Shared, digest: &Digest, place: Location, error: SegmentError) -> StoreError {
     let error = StoreError::from(error);
     if matches!(error, StoreError::Corrupt(_)) {
         tracing::error!(blob.digest = %digest, %error, "stored content is damaged; pushing it again heals it");
+        // The damage may be in the file's header: what is appended there would be as unreadable, and a push would heal nothing.
+        shared.segments.retire(place.segment);
         shared.note_damage(digest);
     }
     error

@@ -143,7 +143,7 @@ impl Snapshots {
 
 fn write_paced(shared: &Shared, stop: &AtomicBool) {
     let mut page_began = Instant::now();
-    let result = write(shared, &mut || {
+    let result = write(shared, Wanted::WhenNew, &mut || {
         let until = Instant::now() + page_began.elapsed().min(REST_MAX);
         while !stop.load(Ordering::Acquire) {
             let left = until.saturating_duration_since(Instant::now());
@@ -246,14 +246,26 @@ impl Store {
     }
 }
 
+/// Which snapshot is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// One that stands behind the newest.
+    WhenNew,
+    /// One in any case, because what is there is damaged. It replaces a newest one of the same place, and all before it goes.
+    Anew,
+}
+
 /// Writes a snapshot of the state as it is now, then removes what lies below the previous one. `pause` is called after
 /// each page. `None` when the newest snapshot stands there already, or nothing was ever applied.
 pub(super) fn write(
     shared: &Shared,
+    wanted: Wanted,
     pause: &mut dyn FnMut() -> Result<(), SnapshotError>,
 ) -> Result<Option<SnapshotReport>, SnapshotError> {
     let _one_at_a_time = shared.snapshotting.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(poisoned) = shared.poisoned() {
+    // A store that takes no writes because its journal is damaged gets them back by this very snapshot.
+    let is_repair = wanted == Wanted::Anew && shared.damaged_journal().is_some();
+    if let Some(poisoned) = shared.poisoned().filter(|_| !is_repair) {
         return Err(SnapshotError::Poisoned(poisoned));
     }
     let began = Instant::now();
@@ -262,7 +274,7 @@ pub(super) fn write(
     let (view, header) = settled_view(shared, pause)?;
     let Some(header) = header else { return Ok(None) };
     let newest = snapshot::list(&*shared.disk)?.into_iter().next();
-    if newest.is_some_and(|newest| newest.position == header.mark.position) {
+    if wanted == Wanted::WhenNew && newest.is_some_and(|newest| newest.position == header.mark.position) {
         return Ok(None);
     }
     let mut writer = SnapshotWriter::create(&*shared.disk, shared.store_id, header)?;
@@ -289,7 +301,8 @@ pub(super) fn write(
     })?;
     shared.growth.written(grown, file.len);
     tracing::debug!(file = file.path, "snapshot has its name; removing what lies below the previous one");
-    let removed = match prove_previous(shared, pause) {
+    let removed = match prove_previous(shared, wanted, pause) {
+        Ok(()) if wanted == Wanted::Anew => snapshot::trim_to_newest(&*shared.disk)?,
         Ok(()) => trim(&*shared.disk),
         Err(SnapshotError::Closing) => Trimmed::default(),
         Err(error) => {
@@ -313,7 +326,14 @@ pub(super) fn write(
 
 /// Reads the previous snapshot, by which the journal is about to be cut, to its end. One that is damaged goes, and the one
 /// before is the previous one again.
-fn prove_previous(shared: &Shared, pause: &mut dyn FnMut() -> Result<(), SnapshotError>) -> Result<(), SnapshotError> {
+fn prove_previous(
+    shared: &Shared,
+    wanted: Wanted,
+    pause: &mut dyn FnMut() -> Result<(), SnapshotError>,
+) -> Result<(), SnapshotError> {
+    if wanted == Wanted::Anew {
+        return Ok(());
+    }
     for previous in snapshot::list(&*shared.disk)?.into_iter().skip(1) {
         match prove(shared, &previous, pause) {
             Err(SnapshotError::Journal(error @ JournalError::BadSnapshot { .. })) => {

@@ -96,6 +96,11 @@ impl Store {
         (segment.0 < found.next).then(|| found.unsealed.get(&segment).copied().unwrap_or(u64::MAX))
     }
 
+    /// The path of a segment's file, below the data directory.
+    pub fn segment_path(&self, segment: SegmentNumber) -> String {
+        crate::segment::path_of(segment)
+    }
+
     /// Walks through any file below the data directory as if it were a segment.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use super::{IndexStart, OpenError, Store, StoreError, StoreOptions, open};
 
 mod dropping;
 mod fixture;
+mod journal_damage;
 mod snapshots;
 
 /// A disk, the index on it, and the store that was last opened there.
@@ -214,6 +215,25 @@ fn identical_uploads_at_once_keep_one_copy() {
         let is_dead = |line: &&String| line.contains("\"live_records\":0,");
         assert!(live.len() == 1 && dead.iter().all(is_dead), "{records:?}");
     }
+}
+
+/// The file's header was damaged while the segment took appends, and what healed its content was appended behind it.
+#[test]
+fn damage_of_a_segments_header_is_healed_by_the_next_upload() {
+    let machine = Machine::new();
+    let store = machine.open().unwrap();
+    put(&store, b"small").unwrap();
+    let directory = &machine.disk.list("segments").unwrap()[0].name;
+    let name = &machine.disk.list(&format!("segments/{directory}")).unwrap()[0].name;
+    let file = machine.disk.open(&format!("segments/{directory}/{name}")).unwrap();
+    file.write_all_at(&[0xff], 55).unwrap();
+    let digest = Digest::of(Algorithm::Sha256, b"small");
+    let read = store.content(&digest).and_then(|stored| stored.unwrap().read_all());
+    assert!(matches!(read, Err(StoreError::Corrupt(_))), "{read:?}");
+    put(&store, b"small").unwrap();
+    check(&store, b"small");
+    put(&store, b"another").unwrap();
+    check(&store, b"another");
 }
 
 #[test]

@@ -16,6 +16,8 @@ use crate::{
     store::StoreOptions,
 };
 
+mod rot;
+
 const LAYERS: [&[u8]; 3] = [&[1; 1_000], &[2; 5_000], &[3; 300_000]];
 
 struct Machine {
@@ -126,7 +128,7 @@ fn an_empty_store_is_sound() {
     let disk = SimDisk::new();
     let options = StoreOptions { reserve_bytes: 0, ..StoreOptions::default() };
     let store = Store::open_on(Arc::new(disk), options, &|_| Ok(Box::new(MemoryIndex::new()))).unwrap();
-    let options = VerifyOptions { content: true, content_bytes_per_second: Some(1), memory_bytes_max: Some(0) };
+    let options = VerifyOptions { content: true, content_bytes_per_second: Some(100_000), memory_bytes_max: Some(0) };
     let report = verify(&store, &options, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((report.findings, report.records, report.lsn), (Vec::new(), 0, 0));
 }
@@ -256,7 +258,7 @@ fn what_is_dropped_after_the_places_were_read_is_no_finding() {
 #[test]
 fn the_watcher_sees_every_phase_and_can_stop_in_each() {
     let machine = Machine::new();
-    for phase in [Phase::Counting, Phase::Comparing, Phase::Places, Phase::Content] {
+    for phase in [Phase::Counting, Phase::Comparing, Phase::Places, Phase::Journal, Phase::Content] {
         let options = VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None };
         let mut calls = 0;
         let result = verify(machine.store(), &options, &mut |progress| {

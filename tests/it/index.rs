@@ -8,6 +8,8 @@ mod damage;
 mod differential;
 /// Killed processes, full disks, directories that vanish.
 mod kill;
+/// A store whose index is deleted, put back from earlier, or damaged.
+mod rot;
 
 /// So small that memtables fill and files are compacted within a test.
 fn tiny() -> RocksOptions {

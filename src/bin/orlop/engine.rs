@@ -2,7 +2,13 @@
 
 use std::{path::Path, sync::Arc};
 
-use orlop::{collect::Collector, config::Config, http::App, registry::Registry, store::Store};
+use orlop::{
+    collect::Collector,
+    config::Config,
+    http::App,
+    registry::Registry,
+    store::{Opening, Recovery, Store},
+};
 use tokio::runtime::Runtime;
 
 use crate::Failure;
@@ -20,8 +26,19 @@ pub(crate) fn must_exist(data: &Path) -> Result<(), Failure> {
 
 /// Opens the store, and logs what that had to do.
 pub(crate) fn open_store(config: &Config) -> Result<Arc<Store>, Failure> {
-    let store = open(config)?;
+    open_store_as(config, Opening::Usual)
+}
+
+/// The same, and does something beside opening.
+pub(crate) fn open_store_as(config: &Config, opening: Opening) -> Result<Arc<Store>, Failure> {
+    let store = open(config, opening)?;
     let recovery = store.recovery();
+    if recovery.rebuilt.is_some() {
+        tracing::warn!(reason = recovery.rebuilt.as_deref(), "{}", rebuilt(recovery));
+    }
+    if let Some(reason) = &recovery.read_only {
+        tracing::error!(reason, "the store takes no writes");
+    }
     tracing::info!(
         data = %config.data.display(),
         created = recovery.created,
@@ -38,17 +55,35 @@ pub(crate) fn open_store(config: &Config) -> Result<Arc<Store>, Failure> {
     Ok(Arc::new(store))
 }
 
+/// From what the index was built, and how fast, in words.
+pub(crate) fn rebuilt(recovery: &Recovery) -> String {
+    let seconds = recovery.duration.as_secs_f64().max(0.001);
+    let from = recovery.snapshot.as_deref().map_or_else(
+        || "the journal's origin".to_owned(),
+        |snapshot| format!("{snapshot} ({} facts)", recovery.loaded_facts),
+    );
+    let operations = recovery.replayed_records.saturating_add(recovery.loaded_facts);
+    format!(
+        "built the index from {from} and {} records of the journal behind it ({:.1} MB) in {seconds:.2} s: {:.1} MB/s of \
+         journal, {:.0} operations/s",
+        recovery.replayed_records,
+        recovery.replayed_bytes as f64 / 1e6,
+        recovery.replayed_bytes as f64 / 1e6 / seconds,
+        operations as f64 / seconds
+    )
+}
+
 #[cfg(feature = "rocksdb")]
-fn open(config: &Config) -> Result<Store, Failure> {
-    Ok(Store::open(&config.data, config.store.clone())?)
+fn open(config: &Config, opening: Opening) -> Result<Store, Failure> {
+    Ok(Store::open_as(&config.data, config.store.clone(), opening)?)
 }
 
 /// Built without RocksDB, the index lies in memory and is built from the journal at every start. For development.
 #[cfg(not(feature = "rocksdb"))]
-fn open(config: &Config) -> Result<Store, Failure> {
+fn open(config: &Config, opening: Opening) -> Result<Store, Failure> {
     use orlop::{disk::RealDisk, index::memory::MemoryIndex};
     let disk = RealDisk::new(&config.data).map_err(|error| format!("{}: {error}", config.data.display()))?;
-    Ok(Store::open_on(Arc::new(disk), config.store.clone(), &|_| Ok(Box::new(MemoryIndex::new())))?)
+    Ok(Store::open_on_as(Arc::new(disk), config.store.clone(), opening, &|_| Ok(Box::new(MemoryIndex::new())))?)
 }
 
 /// The handlers over a store.

@@ -14,6 +14,7 @@ mod admin;
 mod dump;
 mod engine;
 mod logging;
+mod rebuild;
 mod serve;
 
 /// Why a subcommand was not done, for the operator.
@@ -33,6 +34,14 @@ enum Command {
     Serve(serve::Arguments),
     /// Prints the state of a store that is not being served: every row of its index, one line each.
     Dump(dump::Arguments),
+    /// Destroys the index of a store that is not being served, and builds it from the snapshots and the journal.
+    #[command(
+        after_help = "Ends with 1 when something acknowledged is lost.\n\nExample:\n  orlop rebuild-index --data /srv/orlop"
+    )]
+    RebuildIndex(rebuild::Rebuild),
+    /// Replaces damaged files of the journal by a snapshot of the state that a sound index holds; nobody may serve the store.
+    #[command(after_help = "Example:\n  orlop repair --data /srv/orlop")]
+    Repair(rebuild::Repair),
     #[command(flatten)]
     Admin(admin::commands::Admin),
 }
@@ -66,6 +75,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(arguments) => serve::run(&arguments).map(|()| admin::Outcome::Done),
         Command::Dump(arguments) => dump::run(&arguments).map(|()| admin::Outcome::Done),
+        Command::RebuildIndex(arguments) => rebuild::rebuild(&arguments),
+        Command::Repair(arguments) => rebuild::repair(&arguments),
         Command::Admin(command) => command.run(),
     };
     match done {

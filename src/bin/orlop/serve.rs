@@ -122,6 +122,7 @@ impl Scheduled {
         let mut scheduled = Self { ended: Arc::default(), threads: Vec::new() };
         scheduled.add("collect", collector, Collector::tick)?;
         scheduled.add("compact", collector, Collector::tick_compaction)?;
+        scheduled.add("scrub", collector, Collector::tick_scrub)?;
         Ok(scheduled)
     }
 

@@ -95,6 +95,7 @@ struct Switched {
 enum Switch {
     Collect,
     Compact,
+    Scrub,
 }
 
 /// `POST pause` and `POST resume`
@@ -104,6 +105,7 @@ pub(super) async fn switch(app: &Arc<App>, request: Request, on: bool) -> Result
     let what = match switched.what {
         Switch::Collect => Pausable::Collect,
         Switch::Compact => Pausable::Compact,
+        Switch::Scrub => Pausable::Scrub,
     };
     let collector = Arc::clone(&app.collector);
     let status = app.bridge.call(move || {
@@ -118,17 +120,18 @@ pub(super) async fn switch(app: &Arc<App>, request: Request, on: bool) -> Result
 }
 
 /// What somebody has paused.
-fn paused(status: &Status) -> Vec<&'static str> {
+pub(super) fn paused(status: &Status) -> Vec<&'static str> {
     let name = |what| match what {
         Pausable::Collect => Some("collect"),
         Pausable::Compact => Some("compact"),
+        Pausable::Scrub => Some("scrub"),
         Pausable::Clock => None,
     };
     status.pauses.iter().filter_map(|pause| name(pause.what)).collect()
 }
 
 /// Until when nothing is dropped because the clock has jumped.
-fn clock_until(status: &Status) -> Value {
+pub(super) fn clock_until(status: &Status) -> Value {
     let pause = status.pauses.iter().find(|pause| pause.what == Pausable::Clock);
     optional_time(pause.and_then(|pause| pause.until_ms))
 }

@@ -35,6 +35,10 @@ impl Verification {
         self.closing.store(true, Ordering::Release);
     }
 
+    pub(super) fn is_running(&self) -> bool {
+        self.progress().is_some()
+    }
+
     fn progress(&self) -> MutexGuard<'_, Option<Progress>> {
         // A holder that panicked has changed nothing by half.
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)

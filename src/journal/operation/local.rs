@@ -20,11 +20,13 @@ pub enum Pausable {
     Compact = 2,
     /// Drops, because the clock has jumped; nobody asks for that.
     Clock = 3,
+    /// Reading everything again.
+    Scrub = 4,
 }
 
 impl Pausable {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Collect, Self::Compact, Self::Clock];
+    pub const ALL: [Self; 4] = [Self::Collect, Self::Compact, Self::Clock, Self::Scrub];
 
     pub(crate) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|&what| what as u8 == code)

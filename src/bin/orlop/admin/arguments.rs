@@ -147,13 +147,30 @@ pub(super) enum Pausable {
     Collect,
     /// Moving what lives out of sparse segments.
     Compact,
+    /// Reading all that is stored again.
+    Scrub,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// Reads all content, and checks it by its checksums and its digest.
-    #[arg(long)]
+    #[arg(long, visible_alias = "deep")]
     pub(super) content: bool,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scrub {
+    /// Shows how far the scrub is and what it has found; reads nothing.
+    #[arg(long)]
+    pub(super) status: bool,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
     #[command(flatten)]
     pub(super) target: Target,
 }

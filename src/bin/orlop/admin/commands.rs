@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::{
     Column, Outcome, Plan, Shape, Target,
     arguments::{
-        Blob, Compact, Gc, History, Ls, Pausable, Pausing, Purge, Restore, Segments, Usage, Verify, WhatIf, Why,
+        Blob, Compact, Gc, History, Ls, Pausable, Pausing, Purge, Restore, Scrub, Segments, Status, Usage, Verify,
+        WhatIf, Why,
     },
     call::{Call, is_unknown},
     run,
@@ -58,17 +59,21 @@ pub(crate) enum Admin {
     /// Shows the chains of tags and manifests that keep some content.
     #[command(after_help = "Example:\n  orlop why org1/image:latest")]
     Why(Why),
-    /// Stops collecting or compacting, until it is resumed; kept over restarts.
+    /// Stops collecting, compacting or scrubbing, until it is resumed; kept over restarts.
     #[command(after_help = "Example:\n  orlop pause compact")]
     Pause(Pausing),
-    /// Lets collecting or compacting go on.
+    /// Lets collecting, compacting or scrubbing go on.
     #[command(after_help = "Example:\n  orlop resume compact")]
     Resume(Pausing),
     /// Counts everything again from the manifests alone, and compares; with --content reads and checks every byte, too.
-    #[command(
-        after_help = "Ends with 1 when there are findings.\n\nExample:\n  orlop verify --data /srv/orlop --content"
-    )]
+    #[command(after_help = "Ends with 1 when there are findings.\n\nExample:\n  orlop verify --data /srv/orlop --deep")]
     Verify(Verify),
+    /// Reads all that is stored again, now, and tells what is damaged; with --status only what is known.
+    #[command(after_help = "Ends with 1 when there are findings.\n\nExample:\n  orlop scrub --status")]
+    Scrub(Scrub),
+    /// Tells whether the server takes writes, what it does, what is paused, and whether anything is damaged.
+    #[command(after_help = "Ends with 1 when writes are refused or something is damaged.\n\nExample:\n  orlop status")]
+    Status(Status),
 }
 
 /// What a name names.
@@ -154,6 +159,9 @@ impl Admin {
             Self::Why(it) => one(&it.target, it.call(), show::why::show),
             Self::Pause(it) => one(&it.target, it.call("pause"), show::collection::paused),
             Self::Resume(it) => one(&it.target, it.call("resume"), show::collection::paused),
+            Self::Scrub(it) if it.status => one(&it.target, Call::get("scrub"), show::health::scrub),
+            Self::Scrub(it) => long(&it.target, Call::post("scrub", no_fields()), show::health::scrub, "scrubbing"),
+            Self::Status(it) => one(&it.target, Call::get("status"), show::health::status),
             Self::Verify(it) => run(&it.target, |_| {
                 let call = Call::post("verify", json!({ "content": it.content }));
                 let far = Some(Call::get("verify"));
@@ -282,6 +290,7 @@ impl Pausing {
         let what = match self.what {
             Pausable::Collect => "collect",
             Pausable::Compact => "compact",
+            Pausable::Scrub => "scrub",
         };
         Call::post(path, json!({ "what": what }))
     }

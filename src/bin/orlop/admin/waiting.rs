@@ -104,6 +104,7 @@ fn describe(doing: &str, far: &Value) -> String {
     let done = far["done"].as_u64().unwrap_or_default();
     match (far["phase"].as_str(), far["total"].as_u64()) {
         (Some("content"), Some(total)) => format!("{doing}: {} of {}", format::bytes(done), format::bytes(total)),
+        (Some("journal"), _) => format!("{doing}: journal, {done} bytes"),
         (Some(phase), _) => format!("{doing}: {}, {done} rows", format::plain(phase)),
         (None, _) => doing.to_owned(),
     }

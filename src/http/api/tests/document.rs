@@ -125,6 +125,8 @@ async fn answers_are_what_the_document_says() {
         "why?repository=team/app&reference=all",
         "collect",
         "segments",
+        "status",
+        "scrub",
     ];
     for path in gets {
         conforms(&api, &document, "get", path, None).await;
@@ -144,11 +146,14 @@ async fn answers_are_what_the_document_says() {
         ("pause", json!({ "what": "compact" })),
         ("resume", json!({ "what": "compact" })),
         ("verify", json!({ "content": true })),
+        ("pause", json!({ "what": "scrub" })),
+        ("resume", json!({ "what": "scrub" })),
+        ("scrub", json!({})),
     ];
     for (path, body) in posts {
         conforms(&api, &document, "post", path, Some(body)).await;
     }
-    for path in ["collect", "verify", &format!("blobs/{layer}?search=true")] {
+    for path in ["collect", "verify", "scrub", "status", &format!("blobs/{layer}?search=true")] {
         conforms(&api, &document, "get", path, None).await;
     }
 }

@@ -3,15 +3,20 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Shown, and_more, entries, number};
-use crate::admin::format::{between, counted, size, text};
+use super::{Shown, and_more, entries, health::hurts, number};
+use crate::admin::format::{between, counted, plain, size, text};
 
 /// The findings, and what was looked at.
 pub(in crate::admin) fn show(answer: &Value, _: Timestamp) -> Shown {
     let findings = entries(&answer["findings"]);
     let more = number(&answer["findings_more"]);
-    let mut shown: String =
-        findings.iter().map(|finding| format!("{}: {}\n", text(&finding["kind"]), text(&finding["what"]))).collect();
+    let mut shown: String = findings
+        .iter()
+        .map(|finding| {
+            let file = finding["file"].as_str().map_or_else(String::new, |file| format!(" ({})", plain(file)));
+            format!("{}: {}{file}\n{}", text(&finding["kind"]), text(&finding["what"]), hurts(finding))
+        })
+        .collect();
     shown.push_str(&and_more(more, "findings"));
     let total = findings.len() as u64 + more;
     let verdict = if total == 0 { "no findings".to_owned() } else { counted(total, "finding") };
