@@ -1,0 +1,231 @@
+//! Cuts again and again: load, cut, recover, look whether all that was acknowledged is there.
+//!
+//! A store goes through many cuts, each on what the one before has left. The log of acknowledgements lies on another file
+//! system and is read before the image is taken.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use serde_json::{Value, json};
+
+use crate::{
+    command::{run, said},
+    content::Survival,
+    error::{CutError, file_error},
+    server::{Programs, Server, Settings, draw_settings},
+    tally::{Tally, merge, whole_lines},
+    tree::Tree,
+};
+
+/// Cuts that one store goes through.
+const CUTS_PER_STORE: u64 = 20;
+/// The load ends with the server; this is for a server that does not end.
+const LOAD_SECONDS_MAX: u64 = 60;
+
+/// What can lose its power.
+pub(crate) trait Ground {
+    /// Makes it new and empty.
+    fn fresh(&mut self) -> Result<(), CutError>;
+    /// What a cut now would leave, and how much was not flushed; it goes on by itself.
+    fn cut(&self, survival: Survival, rng: &mut Rng) -> (Tree, u64);
+    /// Goes on from what a cut has left.
+    fn go_on_from(&mut self, image: Tree) -> Result<(), CutError>;
+    /// The directory of what is stored.
+    fn path(&self) -> &Path;
+}
+
+/// How many cuts, from which seed.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Rounds {
+    /// Cuts that count: with operations acknowledged and others under way
+    #[arg(long, default_value_t = 10)]
+    count: u64,
+    /// Draws settings, times, and what survives
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Longest time of load before a cut, in milliseconds
+    #[arg(long, default_value_t = 400)]
+    load_ms_max: u64,
+    /// Where stores are kept that failed
+    #[arg(long)]
+    keep: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
+}
+
+/// A cut that counts.
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    tally: Tally,
+    unflushed: u64,
+}
+
+/// A run of cuts.
+struct Run<'a> {
+    options: &'a Rounds,
+    ground: &'a mut dyn Ground,
+    acks: PathBuf,
+    log: PathBuf,
+    rng: Rng,
+    settings: Settings,
+    /// What the last cut has left, to keep it when it turns out to be wrong.
+    image: Option<Tree>,
+    trials: Vec<Trial>,
+    recovery_cuts: u64,
+    wrong: Vec<String>,
+}
+
+impl Rounds {
+    /// Cuts so often; the figures, and what is wrong.
+    ///
+    /// # Errors
+    /// When the ground or the programs fail, which is no verdict.
+    pub(crate) fn run(&self, work: &Path, ground: &mut dyn Ground) -> Result<(Value, Vec<String>), CutError> {
+        let began = Instant::now();
+        let mut run = Run {
+            options: self,
+            ground,
+            acks: work.join("acks"),
+            log: work.join("server.log"),
+            rng: Rng::with_seed(self.seed),
+            settings: Settings::new(),
+            image: None,
+            trials: Vec::new(),
+            recovery_cuts: 0,
+            wrong: Vec::new(),
+        };
+        let mut round = 0;
+        while (run.trials.len() as u64) < self.count && run.wrong.is_empty() {
+            if round % CUTS_PER_STORE == 0 {
+                run.begin_store()?;
+            }
+            run.round(round)?;
+            round += 1;
+        }
+        Ok((run.figures(began.elapsed()), run.wrong))
+    }
+
+    fn seed_of(&self, round: u64) -> u64 {
+        self.seed.wrapping_mul(1_000_003).wrapping_add(round)
+    }
+}
+
+impl Run<'_> {
+    fn begin_store(&mut self) -> Result<(), CutError> {
+        self.ground.fresh()?;
+        self.settings = draw_settings(&mut self.rng);
+        self.image = None;
+        for file in [&self.acks, &self.log] {
+            fs::write(file, "").map_err(file_error(file))?;
+        }
+        Ok(())
+    }
+
+    /// One cut, and what it has left.
+    fn round(&mut self, round: u64) -> Result<(), CutError> {
+        let mut server = self.launch()?;
+        if let Err(why) = server.await_start() {
+            return self.fail(round, &why);
+        }
+        let before = self.read_acks()?;
+        let load = server.load(&self.options.programs, &self.acks, self.options.seed_of(round), LOAD_SECONDS_MAX)?;
+        thread::sleep(Duration::from_millis(self.rng.u64(30..=self.options.load_ms_max.max(30))));
+        let crashed = server.has_ended();
+
+        let at_cut = self.read_acks()?;
+        let survival = Survival::draw(&mut self.rng);
+        let (image, unflushed) = self.ground.cut(survival, &mut self.rng);
+        let after = self.read_acks()?;
+
+        server.kill();
+        let loaded = load.wait_with_output().map_err(file_error(&self.options.programs.load))?;
+        let at_cut_len = whole_lines(&at_cut).len();
+        let merged = merge(&at_cut, &after[at_cut_len..]);
+        fs::write(&self.acks, merged).map_err(file_error(&self.acks))?;
+        if crashed || !loaded.status.success() {
+            let said = said(&loaded);
+            return self.fail(round, &format!("before the cut: the server had ended: {crashed}; the load: {said}"));
+        }
+        let tally = Tally::of(&at_cut[before.len()..at_cut_len]);
+        self.go_on_from(image)?;
+        if self.rng.u8(0..4) == 0 {
+            self.cut_recovery()?;
+        }
+        self.check(round)?;
+        if tally.acknowledged > 0 && tally.under_way > 0 && self.wrong.is_empty() {
+            self.trials.push(Trial { tally, unflushed });
+        }
+        Ok(())
+    }
+
+    /// Another cut at any moment of the start after a cut, or soon after it.
+    fn cut_recovery(&mut self) -> Result<(), CutError> {
+        let mut server = self.launch()?;
+        thread::sleep(Duration::from_millis(self.rng.u64(1..=150)));
+        let survival = Survival::draw(&mut self.rng);
+        let (image, _) = self.ground.cut(survival, &mut self.rng);
+        server.kill();
+        self.recovery_cuts += 1;
+        self.go_on_from(image)
+    }
+
+    fn check(&mut self, round: u64) -> Result<(), CutError> {
+        let mut server = self.launch()?;
+        if let Err(why) = server.await_start() {
+            return self.fail(round, &why);
+        }
+        let programs = &self.options.programs;
+        for wrong in [server.check(programs, &self.acks)?, server.verify(programs)?].into_iter().flatten() {
+            self.fail(round, &wrong)?;
+        }
+        Ok(())
+    }
+
+    fn launch(&self) -> Result<Server, CutError> {
+        Server::launch(&self.options.programs, &self.ground.path().join("data"), &self.log, &self.settings)
+    }
+
+    fn go_on_from(&mut self, image: Tree) -> Result<(), CutError> {
+        self.image = Some(image.clone());
+        self.ground.go_on_from(image)
+    }
+
+    fn read_acks(&self) -> Result<String, CutError> {
+        fs::read_to_string(&self.acks).map_err(file_error(&self.acks))
+    }
+
+    /// Notes what is wrong, and keeps the store as the last cut has left it.
+    fn fail(&mut self, round: u64, why: &str) -> Result<(), CutError> {
+        self.wrong.push(format!("seed {}, round {round}: {why}; settings {:?}", self.options.seed, self.settings));
+        let (Some(keep), Some(image)) = (&self.options.keep, self.image.take()) else { return Ok(()) };
+        let to = keep.join(format!("seed-{}-round-{round}", self.options.seed));
+        fs::create_dir_all(&to).map_err(file_error(&to))?;
+        self.ground.go_on_from(image)?;
+        for from in [self.ground.path().join("data"), self.acks.clone(), self.log.clone()] {
+            run("cp", ["-a".as_ref(), from.as_os_str(), to.as_os_str()])?;
+        }
+        Ok(())
+    }
+
+    fn figures(&self, elapsed: Duration) -> Value {
+        let median = |of: fn(&Trial) -> u64| {
+            let mut values: Vec<u64> = self.trials.iter().map(of).collect();
+            values.sort_unstable();
+            values.get(values.len() / 2).copied().unwrap_or_default()
+        };
+        json!({
+            "trials": self.trials.len(),
+            "cuts_of_recoveries": self.recovery_cuts,
+            "acknowledged": median(|trial| trial.tally.acknowledged),
+            "under_way": median(|trial| trial.tally.under_way),
+            "unflushed": median(|trial| trial.unflushed),
+            "seconds": elapsed.as_secs(),
+            "wrong": self.wrong.len(),
+        })
+    }
+}
