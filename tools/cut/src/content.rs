@@ -1,15 +1,16 @@
 //! The bytes of one file: those that calls see, those that are durable, and the changes that lie between.
 //!
-//! It promises what a disk with a volatile cache promises and nothing more: what was not flushed survives or not by sector
-//! of 512 bytes, each change of a sector by itself, so an older change may survive a newer one. A changed length likewise.
+//! It promises what a disk with a volatile cache promises and nothing more: what was not flushed survives or not by sectors
+//! (of 512 bytes, or larger ones), each change of a sector by itself, so an older change may survive a newer one. A changed length likewise.
 
 use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc};
 
 use fastrand::Rng;
 
-/// What survives whole.
+/// The smallest part that survives whole.
 const SECTOR_BYTES: u64 = 512;
-const BLOCK_BYTES: u64 = 4096;
+/// What larger disks write whole.
+pub(crate) const BLOCK_BYTES: u64 = 4096;
 
 type Block = [u8; BLOCK_BYTES as usize];
 
@@ -18,14 +19,17 @@ type Block = [u8; BLOCK_BYTES as usize];
 pub(crate) struct Survival {
     /// Of a hundred changes, how many.
     pub(crate) percent: u8,
-    /// Each sector by itself; else a change survives whole or not at all.
-    pub(crate) torn: bool,
+    /// What survives whole, in bytes: each such part of a change survives by itself.
+    pub(crate) atom_bytes: u64,
 }
 
 impl Survival {
     /// One of the ways in which disks lose what they had promised to nobody.
     pub(crate) fn draw(rng: &mut Rng) -> Self {
-        Self { percent: [0, 10, 50, 90, 100][rng.usize(0..5)], torn: rng.u8(0..4) > 0 }
+        Self {
+            percent: [0, 10, 50, 90, 100][rng.usize(0..5)],
+            atom_bytes: [SECTOR_BYTES, SECTOR_BYTES, BLOCK_BYTES, u64::MAX / 2][rng.usize(0..4)],
+        }
     }
 
     /// Whether the next thing survives.
@@ -107,10 +111,10 @@ impl Change {
         }
     }
 
-    /// Applies each sector or not, at random.
-    fn apply_torn(&self, blocks: &mut Blocks, survival: Survival, rng: &mut Rng) {
+    /// Applies each atom or not, at random.
+    fn apply_some(&self, blocks: &mut Blocks, survival: Survival, rng: &mut Rng) {
         let (offset, len) = self.range();
-        for (at, range) in pieces(offset, len, SECTOR_BYTES) {
+        for (at, range) in pieces(offset, len, survival.atom_bytes) {
             if survival.keeps(rng) {
                 match self {
                     Self::Bytes { bytes, .. } => blocks.write(at, &bytes[range]),
@@ -157,6 +161,11 @@ impl Content {
             blocks.extend(offset / BLOCK_BYTES..(offset + len).div_ceil(BLOCK_BYTES));
         }
         blocks.len() as u64
+    }
+
+    /// How often it was changed since the last flush.
+    pub(crate) fn pending(&self) -> u64 {
+        self.pending.len() as u64
     }
 
     /// What lies in a range, up to the end of the file.
@@ -220,11 +229,7 @@ impl Content {
     pub(crate) fn cut(&self, survival: Survival, rng: &mut Rng) -> Self {
         let mut blocks = self.durable.clone();
         for change in &self.pending {
-            if survival.torn {
-                change.apply_torn(&mut blocks, survival, rng);
-            } else if survival.keeps(rng) {
-                change.apply(&mut blocks);
-            }
+            change.apply_some(&mut blocks, survival, rng);
         }
         let kept_lens = self.pending_lens.iter().filter(|_| survival.keeps(rng));
         let len = kept_lens.last().copied().unwrap_or(self.durable_len);
@@ -241,7 +246,7 @@ mod tests {
         (0..200).map(|seed| content.cut(survival, &mut Rng::with_seed(seed)).read(0, 4096)).collect()
     }
 
-    const TORN: Survival = Survival { percent: 50, torn: true };
+    const TORN: Survival = Survival { percent: 50, atom_bytes: 512 };
 
     #[test]
     fn flushed_bytes_survive_every_cut() {
@@ -259,8 +264,9 @@ mod tests {
         let expected: BTreeSet<Vec<u8>> =
             [0, 1, 2].iter().flat_map(|&a| [0, 1].map(|b| [[a; 512], [b; 512]].concat())).collect();
         assert_eq!(survivors(&content, TORN), expected);
-        let whole: BTreeSet<Vec<u8>> = [(0, 0), (1, 1), (2, 0), (2, 1)].map(|(a, b)| [[a; 512], [b; 512]].concat()).into();
-        assert_eq!(survivors(&content, Survival { torn: false, ..TORN }), whole);
+        let whole: BTreeSet<Vec<u8>> =
+            [(0, 0), (1, 1), (2, 0), (2, 1)].map(|(a, b)| [[a; 512], [b; 512]].concat()).into();
+        assert_eq!(survivors(&content, Survival { atom_bytes: 4096, ..TORN }), whole);
         assert_eq!(content.unflushed_blocks(), 1);
     }
 

@@ -76,7 +76,8 @@ impl Device {
         let mut device =
             Self { double, session: Some(session), fuse_dir, mounted_at, loop_device: None, kind, mounted: false };
         let file = device.fuse_dir.join(DISK);
-        let found = run("losetup", [OsStr::new("--find"), "--show".as_ref(), "--direct-io=on".as_ref(), file.as_ref()])?;
+        let found =
+            run("losetup", [OsStr::new("--find"), "--show".as_ref(), "--direct-io=on".as_ref(), file.as_ref()])?;
         device.loop_device = Some(found);
         Ok(device)
     }
@@ -87,11 +88,6 @@ impl Device {
         run("mount", [OsStr::new("-t"), self.kind.name().as_ref(), device.as_ref(), self.mounted_at.as_ref()])?;
         self.mounted = true;
         Ok(())
-    }
-
-    /// What goes wrong on the device from now on.
-    pub(crate) fn set_faults(&self, faults: Faults) {
-        self.double.set_faults(faults);
     }
 
     /// Calls of the device that failed on purpose so far.
@@ -130,14 +126,22 @@ impl Ground for Device {
         self.mount()
     }
 
-    fn cut(&self, survival: Survival, rng: &mut Rng) -> (Tree, u64) {
-        self.double.cut(survival, rng)
+    fn freeze(&self) -> Tree {
+        self.double.freeze()
     }
 
     fn go_on_from(&mut self, image: Tree) -> Result<(), CutError> {
         self.unmount()?;
         self.double.replace(image);
         self.mount()
+    }
+
+    fn pending(&self) -> u64 {
+        self.double.pending()
+    }
+
+    fn set_faults(&self, faults: Faults) {
+        self.double.set_faults(faults);
     }
 
     fn path(&self) -> &Path {
@@ -174,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_blank_device_survives_a_cut() {
-        let tree = blank().cut(Survival { percent: 0, torn: true }, &mut Rng::with_seed(1));
+        let tree = blank().cut(Survival { percent: 0, atom_bytes: 512 }, &mut Rng::with_seed(1));
         let disk = tree.lookup(ROOT, OsStr::new(DISK)).unwrap();
         assert_eq!(tree.file(disk).unwrap().len(), DISK_BYTES);
     }

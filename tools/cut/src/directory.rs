@@ -8,14 +8,12 @@ use std::{
     time::Duration,
 };
 
-use fastrand::Rng;
 use fuser::BackgroundSession;
 
 use crate::{
     command::run,
-    content::Survival,
     error::{CutError, file_error},
-    mount::Double,
+    mount::{Double, Faults},
     rounds::Ground,
     tree::Tree,
 };
@@ -61,8 +59,8 @@ impl Ground for Directory {
         self.go_on_from(Tree::new())
     }
 
-    fn cut(&self, survival: Survival, rng: &mut Rng) -> (Tree, u64) {
-        self.double.cut(survival, rng)
+    fn freeze(&self) -> Tree {
+        self.double.freeze()
     }
 
     fn go_on_from(&mut self, image: Tree) -> Result<(), CutError> {
@@ -71,6 +69,14 @@ impl Ground for Directory {
         let session = self.double.mount(&self.mounted_at).map_err(file_error(&self.mounted_at))?;
         self.session = Some(session);
         Ok(())
+    }
+
+    fn pending(&self) -> u64 {
+        self.double.pending()
+    }
+
+    fn set_faults(&self, faults: Faults) {
+        self.double.set_faults(faults);
     }
 
     fn path(&self) -> &Path {

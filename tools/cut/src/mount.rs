@@ -20,7 +20,7 @@ use fuser::{
 };
 
 use crate::{
-    content::{Content, Survival},
+    content::Content,
     tree::{Node, ROOT, Refused, Tree},
 };
 
@@ -31,11 +31,13 @@ const NAMES_LAST: Duration = Duration::from_secs(3600);
 const CAPACITY_BLOCKS: u64 = 4 << 20;
 const BLOCK_BYTES: u32 = 4096;
 
-/// What goes wrong on purpose.
+/// What goes wrong on purpose, or takes its time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
-    /// Longest delay of a write, a read or a flush.
+    /// Longest delay of a write or a read.
     pub(crate) delay_max: Duration,
+    /// Longest delay of a flush.
+    pub(crate) flush_delay_max: Duration,
     /// Writes that still succeed before one fails.
     pub(crate) writes_left: Option<u64>,
     /// Flushes that still succeed before one fails.
@@ -97,10 +99,14 @@ impl Double {
         fuser::spawn_mount(self.clone(), at, &config)
     }
 
-    /// What a power cut now would leave, and how much was not flushed.
-    pub(crate) fn cut(&self, survival: Survival, rng: &mut Rng) -> (Tree, u64) {
-        let state = self.lock();
-        (state.tree.cut(survival, rng), state.tree.unflushed())
+    /// All as it is at this moment, with what is not durable.
+    pub(crate) fn freeze(&self) -> Tree {
+        self.lock().tree.clone()
+    }
+
+    /// Writes and changes of names that could be lost now.
+    pub(crate) fn pending(&self) -> u64 {
+        self.lock().tree.pending()
     }
 
     /// Puts another tree in the place of this one. The kernel must not remember anything of the old one.
@@ -122,9 +128,9 @@ impl Double {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn delay(&self) {
+    fn delay(&self, longest: fn(&Faults) -> Duration) {
         let mut state = self.lock();
-        let longest = state.faults.delay_max;
+        let longest = longest(&state.faults);
         if longest > Duration::ZERO {
             // Most calls are quick and a few very slow, as on a disk that is at its limits.
             let share = state.rng.f64().powi(3);
@@ -146,7 +152,7 @@ impl Double {
     }
 
     fn flush_file(&self, number: u64) -> Result<(), Errno> {
-        self.delay();
+        self.delay(|faults| faults.flush_delay_max);
         let mut state = self.lock();
         let lasting = state.faults.lasting;
         let strikes = Faults::strikes(&mut state.faults.flushes_left, lasting);
@@ -161,7 +167,7 @@ impl Double {
     }
 
     fn write_file(&self, number: u64, offset: u64, data: &[u8]) -> Result<u32, Errno> {
-        self.delay();
+        self.delay(|faults| faults.delay_max);
         let mut state = self.lock();
         let lasting = state.faults.lasting;
         if Faults::strikes(&mut state.faults.writes_left, lasting) {
@@ -340,7 +346,7 @@ impl Filesystem for Double {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.delay();
+        self.delay(|faults| faults.delay_max);
         let read = self.lock().tree.file(ino.0).map(|file| file.read(offset, u64::from(size)));
         match read {
             Ok(bytes) => reply.data(&bytes),
@@ -409,7 +415,7 @@ impl Filesystem for Double {
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.delay();
+        self.delay(|faults| faults.flush_delay_max);
         answer(self.lock().tree.sync_dir(ino.0), reply);
     }
 

@@ -41,6 +41,7 @@ pub(crate) fn draw_settings(rng: &mut Rng) -> Settings {
         ("ORLOP_REGISTRY_RETENTION_WINDOW", "0s".to_owned()),
         ("ORLOP_COLLECT_INTERVAL", "100ms".to_owned()),
         ("ORLOP_STORE_RESERVE_BYTES", "32MiB".to_owned()),
+        ("ORLOP_HTTP_VERIFY_BYTES_PER_SECOND", "10GiB".to_owned()),
         ("ORLOP_LOG_LEVEL", "info".to_owned()),
     ];
     let mut small = |name, value: &str| {
@@ -111,14 +112,15 @@ impl Server {
         wrong(command.arg(acks), "check")
     }
 
-    /// Lets orlop count its store again, and read all of it; what is wrong.
+    /// Lets orlop count its store again, and read all of its content if asked; what is wrong.
     ///
     /// # Errors
     /// When it cannot be run.
-    pub(crate) fn verify(&self, programs: &Programs) -> Result<Option<String>, CutError> {
+    pub(crate) fn verify(&self, programs: &Programs, content: bool) -> Result<Option<String>, CutError> {
         let mut command = Command::new("timeout");
-        command.arg(CHECK_SECONDS_MAX).arg(&programs.orlop).args(["verify", "--content", "--server"]);
-        wrong(command.arg(format!("http://{}", self.address)), "verify")
+        command.arg(CHECK_SECONDS_MAX).arg(&programs.orlop).arg("verify");
+        command.args(content.then_some("--content"));
+        wrong(command.arg("--server").arg(format!("http://{}", self.address)), "verify")
     }
 
     /// Pushes and deletes by parallel clients until the server is gone, or the time is over.

@@ -57,13 +57,15 @@ mod tests {
 
     #[test]
     fn answers_are_counted_and_waiting_clients() {
-        let lines = "upload a 1 2 3 /x\nblob a d\nended /x\nupload b 1 2 3 /y\ntry-tag c t d\ntag c t d\nmanifest c d\n";
+        let lines =
+            "upload a 1 2 3 /x\nblob a d\nended /x\nupload b 1 2 3 /y\ntry-tag c t d\ntag c t d\nmanifest c d\n";
         assert_eq!(Tally::of(lines), Tally { acknowledged: 2, under_way: 1 });
     }
 
     #[test]
     fn what_was_answered_after_the_cut_is_not_believed() {
-        let during = "ended /x\ntry-tag a t e\ntag a t e\nupload a 1 2 3 /y\nrelease a d\ntry-delete a d\ndelete a d\ntry-ta";
+        let during =
+            "ended /x\ntry-tag a t e\ntag a t e\nupload a 1 2 3 /y\nrelease a d\ntry-delete a d\ndelete a d\ntry-ta";
         let expected = "blob a d\ntry-tag a t e\nupload a 1 2 3 /y\nrelease a d\ntry-delete a d\n";
         assert_eq!(merge("blob a d\n", during), expected);
     }

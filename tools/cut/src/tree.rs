@@ -152,6 +152,15 @@ impl Tree {
         Ok(())
     }
 
+    /// Writes and changes of names that could be lost now.
+    pub(crate) fn pending(&self) -> u64 {
+        let changes = self.nodes.values().map(|node| match node {
+            Node::File(content) => content.pending(),
+            Node::Dir(_) => 0,
+        });
+        changes.sum::<u64>() + self.pending.len() as u64
+    }
+
     /// Blocks of 4 KiB that were not flushed, and changes of names.
     pub(crate) fn unflushed(&self) -> u64 {
         let blocks = self.nodes.values().map(|node| match node {
@@ -223,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    const HALF: Survival = Survival { percent: 50, torn: true };
+    const HALF: Survival = Survival { percent: 50, atom_bytes: 512 };
 
     fn listings(tree: &Tree, path: &[&str]) -> BTreeSet<Option<Vec<String>>> {
         let list = |seed| {
