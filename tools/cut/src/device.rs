@@ -11,12 +11,11 @@ use std::{
     time::Duration,
 };
 
-use fastrand::Rng;
 use fuser::BackgroundSession;
 
 use crate::{
     command::run,
-    content::{Content, Survival},
+    content::Content,
     error::{CutError, file_error},
     mount::{Double, Faults},
     rounds::Ground,
@@ -90,11 +89,6 @@ impl Device {
         Ok(())
     }
 
-    /// Calls of the device that failed on purpose so far.
-    pub(crate) fn failed(&self) -> u64 {
-        self.double.failed()
-    }
-
     fn unmount(&mut self) -> Result<(), CutError> {
         if !self.mounted {
             return Ok(());
@@ -126,8 +120,8 @@ impl Ground for Device {
         self.mount()
     }
 
-    fn freeze(&self) -> Tree {
-        self.double.freeze()
+    fn freeze(&self, pending_min: u64) -> Option<Tree> {
+        self.double.freeze(pending_min)
     }
 
     fn go_on_from(&mut self, image: Tree) -> Result<(), CutError> {
@@ -136,12 +130,12 @@ impl Ground for Device {
         self.mount()
     }
 
-    fn pending(&self) -> u64 {
-        self.double.pending()
-    }
-
     fn set_faults(&self, faults: Faults) {
         self.double.set_faults(faults);
+    }
+
+    fn failed(&self) -> u64 {
+        self.double.failed()
     }
 
     fn path(&self) -> &Path {
@@ -174,7 +168,10 @@ fn blank() -> Tree {
 
 #[cfg(test)]
 mod tests {
+    use fastrand::Rng;
+
     use super::*;
+    use crate::content::Survival;
 
     #[test]
     fn a_blank_device_survives_a_cut() {

@@ -59,8 +59,8 @@ impl Ground for Directory {
         self.go_on_from(Tree::new())
     }
 
-    fn freeze(&self) -> Tree {
-        self.double.freeze()
+    fn freeze(&self, pending_min: u64) -> Option<Tree> {
+        self.double.freeze(pending_min)
     }
 
     fn go_on_from(&mut self, image: Tree) -> Result<(), CutError> {
@@ -71,12 +71,12 @@ impl Ground for Directory {
         Ok(())
     }
 
-    fn pending(&self) -> u64 {
-        self.double.pending()
-    }
-
     fn set_faults(&self, faults: Faults) {
         self.double.set_faults(faults);
+    }
+
+    fn failed(&self) -> u64 {
+        self.double.failed()
     }
 
     fn path(&self) -> &Path {

@@ -3,11 +3,13 @@
 //! It needs root, /dev/fuse, and loop devices for all but `files`. Exit codes: 0 done, 1 something is wrong, 2 not done.
 //! The last line of output is one JSON object with the figures.
 
+mod breaking;
 mod command;
 mod content;
 mod device;
 mod directory;
 mod error;
+mod figures;
 mod mount;
 mod rounds;
 mod server;

@@ -99,14 +99,10 @@ impl Double {
         fuser::spawn_mount(self.clone(), at, &config)
     }
 
-    /// All as it is at this moment, with what is not durable.
-    pub(crate) fn freeze(&self) -> Tree {
-        self.lock().tree.clone()
-    }
-
-    /// Writes and changes of names that could be lost now.
-    pub(crate) fn pending(&self) -> u64 {
-        self.lock().tree.pending()
+    /// All as it is at this moment, with what is not durable, if that is so many changes.
+    pub(crate) fn freeze(&self, pending_min: u64) -> Option<Tree> {
+        let state = self.lock();
+        (state.tree.pending() >= pending_min).then(|| state.tree.clone())
     }
 
     /// Puts another tree in the place of this one. The kernel must not remember anything of the old one.

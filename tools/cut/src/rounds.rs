@@ -11,12 +11,14 @@ use std::{
 };
 
 use fastrand::Rng;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
+    breaking::is_refusal,
     command::{run, said},
     content::{BLOCK_BYTES, Survival},
     error::{CutError, file_error},
+    figures::{Figures, Trial},
     mount::Faults,
     server::{Programs, Server, Settings, draw_settings},
     tally::{Tally, merge, whole_lines},
@@ -24,9 +26,9 @@ use crate::{
 };
 
 /// Cuts that one store goes through.
-const CUTS_PER_STORE: u64 = 20;
+const CUTS_PER_STORE: u64 = 15;
 /// The load ends with the server; this is for a server that does not end.
-const LOAD_SECONDS_MAX: u64 = 60;
+const LOAD_SECONDS_MAX: u64 = 3600;
 
 /// How long a cut is put off for a moment in which more can be lost.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -35,12 +37,13 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) trait Ground {
     /// Makes it new and empty.
     fn fresh(&mut self) -> Result<(), CutError>;
-    /// All as it is at this moment, with what is not durable; it goes on by itself.
-    fn freeze(&self) -> Tree;
-    /// Writes and changes of names that could be lost now.
-    fn pending(&self) -> u64;
+    /// All as it is at this moment, with what is not durable, if so many writes and changes of names could be lost now. It
+    /// goes on by itself.
+    fn freeze(&self, pending_min: u64) -> Option<Tree>;
     /// What goes wrong from now on, or takes its time.
     fn set_faults(&self, faults: Faults);
+    /// Calls that failed on purpose so far.
+    fn failed(&self) -> u64;
     /// Goes on from what a cut has left.
     fn go_on_from(&mut self, image: Tree) -> Result<(), CutError>;
     /// The directory of what is stored.
@@ -59,36 +62,34 @@ pub(crate) struct Rounds {
     /// Longest time of load before a cut, in milliseconds
     #[arg(long, default_value_t = 400)]
     load_ms_max: u64,
+    /// Longest delay of each read, write and flush of the disk, in milliseconds; most are much shorter
+    #[arg(long, default_value_t = 0)]
+    slow_ms: u64,
     /// Where stores are kept that failed
     #[arg(long)]
     keep: Option<PathBuf>,
+    /// Before each cut, let a write or flush of the disk fail, once or for good
+    #[arg(long)]
+    errors: bool,
     #[command(flatten)]
-    programs: Programs,
-}
-
-/// A cut that counts.
-#[derive(Debug, Clone, Copy)]
-struct Trial {
-    tally: Tally,
-    unflushed: u64,
+    pub(crate) programs: Programs,
 }
 
 /// A run of cuts.
-struct Run<'a> {
-    options: &'a Rounds,
-    ground: &'a mut dyn Ground,
-    acks: PathBuf,
-    log: PathBuf,
-    rng: Rng,
+pub(crate) struct Run<'a> {
+    pub(crate) options: &'a Rounds,
+    pub(crate) ground: &'a mut dyn Ground,
+    pub(crate) acks: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) rng: Rng,
     settings: Settings,
+    /// How slow the disk is.
+    pub(crate) faults: Faults,
     /// On what the last cut has left, found to be right.
     server: Option<Server>,
     /// What the last cut has left, to keep it when it turns out to be wrong.
     image: Option<Tree>,
-    trials: Vec<Trial>,
-    recovery_cuts: u64,
-    /// Images that the file system itself did not survive.
-    refused_mounts: u64,
+    pub(crate) figures: Figures,
     wrong: Vec<String>,
 }
 
@@ -106,15 +107,14 @@ impl Rounds {
             log: work.join("server.log"),
             rng: Rng::with_seed(self.seed),
             settings: Settings::new(),
+            faults: Faults::default(),
             server: None,
             image: None,
-            trials: Vec::new(),
-            recovery_cuts: 0,
-            refused_mounts: 0,
+            figures: Figures::default(),
             wrong: Vec::new(),
         };
         let mut round = 0;
-        while (run.trials.len() as u64) < self.count && run.wrong.is_empty() {
+        while (run.figures.trials.len() as u64) < self.count && run.wrong.is_empty() {
             if round % CUTS_PER_STORE == 0 {
                 run.begin_store()?;
                 run.start(round)?;
@@ -122,7 +122,7 @@ impl Rounds {
             run.round(round)?;
             round += 1;
         }
-        Ok((run.figures(began.elapsed()), run.wrong))
+        Ok((run.figures.to_json(began.elapsed(), &run.log), run.wrong))
     }
 
     fn seed_of(&self, round: u64) -> u64 {
@@ -136,8 +136,11 @@ impl Run<'_> {
         self.ground.set_faults(Faults::default());
         self.ground.fresh()?;
         // Disks take their time to flush; what is written meanwhile is what a cut can take.
-        let flush_delay_max = Duration::from_micros([0, 2_000, 10_000][self.rng.usize(0..3)]);
-        self.ground.set_faults(Faults { flush_delay_max, ..Faults::default() });
+        let quick = Duration::from_micros([0, 2_000, 10_000][self.rng.usize(0..3)]);
+        let delay_max = Duration::from_millis(self.options.slow_ms);
+        let flush_delay_max = if delay_max.is_zero() { quick } else { delay_max };
+        self.faults = Faults { delay_max, flush_delay_max, ..Faults::default() };
+        self.ground.set_faults(self.faults);
         self.settings = draw_settings(&mut self.rng);
         self.image = None;
         for file in [&self.acks, &self.log] {
@@ -152,23 +155,24 @@ impl Run<'_> {
         let before = self.read_acks()?;
         let load = server.load(&self.options.programs, &self.acks, self.options.seed_of(round), LOAD_SECONDS_MAX)?;
         thread::sleep(Duration::from_millis(self.rng.u64(30..=self.options.load_ms_max.max(30))));
-        self.await_pending();
+        let mut wrong = if self.options.errors { self.break_disk(&server)? } else { None };
         let crashed = server.has_ended();
-
-        let at_cut = self.read_acks()?;
-        let frozen = self.ground.freeze();
-        let after = self.read_acks()?;
+        let (at_cut_len, frozen) = self.freeze()?;
+        let acks = self.read_acks()?;
 
         server.kill();
+        self.ground.set_faults(self.faults);
         let loaded = load.wait_with_output().map_err(file_error(&self.options.programs.load))?;
-        let at_cut_len = whole_lines(&at_cut).len();
-        let merged = merge(&at_cut, &after[at_cut_len..]);
+        let (at_cut, during) = acks.split_at(whole_lines(&acks[..at_cut_len]).len());
+        let merged = merge(at_cut, during);
         fs::write(&self.acks, merged).map_err(file_error(&self.acks))?;
-        if crashed || !loaded.status.success() {
-            let said = said(&loaded);
-            return self.fail(round, &format!("before the cut: the server had ended: {crashed}; the load: {said}"));
+        if crashed || !(loaded.status.success() || self.options.errors && is_refusal(&loaded)) {
+            wrong = Some(format!("the server had ended: {crashed}; the load: {}", said(&loaded)));
         }
-        let tally = Tally::of(&at_cut[before.len()..at_cut_len]);
+        if let Some(wrong) = wrong {
+            return self.fail(round, &format!("before the cut: {wrong}"));
+        }
+        let tally = Tally::of(&at_cut[before.len()..]);
         let unflushed = frozen.unflushed();
         self.cut(&frozen)?;
         if self.rng.u8(0..4) == 0 {
@@ -176,17 +180,23 @@ impl Run<'_> {
         }
         self.start(round)?;
         if tally.acknowledged > 0 && tally.under_way > 0 && self.wrong.is_empty() {
-            self.trials.push(Trial { tally, unflushed });
+            self.figures.trials.push(Trial { tally, unflushed });
         }
         Ok(())
     }
 
-    /// Mostly waits for a moment in which much could be lost: there are few, as every answer comes after a flush.
-    fn await_pending(&mut self) {
+    /// What there is at the moment of the cut, and how long the log of acknowledgements was before it. Mostly it waits for a
+    /// moment in which much could be lost: there are few, as every answer comes after a flush.
+    fn freeze(&mut self) -> Result<(usize, Tree), CutError> {
         let wanted = [0, 1, 8, 32, 100][self.rng.usize(0..5)];
         let until = Instant::now() + PATIENCE;
-        while self.ground.pending() < wanted && Instant::now() < until {
-            thread::sleep(Duration::from_micros(200));
+        loop {
+            let len = fs::metadata(&self.acks).map_err(file_error(&self.acks))?.len();
+            let pending_min = if Instant::now() < until { wanted } else { 0 };
+            if let Some(frozen) = self.ground.freeze(pending_min) {
+                return Ok((usize::try_from(len).unwrap_or(usize::MAX), frozen));
+            }
+            thread::sleep(Duration::from_micros(100));
         }
     }
 
@@ -194,9 +204,9 @@ impl Run<'_> {
     fn cut_recovery(&mut self) -> Result<(), CutError> {
         let mut server = self.launch()?;
         thread::sleep(Duration::from_millis(self.rng.u64(1..=150)));
-        let frozen = self.ground.freeze();
+        let (_, frozen) = self.freeze()?;
         server.kill();
-        self.recovery_cuts += 1;
+        self.figures.recovery_cuts += 1;
         self.cut(&frozen)
     }
 
@@ -234,14 +244,14 @@ impl Run<'_> {
         }
         // xfs takes for granted that its blocks of metadata are not torn, as they are not on disks with larger sectors:
         // then it cannot be mounted, and there is nothing to check.
-        self.refused_mounts += 1;
+        self.figures.refused_mounts += 1;
         survival.atom_bytes = BLOCK_BYTES;
         image = frozen.cut(survival, &mut self.rng);
         self.image = Some(image.clone());
         self.ground.go_on_from(image)
     }
 
-    fn read_acks(&self) -> Result<String, CutError> {
+    pub(crate) fn read_acks(&self) -> Result<String, CutError> {
         fs::read_to_string(&self.acks).map_err(file_error(&self.acks))
     }
 
@@ -256,23 +266,5 @@ impl Run<'_> {
             run("cp", ["-a".as_ref(), from.as_os_str(), to.as_os_str()])?;
         }
         Ok(())
-    }
-
-    fn figures(&self, elapsed: Duration) -> Value {
-        let median = |of: fn(&Trial) -> u64| {
-            let mut values: Vec<u64> = self.trials.iter().map(of).collect();
-            values.sort_unstable();
-            values.get(values.len() / 2).copied().unwrap_or_default()
-        };
-        json!({
-            "trials": self.trials.len(),
-            "cuts_of_recoveries": self.recovery_cuts,
-            "refused_mounts": self.refused_mounts,
-            "acknowledged": median(|trial| trial.tally.acknowledged),
-            "under_way": median(|trial| trial.tally.under_way),
-            "unflushed": median(|trial| trial.unflushed),
-            "seconds": elapsed.as_secs(),
-            "wrong": self.wrong.len(),
-        })
     }
 }
