@@ -45,6 +45,7 @@ mod flush;
 mod format;
 mod open;
 mod read;
+mod reserve;
 mod snapshot;
 mod space;
 #[cfg(test)]

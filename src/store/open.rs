@@ -29,7 +29,7 @@ use crate::{
 };
 
 use super::{
-    OpenError, Shared, StoreOptions, base, format,
+    OpenError, Shared, StoreOptions, base, format, reserve,
     snapshot::{Growth, trim},
     space::Found,
 };
@@ -111,6 +111,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
                 .to_owned(),
         });
     }
+    reserve::spend_if_short(&*disk, &options);
     let (index, applied, read) = match_journal(&*disk, &journal_options, index, &mut recovery)?;
     recovery.journal_cut_bytes = read.cut_bytes();
     let journal = Journal::start(Arc::clone(&disk), read)?;
@@ -121,6 +122,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: StoreOptions, index: OpenIndex<
     let growth = Growth::read(&*disk, options.snapshot_bytes_min)?;
     let unlisted = if recovery.lost_records > 0 { UnlistedFiles::MoveToLost } else { UnlistedFiles::Remove };
     let (segments, found) = open_segments(&disk, &options, format.store, &*index, &applied, unlisted)?;
+    reserve::keep(&*disk, &options);
     recovery.duration = began.elapsed();
     recovery.last_operation_ms = applied.time_ms;
     recovery.opened_ms = options.clock.now_ms();

@@ -92,8 +92,16 @@ fn pieces(offset: u64, len: u64, size: u64) -> impl Iterator<Item = (u64, std::o
 
 #[derive(Debug, Clone)]
 enum Change {
-    Bytes { offset: u64, bytes: Box<[u8]> },
-    Zeros { offset: u64, len: u64 },
+    Bytes {
+        offset: u64,
+        bytes: Box<[u8]>,
+    },
+    Zeros {
+        offset: u64,
+        len: u64,
+    },
+    /// Another length of the file.
+    Len(u64),
 }
 
 impl Change {
@@ -101,6 +109,7 @@ impl Change {
         match self {
             Self::Bytes { offset, bytes } => (*offset, bytes.len() as u64),
             Self::Zeros { offset, len } => (*offset, *len),
+            Self::Len(_) => (0, 0),
         }
     }
 
@@ -108,6 +117,7 @@ impl Change {
         match self {
             Self::Bytes { offset, bytes } => blocks.write(*offset, bytes),
             Self::Zeros { offset, len } => blocks.zero(*offset, *len),
+            Self::Len(_) => {}
         }
     }
 
@@ -119,6 +129,7 @@ impl Change {
                 match self {
                     Self::Bytes { bytes, .. } => blocks.write(at, &bytes[range]),
                     Self::Zeros { .. } => blocks.zero(at, range.len() as u64),
+                    Self::Len(_) => {}
                 }
             }
         }
@@ -133,8 +144,8 @@ pub(crate) struct Content {
     durable: Blocks,
     durable_len: u64,
     pending: Vec<Change>,
-    /// Lengths that the file had since the last flush.
-    pending_lens: Vec<u64>,
+    /// How many changes came before those that are pending.
+    settled: u64,
 }
 
 impl Content {
@@ -199,7 +210,7 @@ impl Content {
     pub(crate) fn set_len(&mut self, len: u64) {
         self.zero(len, self.len.saturating_sub(len));
         self.len = len;
-        self.pending_lens.push(len);
+        self.pending.push(Change::Len(len));
     }
 
     fn change(&mut self, change: Change) {
@@ -209,20 +220,28 @@ impl Content {
         }
     }
 
-    /// Makes everything durable.
-    pub(crate) fn flush(&mut self) {
-        for change in std::mem::take(&mut self.pending) {
+    /// Where a flush that begins now ends: what is changed after it began need not become durable by it.
+    pub(crate) fn mark(&self) -> u64 {
+        self.settled + self.pending.len() as u64
+    }
+
+    /// Makes durable what was changed before a mark.
+    pub(crate) fn flush(&mut self, mark: u64) {
+        let count = mark.saturating_sub(self.settled).min(self.pending.len() as u64);
+        for change in self.pending.drain(..count as usize) {
             change.apply(&mut self.durable);
+            if let Change::Len(len) = change {
+                self.durable_len = len;
+            }
         }
-        self.pending_lens.clear();
-        self.durable_len = self.len;
+        self.settled += count;
     }
 
     /// A flush that failed: what was written stays visible, and no later flush makes it durable, as disks do that drop
     /// their cache.
     pub(crate) fn lose(&mut self) {
+        self.settled = self.mark();
         self.pending.clear();
-        self.pending_lens.clear();
     }
 
     /// The file as a power cut now would leave it; all of that is durable.
@@ -231,8 +250,11 @@ impl Content {
         for change in &self.pending {
             change.apply_some(&mut blocks, survival, rng);
         }
-        let kept_lens = self.pending_lens.iter().filter(|_| survival.keeps(rng));
-        let len = kept_lens.last().copied().unwrap_or(self.durable_len);
+        let lens = self.pending.iter().filter_map(|change| match change {
+            Change::Len(len) => Some(*len),
+            _ => None,
+        });
+        let len = lens.filter(|_| survival.keeps(rng)).last().unwrap_or(self.durable_len);
         blocks.zero(len, u64::MAX - len);
         Self { seen: blocks.clone(), len, durable: blocks, durable_len: len, ..Self::default() }
     }
@@ -252,7 +274,7 @@ mod tests {
     fn flushed_bytes_survive_every_cut() {
         let mut content = Content::zeros(0);
         content.write(100, &[7; 3000]);
-        content.flush();
+        content.flush(content.mark());
         assert_eq!(survivors(&content, TORN), [content.read(0, 4096)].into());
     }
 
@@ -271,17 +293,29 @@ mod tests {
     }
 
     #[test]
+    fn a_flush_covers_what_came_before_it() {
+        let mut content = Content::zeros(1024);
+        content.write(0, &[1; 512]);
+        let mark = content.mark();
+        content.write(512, &[1; 512]);
+        content.flush(mark);
+        content.flush(mark);
+        let expected = [[[1; 512], [0; 512]].concat(), [[1; 512], [1; 512]].concat()];
+        assert_eq!(survivors(&content, TORN), expected.into());
+    }
+
+    #[test]
     fn a_new_length_survives_or_not() {
         let mut content = Content::zeros(0);
         content.write(0, &[1; 512]);
-        content.flush();
+        content.flush(content.mark());
         content.write(512, &[1; 512]);
         let lens: BTreeSet<usize> = survivors(&content, TORN).iter().map(Vec::len).collect();
         assert_eq!(lens, [512, 1024].into());
         content.set_len(10);
-        content.flush();
+        content.flush(content.mark());
         content.set_len(600);
-        content.flush();
+        content.flush(content.mark());
         assert_eq!(content.read(0, 4096), [vec![1; 10], vec![0; 590]].concat());
     }
 
@@ -291,7 +325,7 @@ mod tests {
         content.write(0, &[1; 512]);
         content.lose();
         content.write(0, &[2; 10]);
-        content.flush();
+        content.flush(content.mark());
         assert_eq!(content.read(0, 512), [vec![2; 10], vec![1; 502]].concat());
         assert_eq!(survivors(&content, TORN), [[vec![2; 10], vec![0; 502]].concat()].into());
     }

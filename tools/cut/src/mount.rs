@@ -148,6 +148,7 @@ impl Double {
     }
 
     fn flush_file(&self, number: u64) -> Result<(), Errno> {
+        let mark = self.lock().tree.file(number)?.mark();
         self.delay(|faults| faults.flush_delay_max);
         let mut state = self.lock();
         let lasting = state.faults.lasting;
@@ -158,7 +159,7 @@ impl Double {
             file.lose();
             return Err(Errno::EIO);
         }
-        file.flush();
+        file.flush(mark);
         Ok(())
     }
 
@@ -419,5 +420,49 @@ impl Filesystem for Double {
         let used = self.lock().tree.bytes() / u64::from(BLOCK_BYTES);
         let free = CAPACITY_BLOCKS.saturating_sub(used);
         reply.statfs(CAPACITY_BLOCKS, free, free, 1 << 20, 1 << 20, BLOCK_BYTES, 255, BLOCK_BYTES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn double() -> (Double, u64) {
+        let mut tree = Tree::new();
+        let number = tree.create(ROOT, OsStr::new("f"), Node::File(Content::default())).unwrap();
+        (Double::new(tree, false, 1), number)
+    }
+
+    fn fails(faults: Faults, call: impl Fn(&Double, u64) -> bool) -> Vec<bool> {
+        let (double, number) = double();
+        double.set_faults(faults);
+        let failed: Vec<bool> = (0..4).map(|_| !call(&double, number)).collect();
+        assert_eq!(double.failed(), failed.iter().filter(|failed| **failed).count() as u64);
+        failed
+    }
+
+    #[test]
+    fn the_chosen_call_fails_once_or_from_then_on() {
+        let write = |double: &Double, number| double.write_file(number, 0, b"x").is_ok();
+        let flush = |double: &Double, number| double.flush_file(number).is_ok();
+        let writes = Faults { writes_left: Some(1), ..Faults::default() };
+        let flushes = Faults { flushes_left: Some(2), lasting: true, ..Faults::default() };
+        assert_eq!(fails(writes, write), [false, true, false, false]);
+        assert_eq!(fails(Faults { lasting: true, ..writes }, write), [false, true, true, true]);
+        assert_eq!(fails(writes, flush), [false; 4]);
+        assert_eq!(fails(flushes, flush), [false, false, true, true]);
+    }
+
+    #[test]
+    fn holes_and_lengths_are_those_of_fallocate() {
+        let (double, number) = double();
+        double.write_file(number, 0, &[1; 100]).unwrap();
+        double.fallocate_file(number, 10, 20, 3).unwrap();
+        double.fallocate_file(number, 0, 200, 1).unwrap();
+        assert_eq!(double.lock().tree.file(number).unwrap().len(), 100);
+        double.fallocate_file(number, 0, 200, 0).unwrap();
+        let bytes = double.lock().tree.file(number).unwrap().read(0, 300);
+        assert_eq!(bytes, [vec![1; 10], vec![0; 20], vec![1; 70], vec![0; 100]].concat());
+        assert_eq!(double.fallocate_file(number, 0, 10, 8), Err(Errno::EOPNOTSUPP));
     }
 }

@@ -136,7 +136,7 @@ impl Run<'_> {
         self.ground.set_faults(Faults::default());
         self.ground.fresh()?;
         // Disks take their time to flush; what is written meanwhile is what a cut can take.
-        let quick = Duration::from_micros([0, 2_000, 10_000][self.rng.usize(0..3)]);
+        let quick = Duration::from_micros([0, 5_000, 40_000][self.rng.usize(0..3)]);
         let delay_max = Duration::from_millis(self.options.slow_ms);
         let flush_delay_max = if delay_max.is_zero() { quick } else { delay_max };
         self.faults = Faults { delay_max, flush_delay_max, ..Faults::default() };

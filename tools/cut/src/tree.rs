@@ -256,7 +256,8 @@ mod tests {
         let mut tree = Tree::new();
         let dir = tree.create(ROOT, OsStr::new("d"), Node::Dir(BTreeMap::new())).unwrap();
         let number = tree.create(dir, OsStr::new("f"), file()).unwrap();
-        tree.file_mut(number).unwrap().flush();
+        let file = tree.file_mut(number).unwrap();
+        file.flush(file.mark());
         assert_eq!(listings(&tree, &["d"]), [None, names(&[]), names(&["f"])].into());
         tree.sync_dir(dir).unwrap();
         assert_eq!(listings(&tree, &["d"]), [None, names(&["f"])].into());
