@@ -17,7 +17,7 @@ pub use real::RealDisk;
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Creates a file that must not exist; open for reading and writing.
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
-    /// Opens a file that must exist, for reading and writing.
+    /// Opens a file that must exist, for reading and writing; where the file system has become read-only, for reading.
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives a file another name, replacing what had it. Between two directories it is two changes: sync the new one first.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;

@@ -51,6 +51,7 @@ mod open;
 mod pace;
 mod read;
 mod repair;
+mod reserve;
 mod snapshot;
 mod space;
 #[cfg(test)]

@@ -78,7 +78,7 @@ missing_packages() {
     local -A wanted=([c++]=g++ [cc]=gcc [ccache]=ccache)
     if [[ $purpose == test ]]; then
         for name in skopeo buildah podman umoci curl jq strace zstd docker-registry shellcheck python3; do wanted[$name]=$name; done
-        wanted[mkfs.ext4]=e2fsprogs wanted[ps]=procps wanted[ar]=binutils
+        wanted[mkfs.ext4]=e2fsprogs wanted[mkfs.xfs]=xfsprogs wanted[mkfs.btrfs]=btrfs-progs wanted[ps]=procps wanted[ar]=binutils
     elif [[ $purpose == bench ]]; then
         for name in jq docker-registry; do wanted[$name]=$name; done
         wanted[nginx]=nginx-light

@@ -78,7 +78,11 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.at(path))?;
+        let file = match OpenOptions::new().read(true).write(true).open(self.at(path)) {
+            // What the kernel does to a file system whose disk has failed. All in it can still be read.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(self.at(path))?,
+            opened => opened?,
+        };
         Ok(Arc::new(RealFile(file)))
     }
 

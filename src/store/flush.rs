@@ -1,17 +1,24 @@
 //! The thread that flushes the index, so that a start has little to replay.
 //!
-//! It is woken when the journal has grown by the set number of bytes since the last flush. A flush that fails loses
+//! It is woken when the journal has grown by the set number of bytes since the last flush. Now and then it also looks
+//! whether blocks can be set aside for a full disk. A flush that fails loses
 //! nothing: the index says so by its health, which stops writes, and the journal has it all.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::sync::{
     atomic::Ordering,
-    mpsc::{SyncSender, sync_channel},
+    mpsc::{RecvTimeoutError, SyncSender, sync_channel},
     thread::{self, JoinHandle},
 };
 
-use super::Shared;
+use super::{Shared, reserve};
+
+/// How soon blocks are set aside again after a full disk, at most.
+const RESERVE_PERIOD: Duration = Duration::from_secs(10);
 
 pub(super) struct Flusher {
     wake: Option<SyncSender<()>>,
@@ -35,8 +42,12 @@ impl Flusher {
     pub(super) fn start(shared: Arc<Shared>) -> Self {
         let (wake, woken) = sync_channel(1);
         let thread = thread::Builder::new().name("index-flush".to_owned()).spawn(move || {
-            while woken.recv().is_ok() {
-                flush(&shared);
+            loop {
+                match woken.recv_timeout(RESERVE_PERIOD) {
+                    Ok(()) => flush(&shared),
+                    Err(RecvTimeoutError::Timeout) => reserve::keep(&*shared.disk, &shared.options),
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
             }
         });
         let thread = thread.inspect_err(|error| tracing::error!(%error, "cannot start the index's flush thread")).ok();
@@ -62,8 +73,10 @@ fn flush(shared: &Shared) {
         return;
     }
     let began = Instant::now();
+    reserve::spend_if_short(&*shared.disk, &shared.options);
     match shared.index.flush() {
         Ok(()) => {
+            reserve::keep(&*shared.disk, &shared.options);
             // What came during the flush may or may not be in it; it counts for the next one.
             shared.unflushed.fetch_sub(unflushed, Ordering::Relaxed);
             tracing::debug!(

@@ -38,6 +38,7 @@ use crate::{
 use super::{
     OpenError, Shared, StoreOptions, base, format,
     repair::{self, GivenUp},
+    reserve,
     snapshot::{Growth, trim},
     space::Found,
 };
@@ -142,6 +143,7 @@ pub(super) fn open(
                 .to_owned(),
         });
     }
+    reserve::spend_if_short(&*disk, &options);
     let store_id = format.store;
     let (index, applied, read, segments) = if let Opening::LoseAfter(lsn) = opening {
         let (index, applied, survey) = repair::give_up(&*disk, &journal_options, index, lsn, &mut recovery)?;
@@ -179,6 +181,9 @@ pub(super) fn open(
     let poison = OnceLock::new();
     if let Some(reason) = &recovery.read_only {
         poison.get_or_init(|| reason.clone());
+    }
+    if recovery.read_only.is_none() {
+        reserve::keep(&*disk, &options);
     }
     recovery.duration = began.elapsed();
     recovery.last_operation_ms = applied.time_ms;

@@ -201,6 +201,34 @@ fn a_full_disk_refuses_uploads_and_serves_reads() {
 }
 
 #[test]
+fn a_store_opens_on_a_disk_of_which_somebody_else_has_taken_the_last_block() {
+    let machine = Machine::new();
+    let options = || StoreOptions {
+        reserve_bytes: 400_000,
+        journal_file_bytes_max: 100_000,
+        flush_bytes: 10_000,
+        ..Machine::options()
+    };
+    machine.disk.set_capacity(Some(10_000_000));
+    let store = machine.open_with(options()).unwrap();
+    let contents: Vec<Vec<u8>> = (0..100).map(|seed| bytes(seed, 1_000)).collect();
+    contents.iter().for_each(|content| assert!(put(&store, content).is_ok()));
+    drop(store);
+    machine.lose_index();
+    let used = 10_000_000 - machine.disk.free_bytes().unwrap();
+    machine.disk.set_capacity(Some(used));
+    let store = machine.open_with(options()).unwrap();
+    contents.iter().for_each(|content| check(&store, content));
+    assert!(matches!(put(&store, b"more"), Err(StoreError::Full(_))));
+    assert!(machine.disk.open("reserve").is_err());
+    drop(store);
+    machine.disk.set_capacity(None);
+    let store = machine.open_with(options()).unwrap();
+    assert!(machine.disk.open("reserve").is_ok());
+    put(&store, b"more").unwrap();
+}
+
+#[test]
 fn identical_uploads_at_once_keep_one_copy() {
     for len in [4_000, 40_000] {
         let machine = Machine::new();

@@ -57,6 +57,21 @@ pub(crate) enum Fact {
     TryTag(Tagged),
     /// A tag is set.
     Tag(Tagged),
+    /// Something loses what kept it: from now on it may go.
+    Release(Referred),
+    /// A tag, manifest or blob is about to be deleted.
+    TryDelete(Referred),
+    /// A tag, manifest or blob is deleted, for ever: nobody pushes it again.
+    Delete(Referred),
+}
+
+/// A tag or digest in a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Referred {
+    /// The repository.
+    pub(crate) repository: String,
+    /// The tag or digest.
+    pub(crate) reference: String,
 }
 
 /// A tag and what it points to.
@@ -81,6 +96,9 @@ impl Fact {
             Self::Manifest { repository, digest } => format!("manifest {repository} {digest}\n"),
             Self::TryTag(Tagged { repository, tag, digest }) => format!("try-tag {repository} {tag} {digest}\n"),
             Self::Tag(Tagged { repository, tag, digest }) => format!("tag {repository} {tag} {digest}\n"),
+            Self::Release(Referred { repository, reference }) => format!("release {repository} {reference}\n"),
+            Self::TryDelete(Referred { repository, reference }) => format!("try-delete {repository} {reference}\n"),
+            Self::Delete(Referred { repository, reference }) => format!("delete {repository} {reference}\n"),
         }
     }
 
@@ -88,6 +106,7 @@ impl Fact {
         let owned = str::to_owned;
         let tagged =
             |repository, tag, digest| Tagged { repository: owned(repository), tag: owned(tag), digest: owned(digest) };
+        let referred = |repository, reference| Referred { repository: owned(repository), reference: owned(reference) };
         let words: Vec<&str> = line.split(' ').collect();
         Some(match words.as_slice() {
             ["upload", repository, seed, index, len, location] => Self::Upload {
@@ -104,6 +123,9 @@ impl Fact {
             ["manifest", repository, digest] => Self::Manifest { repository: owned(repository), digest: owned(digest) },
             ["try-tag", repository, tag, digest] => Self::TryTag(tagged(repository, tag, digest)),
             ["tag", repository, tag, digest] => Self::Tag(tagged(repository, tag, digest)),
+            ["release", repository, reference] => Self::Release(referred(repository, reference)),
+            ["try-delete", repository, reference] => Self::TryDelete(referred(repository, reference)),
+            ["delete", repository, reference] => Self::Delete(referred(repository, reference)),
             _ => return None,
         })
     }
@@ -136,6 +158,8 @@ pub(crate) struct Acknowledged {
     pub(crate) manifests: BTreeSet<(String, String)>,
     /// What each (repository, tag) may point to.
     pub(crate) tags: BTreeMap<(String, String), TagChoice>,
+    /// (repository, tag or digest) of everything that must not be there.
+    pub(crate) gone: BTreeSet<(String, String)>,
     /// Uploads without an end, by location.
     pub(crate) uploads: BTreeMap<String, Upload>,
 }
@@ -177,7 +201,24 @@ impl Acknowledged {
                 let choice = TagChoice { digests: [digest].into(), must_exist: true };
                 self.tags.insert((repository, tag), choice);
             }
+            Fact::Release(referred) | Fact::TryDelete(referred) => drop(self.release(referred)),
+            Fact::Delete(referred) => {
+                let key = self.release(referred);
+                self.tags.remove(&key);
+                self.gone.insert(key);
+            }
         }
+    }
+
+    /// What the key stands for may be there or not.
+    fn release(&mut self, Referred { repository, reference }: Referred) -> (String, String) {
+        let key = (repository, reference);
+        self.blobs.remove(&key);
+        self.manifests.remove(&key);
+        if let Some(choice) = self.tags.get_mut(&key) {
+            choice.must_exist = false;
+        }
+        key
     }
 }
 
@@ -206,6 +247,20 @@ mod tests {
         assert_eq!(all.uploads, [("/b?s=1".to_owned(), upload)].into());
         let choice = TagChoice { digests: ["m1".to_owned(), "m2".to_owned()].into(), must_exist: true };
         assert_eq!(all.tags, [(pair("r", "t"), choice)].into());
+    }
+
+    #[test]
+    fn what_was_deleted_is_gone_and_what_was_to_be_deleted_may_be() {
+        let log = |rest: &str| {
+            let before = "blob r b\nblob r c\nmanifest r m\ntry-tag r t m\ntag r t m\n";
+            Acknowledged::parse(&format!("{before}{rest}")).unwrap()
+        };
+        let pair = |reference: &str| ("r".to_owned(), reference.to_owned());
+        let tried = log("release r b\ntry-delete r m\ntry-delete r t\n");
+        assert_eq!((tried.blobs, tried.manifests), ([pair("c")].into(), BTreeSet::new()));
+        assert!(!tried.tags[&pair("t")].must_exist && tried.gone.is_empty());
+        let done = log("release r b\ntry-delete r m\ntry-delete r t\ndelete r m\ndelete r t\n");
+        assert_eq!((done.gone, done.tags), ([pair("m"), pair("t")].into(), BTreeMap::new()));
     }
 
     #[test]

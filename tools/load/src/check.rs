@@ -1,7 +1,7 @@
 //! Checks a registry against the log of what it acknowledged.
 //!
 //! Every acknowledged blob and manifest is read whole and hashed; every tag points to what was acknowledged last or tried
-//! after it, and what it points to is complete; every cut-off upload is gone, or goes on from the offset that the registry
+//! after it, and what it points to is complete; nothing that was deleted is there; every cut-off upload is gone, or goes on from the offset that the registry
 //! names and becomes the blob that it was to be. It writes nothing but those resumed blobs, and logs them.
 
 use std::{
@@ -44,6 +44,7 @@ struct Counts {
     blobs: u64,
     manifests: u64,
     tags: u64,
+    gone: u64,
     uploads_resumed: u64,
     uploads_gone: u64,
 }
@@ -55,6 +56,7 @@ impl Findings {
             "blobs": self.counts.blobs,
             "manifests": self.counts.manifests,
             "tags": self.counts.tags,
+            "gone": self.counts.gone,
             "uploads_resumed": self.counts.uploads_resumed,
             "uploads_gone": self.counts.uploads_gone,
             "wrong": self.wrong.len(),
@@ -66,6 +68,7 @@ enum Item {
     Blob((String, String)),
     Manifest((String, String)),
     Tag(((String, String), TagChoice)),
+    Gone((String, String)),
     Upload((String, Upload)),
 }
 
@@ -85,6 +88,7 @@ impl Check {
         let items: Vec<Item> = (all.blobs.into_iter().map(Item::Blob))
             .chain(all.manifests.into_iter().map(Item::Manifest))
             .chain(all.tags.into_iter().map(Item::Tag))
+            .chain(all.gone.into_iter().map(Item::Gone))
             .chain(all.uploads.into_iter().map(Item::Upload))
             .collect();
         let findings = Mutex::new(Findings::default());
@@ -124,6 +128,12 @@ impl Check {
             Item::Tag(((repository, tag), choice)) => {
                 check_tag(client, repository, tag, choice)?;
                 Ok(|counts| &mut counts.tags)
+            }
+            Item::Gone((repository, reference)) => {
+                let found = client.has_manifest(repository, reference)?
+                    || (reference.contains(':') && client.has_blob(repository, reference)?);
+                require(!found, repository, reference, || "it was deleted, and is there".to_owned())?;
+                Ok(|counts| &mut counts.gone)
             }
             Item::Upload((location, upload)) => {
                 let resumed = self.resume(client, log, location, upload)?;

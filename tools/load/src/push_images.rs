@@ -2,7 +2,7 @@
 //!
 //! Each client has a repository of its own. An image is a config and one to four layers, most small, some of megabytes sent in
 //! chunks; a tag of its own; and a tag that moves from image to image. Now and then an upload is left open half-way, so
-//! that there is always something to resume.
+//! that there is always something to resume. On demand images are deleted again, by tag or digest, and blobs.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Server,
-    acks::{AckLog, Fact, Tagged, Upload},
+    acks::{AckLog, Fact, Referred, Tagged, Upload},
     clients::{self, Bounds},
     content::{Content, Payload, digest_of},
     error::LoadError,
@@ -43,6 +43,9 @@ pub(crate) struct PushImages {
     /// Most images of each client
     #[arg(long, default_value_t = u64::MAX)]
     images: u64,
+    /// Also delete earlier images of this run, and blobs; what is held ends at once only without a retention window
+    #[arg(long)]
+    deletes: bool,
 }
 
 impl PushImages {
@@ -65,8 +68,9 @@ impl PushImages {
                     repository: format!("{}-{number}", self.repository),
                     seed: self.seed.wrapping_mul(1009).wrapping_add(number),
                     next: 0,
+                    pushed: Vec::new(),
                 };
-                pusher.push_until(until, self.images, &pushed)
+                pusher.push_until(until, self, &pushed)
             },
         )?;
         Ok(json!({ "images": pushed.into_inner(), "seconds": figures.elapsed.as_secs_f64() }))
@@ -82,15 +86,25 @@ struct Pusher<'a> {
     seed: u64,
     /// Number of the next blob.
     next: u64,
+    /// Images that are not deleted.
+    pushed: Vec<Image>,
+}
+
+/// An image by its own tag.
+struct Image {
+    tag: String,
+    digest: String,
+    blobs: Vec<String>,
 }
 
 impl Pusher<'_> {
-    fn push_until(mut self, until: Instant, images_max: u64, pushed: &AtomicU64) -> Result<(), LoadError> {
-        for image in 0..images_max {
+    fn push_until(mut self, until: Instant, bounds: &PushImages, pushed: &AtomicU64) -> Result<(), LoadError> {
+        for image in 0..bounds.images {
             if Instant::now() >= until {
                 break;
             }
-            match self.push_image(image) {
+            let done = self.push_image(image);
+            match if bounds.deletes { done.and_then(|()| self.delete_some(image)) } else { done } {
                 Err(LoadError::Call(error)) if !error.is_answer() => break,
                 done => done?,
             }
@@ -124,7 +138,41 @@ impl Pusher<'_> {
         for tag in [own.as_str(), "latest"] {
             self.tag(tag, &bytes)?;
         }
+        let blobs = layers.into_iter().chain([config]).map(|(digest, _)| digest).collect();
+        self.pushed.push(Image { tag: own, digest: digest_of(&bytes), blobs });
         Ok(())
+    }
+
+    /// Deletes an image that `latest` does not point to, or a blob that no image names, or nothing.
+    fn delete_some(&mut self, image: u64) -> Result<(), LoadError> {
+        let mut random = fastrand::Rng::with_seed(!self.seed ^ (image << 20));
+        if random.u8(0..6) == 0 {
+            let (blob, _) = self.push_blob(random.u64(1..=SMALL_BYTES_MAX), &mut random)?;
+            self.write(&Fact::TryDelete(self.referred(&blob)))?;
+            self.client.delete_blob(&self.repository, &blob)?;
+            self.write(&Fact::Delete(self.referred(&blob)))?;
+        }
+        if self.pushed.len() < 2 || random.bool() {
+            return Ok(());
+        }
+        let Image { tag, digest, blobs } = self.pushed.swap_remove(random.usize(0..self.pushed.len() - 1));
+        for released in blobs.iter().chain([&digest]) {
+            self.write(&Fact::Release(self.referred(released)))?;
+        }
+        // By digest its tag goes, too; by tag, the manifest goes at the end of its window.
+        let deleted = if random.bool() { vec![&digest, &tag] } else { vec![&tag] };
+        for reference in &deleted {
+            self.write(&Fact::TryDelete(self.referred(reference)))?;
+        }
+        self.client.delete_manifest(&self.repository, deleted[0])?;
+        for reference in deleted {
+            self.write(&Fact::Delete(self.referred(reference)))?;
+        }
+        Ok(())
+    }
+
+    fn referred(&self, reference: &str) -> Referred {
+        Referred { repository: self.repository.clone(), reference: reference.to_owned() }
     }
 
     fn tag(&mut self, tag: &str, bytes: &[u8]) -> Result<(), LoadError> {

@@ -180,7 +180,13 @@ impl Client {
         Ok(self.call(&[200, 404], "HEAD", &target, &ACCEPT, &mut io::empty(), 0)?.status == 200)
     }
 
-    /// Deletes a manifest by its digest.
+    /// Deletes a blob that no manifest names.
+    pub(crate) fn delete_blob(&mut self, repository: &str, digest: &str) -> Result<(), CallError> {
+        let target = format!("/v2/{repository}/blobs/{digest}");
+        self.call(&[202], "DELETE", &target, &[], &mut io::empty(), 0).map(drop)
+    }
+
+    /// Deletes a manifest by its digest, or a tag.
     pub(crate) fn delete_manifest(&mut self, repository: &str, digest: &str) -> Result<(), CallError> {
         let target = format!("/v2/{repository}/manifests/{digest}");
         self.call(&[202], "DELETE", &target, &[], &mut io::empty(), 0).map(drop)

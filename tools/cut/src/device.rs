@@ -1,0 +1,182 @@
+//! A block device whose cache forgets: one file of the double, a loop device on it, and a real file system on that.
+//!
+//! The device stays for all cuts of a run and only its bytes are exchanged, between an unmount and the next mount: so the
+//! kernel's page cache of the device is empty then, and btrfs never sees two devices with the same name of its own.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use fuser::BackgroundSession;
+
+use crate::{
+    command::run,
+    content::Content,
+    error::{CutError, file_error},
+    mount::{Double, Faults},
+    rounds::Ground,
+    tree::{Node, ROOT, Tree},
+};
+
+/// Large enough for xfs, which wants 300 MiB.
+const DISK_BYTES: u64 = 1 << 30;
+const DISK: &str = "disk";
+
+/// A file system on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// ext4 with its defaults
+    Ext4,
+    /// xfs with its defaults
+    Xfs,
+    /// btrfs with its defaults
+    Btrfs,
+}
+
+impl Kind {
+    /// As mount(8) calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+        }
+    }
+}
+
+/// The device, and where its file system is mounted. Dropping it takes everything down again.
+#[derive(Debug)]
+pub(crate) struct Device {
+    double: Double,
+    session: Option<BackgroundSession>,
+    fuse_dir: PathBuf,
+    mounted_at: PathBuf,
+    loop_device: Option<String>,
+    kind: Kind,
+    mounted: bool,
+}
+
+impl Device {
+    /// Makes a device of zeros.
+    ///
+    /// # Errors
+    /// When FUSE or loop devices cannot be had.
+    pub(crate) fn new(work: &Path, kind: Kind, seed: u64) -> Result<Self, CutError> {
+        let double = Double::new(blank(), true, seed);
+        let (fuse_dir, mounted_at) = (work.join("fuse"), work.join("mnt"));
+        for dir in [&fuse_dir, &mounted_at] {
+            fs::create_dir_all(dir).map_err(file_error(dir))?;
+        }
+        let session = double.mount(&fuse_dir).map_err(file_error(&fuse_dir))?;
+        let mut device =
+            Self { double, session: Some(session), fuse_dir, mounted_at, loop_device: None, kind, mounted: false };
+        let file = device.fuse_dir.join(DISK);
+        let found =
+            run("losetup", [OsStr::new("--find"), "--show".as_ref(), "--direct-io=on".as_ref(), file.as_ref()])?;
+        device.loop_device = Some(found);
+        Ok(device)
+    }
+
+    /// Mounts the file system: the kernel recovers it, as after a power cut.
+    fn mount(&mut self) -> Result<(), CutError> {
+        let device = self.loop_device.clone().unwrap_or_default();
+        run("mount", [OsStr::new("-t"), self.kind.name().as_ref(), device.as_ref(), self.mounted_at.as_ref()])?;
+        self.mounted = true;
+        Ok(())
+    }
+
+    fn unmount(&mut self) -> Result<(), CutError> {
+        if !self.mounted {
+            return Ok(());
+        }
+        let mut tries = 0;
+        // A process that was killed a moment ago may still be closing its files.
+        while let Err(error) = run("umount", [&self.mounted_at]) {
+            tries += 1;
+            if tries > 100 {
+                return Err(error);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        self.mounted = false;
+        Ok(())
+    }
+}
+
+impl Ground for Device {
+    fn fresh(&mut self) -> Result<(), CutError> {
+        self.unmount()?;
+        self.double.replace(blank());
+        let device = self.loop_device.clone().unwrap_or_default();
+        match self.kind {
+            Kind::Ext4 => run("mkfs.ext4", ["-q", "-F", "-E", "nodiscard", &device])?,
+            Kind::Xfs => run("mkfs.xfs", ["-q", "-f", "-K", &device])?,
+            Kind::Btrfs => run("mkfs.btrfs", ["-q", "-f", "-K", &device])?,
+        };
+        self.mount()
+    }
+
+    fn freeze(&self, pending_min: u64) -> Option<Tree> {
+        self.double.freeze(pending_min)
+    }
+
+    fn go_on_from(&mut self, image: Tree) -> Result<(), CutError> {
+        self.unmount()?;
+        self.double.replace(image);
+        self.mount()
+    }
+
+    fn set_faults(&self, faults: Faults) {
+        self.double.set_faults(faults);
+    }
+
+    fn failed(&self) -> u64 {
+        self.double.failed()
+    }
+
+    fn path(&self) -> &Path {
+        &self.mounted_at
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.double.set_faults(Faults::default());
+        if self.unmount().is_err() {
+            let _ = run("umount", [OsStr::new("-l"), self.mounted_at.as_ref()]);
+        }
+        if let Some(device) = &self.loop_device {
+            let _ = run("losetup", ["--detach", device]);
+        }
+        drop(self.session.take());
+        let _ = run("umount", [OsStr::new("-l"), self.fuse_dir.as_ref()]);
+    }
+}
+
+fn blank() -> Tree {
+    let mut tree = Tree::new();
+    let disk = Node::File(Content::zeros(DISK_BYTES));
+    // An empty root has room for every name.
+    let _ = tree.create(ROOT, OsStr::new(DISK), disk);
+    let _ = tree.sync_dir(ROOT);
+    tree
+}
+
+#[cfg(test)]
+mod tests {
+    use fastrand::Rng;
+
+    use super::*;
+    use crate::content::Survival;
+
+    #[test]
+    fn a_blank_device_survives_a_cut() {
+        let tree = blank().cut(Survival { percent: 0, atom_bytes: 512 }, &mut Rng::with_seed(1));
+        let disk = tree.lookup(ROOT, OsStr::new(DISK)).unwrap();
+        assert_eq!(tree.file(disk).unwrap().len(), DISK_BYTES);
+    }
+}

@@ -1,0 +1,81 @@
+//! orlop-cut: cuts the power below a real server under load, and looks from outside whether anything is lost.
+//!
+//! It needs root, /dev/fuse, and loop devices for all but `files`. Exit codes: 0 done, 1 something is wrong, 2 not done.
+//! The last line of output is one JSON object with the figures.
+
+mod breaking;
+mod command;
+mod content;
+mod device;
+mod directory;
+mod error;
+mod figures;
+mod mount;
+mod rounds;
+mod server;
+mod tally;
+mod tree;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use serde_json::Value;
+
+use crate::{
+    device::{Device, Kind},
+    directory::Directory,
+    error::{CutError, file_error},
+    rounds::Rounds,
+};
+
+/// Cuts the power below a server, again and again.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// An empty directory on another disk than what is cut, for logs and places to mount at
+    #[arg(long, global = true, default_value = "/tmp/orlop-cut")]
+    work: PathBuf,
+    #[command(subcommand)]
+    experiment: Experiment,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Experiment {
+    /// Cut below a file system: a block device loses sectors that were not flushed
+    Blocks {
+        /// The file system
+        #[arg(long, value_enum, default_value = "ext4")]
+        fs: Kind,
+        #[command(flatten)]
+        rounds: Rounds,
+    },
+    /// Cut a file system itself: it loses data and names that were not synced
+    Files {
+        #[command(flatten)]
+        rounds: Rounds,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok((figures, wrong)) => {
+            for finding in &wrong {
+                eprintln!("wrong: {finding}");
+            }
+            println!("{figures}");
+            ExitCode::from(u8::from(!wrong.is_empty()))
+        }
+        Err(error) => {
+            eprintln!("orlop-cut: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(Value, Vec<String>), CutError> {
+    let work = &arguments.work;
+    std::fs::create_dir_all(work).map_err(file_error(work))?;
+    match &arguments.experiment {
+        Experiment::Blocks { fs, rounds } => rounds.run(work, &mut Device::new(work, *fs, rounds.seed)?),
+        Experiment::Files { rounds } => rounds.run(work, &mut Directory::new(work, rounds.seed)?),
+    }
+}
