@@ -12,7 +12,6 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -127,7 +126,7 @@ impl Index for RocksIndex {
                     self.path.join("LOG").display()
                 )));
             }
-            thread::sleep(Duration::from_millis(1));
+            crate::sync::sleep(Duration::from_millis(1));
         }
         // The counter never falls, although RocksDB recovers from a disk that was full. A write of nothing tells whether
         // a write goes through now, and with which error not.

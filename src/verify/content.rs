@@ -6,7 +6,6 @@
 
 use std::{
     ops::ControlFlow,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -95,7 +94,7 @@ impl Pace<'_> {
             if wait.is_zero() {
                 return Ok(());
             }
-            thread::sleep(wait.min(WAIT_MAX));
+            crate::sync::sleep(wait.min(WAIT_MAX));
         }
     }
 }
