@@ -8,7 +8,13 @@
 //! It refuses to know of any fuzzer.
 
 use crate::{Digest, RepositoryName, Tag};
-use crate::{collect, config, http, journal, name, registry, segment, state};
+use crate::{
+    collect, config,
+    digest::{Algorithm, Digest},
+    http, journal,
+    name::{self, RepositoryName, Tag},
+    registry, segment, state,
+};
 
 /// Something that reads bytes.
 pub struct Target {
