@@ -7,7 +7,6 @@
 //!
 //! It refuses to know of any fuzzer.
 
-use crate::{Digest, RepositoryName, Tag};
 use crate::{
     collect, config,
     digest::{Algorithm, Digest},
