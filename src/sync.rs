@@ -21,6 +21,17 @@ pub(crate) use std::{
     thread,
 };
 
+/// [`thread::sleep`].
+pub(crate) fn sleep(time: Duration) {
+    #[cfg(not(shuttle))]
+    thread::sleep(time);
+    #[cfg(shuttle)]
+    {
+        let _ = time;
+        thread::yield_now();
+    }
+}
+
 /// [`thread::park_timeout`].
 pub(crate) fn park_for(time: Duration) {
     #[cfg(not(shuttle))]

@@ -13,7 +13,6 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::PoisonError,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -163,7 +162,7 @@ impl Index for RocksIndex {
                     self.path.join("LOG").display()
                 )));
             }
-            thread::sleep(Duration::from_millis(1));
+            crate::sync::sleep(Duration::from_millis(1));
         }
         // The counter never falls, although RocksDB recovers from a disk that was full. A write of nothing tells whether
         // a write goes through now, and with which error not.

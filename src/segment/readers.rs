@@ -19,7 +19,6 @@ use crate::{
     sync::{
         self, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
-        thread,
     },
 };
 
@@ -141,7 +140,7 @@ pub(super) fn wait_until(patience: Duration, mut is_so: impl FnMut() -> bool) ->
         if left.is_zero() {
             return false;
         }
-        thread::sleep(pause.min(left));
+        sync::sleep(pause.min(left));
         pause = (pause * 2).min(PAUSE_MAX);
     }
     true

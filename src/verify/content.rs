@@ -4,7 +4,7 @@
 //! dropped meanwhile is absent, what was moved is read at its new place, and what is damaged is remembered there, so that the
 //! next push heals it. Checksums are the door's business; the digest is computed here.
 
-use std::{ops::ControlFlow, thread, time::Duration};
+use std::{ops::ControlFlow, time::Duration};
 
 use crate::store::{Pace, Store, StoreError};
 
@@ -74,7 +74,7 @@ impl<'a> Paced<'a> {
             if wait.is_zero() {
                 return Ok(());
             }
-            thread::sleep(wait.min(WAIT_MAX));
+            crate::sync::sleep(wait.min(WAIT_MAX));
         }
     }
 }
