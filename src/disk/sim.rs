@@ -149,6 +149,11 @@ impl SimDisk {
         self.lock_state().faults.iter().filter(|fault| fault.countdown > 0).count()
     }
 
+    /// Whether a fault that lasts has begun.
+    pub fn is_failing(&self) -> bool {
+        self.lock_state().faults.iter().any(|fault| fault.countdown == 0)
+    }
+
     /// Whether the disk has power.
     pub fn has_power(&self) -> bool {
         let state = self.lock_state();

@@ -16,6 +16,7 @@
 //! - `batch`: several requests in one batch of the committer.
 //! - `checks`: the store against the promises.
 //! - `crash`: power that goes at any call of the disk, and indexes that forget.
+//! - `seeds`: many stores, by seeds.
 //! - `faults`: each call of the disk that a load makes fails, once or from then on.
 
 mod batch;
@@ -25,6 +26,7 @@ mod crash;
 mod faults;
 mod items;
 mod promises;
+mod seeds;
 mod sessions;
 
 use std::{
@@ -55,6 +57,7 @@ use batch::{Gate, Gated};
 use choices::Choices;
 use items::{BLOBS_END, Item, LARGE_BLOB_BYTES};
 use promises::Repository;
+use seeds::{Seed, each_seed};
 use sessions::Session;
 
 const HOUR_MS: u64 = 60 * 60 * 1_000;
@@ -69,6 +72,9 @@ const ALL_CALLS: usize = if cfg!(feature = "rocksdb") { 1_000_000 } else { 100_0
 
 /// What was promised, by repository.
 type Promised = BTreeMap<&'static str, Repository>;
+
+/// A change of what is promised.
+type Change = Box<dyn FnOnce(&mut World)>;
 
 /// A store of one seed.
 struct World {
@@ -92,7 +98,7 @@ struct World {
     /// Sessions that have ended, with their repositories.
     ended: Vec<(String, &'static str)>,
     /// What the call that was cut short has changed, if it turns out to be done.
-    unsure: Option<Box<dyn FnOnce(&mut Self)>>,
+    unsure: Option<Change>,
     /// The last operation before the call under way.
     lsn: u64,
     /// Operations so far, those since the last start that were acknowledged, and those under way.
@@ -230,7 +236,7 @@ impl World {
     fn settle(&self) {
         let began = std::time::Instant::now();
         // On a disk that stays full it is never done.
-        let has_time = || !self.is_faulty || began.elapsed().as_millis() < 20;
+        let has_time = || !self.disk.is_failing() || began.elapsed().as_millis() < 2;
         while facts::is_settling(&*self.registry().store().snapshot()).unwrap() && !self.is_down() && has_time() {
             std::thread::yield_now();
         }
@@ -563,17 +569,6 @@ const EXPECTED: [&str; 11] = [
     "restore of what was dropped",
 ];
 
-/// Says the seed when its store fails.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("failed with ORLOP_TEST_SEED={} ORLOP_TEST_ROUNDS=1", self.0);
-        }
-    }
-}
-
 fn run(seed: u64, calls: usize) -> BTreeSet<String> {
     let _seed = Seed(seed);
     let mut world = World::of_seed(seed, true);
@@ -612,26 +607,6 @@ pub(crate) fn operation_seeds() -> Vec<Vec<u8>> {
         (0..1_000).map(|_| random.u8(..)).collect()
     };
     (0..16).map(story).collect()
-}
-
-/// Runs a store of each seed, by some threads at once. The environment chooses others.
-fn each_seed(rounds: u64, run: impl Fn(u64) + Sync) -> u64 {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let first = number("ORLOP_TEST_SEED").unwrap_or(0);
-    let rounds = number("ORLOP_TEST_ROUNDS").unwrap_or(rounds);
-    let next = std::sync::atomic::AtomicU64::new(first);
-    std::thread::scope(|scope| {
-        for _ in 0..number("ORLOP_TEST_THREADS").unwrap_or(2) {
-            scope.spawn(|| {
-                while let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
-                    && seed < first + rounds
-                {
-                    run(seed);
-                }
-            });
-        }
-    });
-    rounds
 }
 
 #[test]

@@ -201,8 +201,10 @@ fn a_fault_that_lasts_strikes_until_it_is_healed() {
     assert_eq!(disk.faults_to_come(), 1);
     assert!(file.write_all_at(b"xyz", 0).is_err());
     assert_eq!((read(&disk, "f"), disk.faults_to_come()), (Some(b"xyc".to_vec()), 0));
+    assert!(disk.is_failing());
     assert!(file.write_all_at(b"xyz", 0).is_err());
     disk.heal();
+    assert!(!disk.is_failing());
     file.write_all_at(b"xyz", 0).unwrap();
     disk.fail(Call::Read, 1, Failure::Short);
     assert_eq!(file.read_at(&mut [0; 3], 0).unwrap(), 2);

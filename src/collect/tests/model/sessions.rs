@@ -161,11 +161,12 @@ impl World {
             let session = &self.sessions[at];
             match self.registry().upload_offset(&parse(session.repository), &session.id) {
                 Ok(offset) => {
-                    let offset = Some(offset as usize);
+                    let written = offset as usize;
+                    let offset = Some(written);
                     let may_be = offset == session.kept || offset == session.maybe;
                     assert!(may_be && !(session.ending && done), "{offset:?} of {session:?}, {done}");
                     let session = &mut self.sessions[at];
-                    (session.written, session.kept) = (offset.unwrap_or_default(), offset);
+                    (session.written, session.kept) = (written, offset);
                     (session.maybe, session.ending) = (None, false);
                     at += 1;
                 }
