@@ -64,8 +64,8 @@ pub const TARGETS: [Target; 12] = [
 /// The target that is no parser: calls of a registry, against what they have promised.
 pub const OPERATIONS: Target = target!(
     "operations",
-    collect::tests::model::operations,
-    collect::tests::model::operation_seeds,
+    collect::tests::model::stories::operations,
+    collect::tests::model::stories::operation_seeds,
     &[],
     (256 << 20, 1 << 20)
 );

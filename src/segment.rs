@@ -197,6 +197,15 @@ impl Segments {
         self.shared.retire(number);
     }
 
+    /// Reads a segment's header again. One that is damaged takes no more appends, and what lies in it is told as damaged by the
+    /// next read, as it would be after a restart.
+    ///
+    /// # Errors
+    /// [`SegmentError::Corrupt`], [`SegmentError::Version`], [`SegmentError::Missing`], [`SegmentError::Io`].
+    pub fn check_header(&self, number: SegmentNumber) -> Result<(), SegmentError> {
+        self.files.check_header(number).inspect_err(|_| self.shared.retire(number))
+    }
+
     /// Begins a single segment. Its file, name and header are durable on return.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //! Memory: a page of rows, and a bounded number of findings.
 
 use std::{
+    ops::ControlFlow,
     sync::PoisonError,
     time::{Duration, Instant},
 };
@@ -24,6 +25,7 @@ use crate::{
         prefix_end,
         schema::{self, BlobRow, RowValue, SchemaError, SegmentRow, Table, key},
     },
+    location::SegmentNumber,
     registry,
     store::{Pace, Store, StoreError},
     sync::{
@@ -277,6 +279,7 @@ impl<'a> Passing<'a> {
             self.scrub.notes().findings.retain(|finding| finding.kind == Scrubbed::Content);
             let is_index_sound = self.check_index()?;
             self.check_history(is_index_sound)?;
+            self.check_headers()?;
         }
         let complete = self.read_content()?;
         let Pass { began_ms, records, bytes, .. } = self.pass;
@@ -369,6 +372,27 @@ impl<'a> Passing<'a> {
         Ok(())
     }
 
+    /// Headers of segments are checked when a file is opened, and files stay open. What lies in one whose header is damaged
+    /// is found when it is read.
+    fn check_headers(&mut self) -> Result<(), StoreError> {
+        const HEADER_BYTES: u64 = 4 << 10;
+        let (store, view) = (self.store, self.store.snapshot());
+        let mut stopped = None;
+        schema::each_row(&*view, &[Table::Segments as u8], |key, value| {
+            let number = Decoder::new(key.get(1..).unwrap_or_default()).key_u64("segment");
+            let bad = |source| SchemaError::Row { table: Table::Segments.name(), source };
+            let number = SegmentNumber(number.map_err(bad)?);
+            if SegmentRow::from_bytes(value)?.live_records > 0
+                && let Err(error) = store.check_segment(number)
+            {
+                tracing::error!(segment.id = number.0, %error, "a segment's header cannot be read");
+            }
+            stopped = self.read(HEADER_BYTES).err();
+            Ok(if stopped.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        stopped.map_or(Ok(()), Err)
+    }
+
     fn add(&self, kind: Scrubbed, file: Option<String>, offset: Option<u64>, what: String) {
         let found_ms = self.store.options().clock.now_ms();
         let hurts = Vec::new();
@@ -453,7 +477,7 @@ fn live_bytes(store: &Store) -> Result<u64, StoreError> {
     let mut bytes = 0_u64;
     schema::each_row(&*store.snapshot(), &[Table::Segments as u8], |_, value| {
         bytes = bytes.saturating_add(SegmentRow::from_bytes(value)?.live_bytes);
-        Ok(std::ops::ControlFlow::Continue(()))
+        Ok(ControlFlow::Continue(()))
     })?;
     Ok(bytes)
 }

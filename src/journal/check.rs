@@ -3,7 +3,7 @@
 //! It changes nothing and bridges nothing. A file that is removed meanwhile was superfluous, and the end of the last file is
 //! being written, so what looks wrong there is looked at again before it is told.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
 use super::{
     JournalError, JournalOptions, Mark,
@@ -12,7 +12,7 @@ use super::{
     recovery::{Gate, OpenFile, list},
     snapshot::{self, Part, SnapshotReader},
 };
-use crate::disk::Disk;
+use crate::{disk::Disk, sync};
 
 /// How often a last file is looked at before it is called damaged, and how long apart: longer than a batch is written.
 const LOOKS: u32 = 3;
@@ -57,7 +57,7 @@ pub fn check<E: From<JournalError>>(
             if checked.is_ok() {
                 break;
             }
-            thread::sleep(BETWEEN_LOOKS);
+            sync::sleep(BETWEEN_LOOKS);
             let last = list(disk, format::is_journal_file)?.pop();
             checked = check_file(disk, options, path, last.as_ref() == Some(path), before);
         }

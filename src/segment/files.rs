@@ -157,6 +157,16 @@ impl Files {
         Ok(file)
     }
 
+    /// Reads a segment's header again, which is checked once per handle otherwise. After damage no handle is left that
+    /// somebody would read through.
+    pub(super) fn check_header(&self, number: SegmentNumber) -> Result<(), SegmentError> {
+        let checked = self.open_uncached(number).map(drop);
+        if checked.is_err() {
+            self.cache.remove(number);
+        }
+        checked
+    }
+
     fn open_unchecked(&self, number: SegmentNumber) -> Result<Arc<dyn DiskFile>, SegmentError> {
         let path = format::path_of(number);
         match self.disk.open(&path) {

@@ -96,6 +96,14 @@ impl Store {
         (segment.0 < found.next).then(|| found.unsealed.get(&segment).copied().unwrap_or(u64::MAX))
     }
 
+    /// Reads the header of a segment's file again, so that damage there is met by the next read of what lies in it.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when it is damaged; [`StoreError::Failed`] when it cannot be read.
+    pub fn check_segment(&self, segment: SegmentNumber) -> Result<(), StoreError> {
+        Ok(self.shared.segments.check_header(segment)?)
+    }
+
     /// The path of a segment's file, below the data directory.
     pub fn segment_path(&self, segment: SegmentNumber) -> String {
         crate::segment::path_of(segment)

@@ -12,7 +12,7 @@ use crate::{
         schema::{self, BlobRow, DeadRow, RowValue, SegmentRow, Table, UploadRow},
     },
     location::{Location, SegmentNumber},
-    store::Store,
+    store::{Store, StoreError},
 };
 
 use super::{Broken, Finding, FindingKind, Phase, Progress, VerifyReport, Watched};
@@ -121,7 +121,10 @@ fn check_segments(store: &Store, view: &dyn View, report: &mut VerifyReport) -> 
         let location = Location { segment: SegmentNumber(number), offset: row.committed_end };
         let usage = store.segment_usage(location.segment).map_err(|error| Broken::Ended(error.into()))?;
         let problem = match usage {
-            Some(usage) if usage.len >= row.committed_end => return Ok(()),
+            Some(usage) if usage.len >= row.committed_end => match store.check_segment(location.segment) {
+                Err(StoreError::Corrupt(problem)) if row.live_records > 0 => problem,
+                _ => return Ok(()),
+            },
             Some(usage) => format!("its file has only {} bytes", usage.len),
             None => {
                 let key = schema::key::segment(location.segment);
