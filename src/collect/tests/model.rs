@@ -4,8 +4,6 @@
 //! segments belongs to a record that the index names, or is zero; and when all is deleted and its time is over, nothing is
 //! left. One seed is one store; `ORLOP_TEST_SEED` and `ORLOP_TEST_ROUNDS` choose others.
 //!
-//! A fuzzer chooses by bytes instead: they are the calls.
-//!
 //! A call that fails because the power went, or a sync failed, is done wholly or not at all; which of both, the first number
 //! of an operation that the next start knows tells, and then all of it holds, or none.
 //!
