@@ -417,7 +417,14 @@ impl Store {
         opening: Opening,
         index: OpenIndex<'_>,
     ) -> Result<Self, OpenError> {
-        let opened = open::open(disk, options, opening, index)?;
+        let opened = match open::open(Arc::clone(&disk), options.clone(), opening, index) {
+            // In rows that nothing before has read. The index is derived: that is no reason to stay down.
+            Err(OpenError::Schema(error)) if opening == Opening::Usual && open::is_damage(&error) => {
+                tracing::warn!(%error, "the index is damaged");
+                open::open(disk, options, Opening::RebuildIndex, index)?
+            }
+            opened => opened?,
+        };
         let shared = Arc::new(opened.shared);
         let flusher = flush::Flusher::start(Arc::clone(&shared));
         let snapshots = snapshot::Snapshots::start(Arc::clone(&shared));

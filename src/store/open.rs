@@ -416,7 +416,7 @@ impl From<ReplayError> for OpenError {
 }
 
 /// Whether the index itself is bad, so that building it anew helps.
-fn is_damage(error: &SchemaError) -> bool {
+pub(super) fn is_damage(error: &SchemaError) -> bool {
     !matches!(error, SchemaError::Index(IndexError::Failed(_)))
 }
 

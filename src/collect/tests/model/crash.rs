@@ -62,18 +62,18 @@ impl World {
 
     /// The process ends here, by a kill or a power cut.
     pub(super) fn end(&mut self) {
-        let disk = if self.random.u8(..3) == 0 { self.disk.kill() } else { self.disk.crash(self.random.u64(..)) };
-        self.open = None;
-        self.disk = disk;
+        // The index before the disk: what the committer still does by itself must not be in the index alone.
         if let Some(kept) = self.gate.take_kept() {
             self.keep(kept);
         }
+        self.index.flush().unwrap();
+        let now = self.index.crashed();
+        let disk = if self.random.u8(..3) == 0 { self.disk.kill() } else { self.disk.crash(self.random.u64(..)) };
+        self.open = None;
+        self.disk = disk;
         self.index = match self.random.u8(..8) {
             0 => Arc::default(),
-            1..4 => {
-                self.index.flush().unwrap();
-                Arc::new(self.index.crashed())
-            }
+            1..4 => Arc::new(now),
             _ if self.kept.is_empty() => Arc::default(),
             _ => Arc::new(self.kept[self.random.usize(..self.kept.len())].crashed()),
         };
