@@ -72,6 +72,8 @@ impl World {
             Ok(offset) => {
                 assert_eq!(offset, written as u64);
                 (session.written, session.kept) = (written, is_kept.or(session.kept));
+                // What is small again, after a write that failed, may lie in memory only.
+                session.maybe = (keep && is_kept.is_none()).then_some(written).or(session.maybe);
                 if is_kept.is_some() {
                     session.maybe = None;
                 }
@@ -92,7 +94,10 @@ impl World {
         }
         let session = &mut self.sessions[at];
         match self.open.as_ref().expect("it runs").0.upload_offset(&parse(session.repository), &session.id) {
-            Ok(offset) => (session.written, session.ending) = (offset as usize, false),
+            Ok(offset) => {
+                (session.written, session.ending) = (offset as usize, false);
+                session.large &= session.written > LARGE_BLOB_BYTES;
+            }
             Err(RegistryError::UploadUnknown(_)) => self.ended(at),
             Err(error) => panic!("{error}"),
         }
