@@ -28,7 +28,7 @@ const PLANNED_STEPS: usize = 10_000;
 /// How long a step waits for a place in the committer's queue.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a pass waits for what is settling. What is not settled then is looked at again by the next run.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(300);
+const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(2);
 

@@ -12,7 +12,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
@@ -42,11 +42,6 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// Time between tries to go on with what is settling while no batch can be written.
 const POLL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
-/// A step of what is settling is followed by a rest of so many times its length, for as long as requests come: clients
-/// must not wait for a large change of somebody else's.
-const SETTLE_RESTS: u32 = 4;
-/// When none has come for this long, nobody waits.
-const REQUESTS_OVER: Duration = Duration::from_millis(10);
 
 struct Job {
     request: Request,
@@ -77,8 +72,7 @@ impl Committer {
             discards: Vec::new(),
             gone: Arc::default(),
             wakers,
-            settle_at: Instant::now(),
-            asked_at: None,
+            poll: Duration::ZERO,
         };
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || work.run(&receiver));
         let thread = thread.inspect_err(|error| tracing::error!(%error, "cannot start the committer's thread")).ok();
@@ -121,51 +115,30 @@ struct Work {
     /// Shared segments that were removed since the store was opened: what was written there cannot be named any more.
     gone: Arc<BTreeSet<SegmentNumber>>,
     wakers: Wakers,
-    /// When what is settling is gone on with.
-    settle_at: Instant,
-    /// When the last request came.
-    asked_at: Option<Instant>,
+    /// How long to wait for a request before what is settling is gone on with; not zero after a batch that failed.
+    poll: Duration,
 }
 
 impl Work {
     fn run(mut self, queue: &Receiver<Job>) {
         loop {
-            let next = match (queue.try_recv(), self.rest()) {
-                (Ok(job), _) => Some(job),
-                (Err(TryRecvError::Disconnected), _) => return,
-                (Err(TryRecvError::Empty), None) => match queue.recv() {
-                    Ok(job) => Some(job),
-                    Err(_) => return,
-                },
-                (Err(TryRecvError::Empty), Some(rest)) => match queue.recv_timeout(rest) {
+            let is_settling = self.applied.settling > 0;
+            let next = match queue.try_recv() {
+                Err(TryRecvError::Empty) if is_settling && self.poll.is_zero() => None,
+                Err(TryRecvError::Empty) if is_settling => match queue.recv_timeout(self.poll) {
                     Err(RecvTimeoutError::Disconnected) => return,
                     next => next.ok(),
                 },
+                Err(TryRecvError::Empty) => match queue.recv() {
+                    Ok(job) => Some(job),
+                    Err(_) => return,
+                },
+                Err(TryRecvError::Disconnected) => return,
+                Ok(job) => Some(job),
             };
-            if next.is_some() {
-                self.asked_at = Some(Instant::now());
-            }
-            if !self.serve(next, queue) {
-                self.settle_at = Instant::now() + POLL;
-            }
+            let written = self.serve(next, queue);
+            self.poll = if written { Duration::ZERO } else { POLL };
         }
-    }
-
-    /// How long to wait for a request before what is settling is gone on with; `None` when nothing is.
-    fn rest(&self) -> Option<Duration> {
-        (self.applied.settling > 0).then(|| self.settle_at.saturating_duration_since(Instant::now()))
-    }
-
-    /// A step of what is settling, if it is time for one.
-    fn settle(&mut self, batch: &mut Batch<'_>) -> Result<(), Refusal> {
-        let began = Instant::now();
-        if batch.applied.settling == 0 || began < self.settle_at {
-            return Ok(());
-        }
-        batch.decide(&Request::Settle { window_ms: self.shared.options.window_ms })?;
-        let is_asked = self.asked_at.is_some_and(|asked_at| asked_at.elapsed() < REQUESTS_OVER);
-        self.settle_at = Instant::now() + if is_asked { began.elapsed() * SETTLE_RESTS } else { Duration::ZERO };
-        Ok(())
     }
 
     /// One batch: the first job, those that wait behind it, and a step of what is settling. Whether it was written.
@@ -193,7 +166,8 @@ impl Work {
             next = if more { queue.try_recv().ok() } else { None };
         }
         if failure.is_none()
-            && let Err(Refusal::Schema(error)) = self.settle(&mut batch)
+            && batch.applied.settling > 0
+            && let Err(Refusal::Schema(error)) = batch.decide(&Request::Settle { window_ms: shared.options.window_ms })
         {
             failure = Some(self.index_failed(&error));
         }
