@@ -4,8 +4,8 @@
 //! them away, so that a look at a queue's start would cost all that has gone through it. Scans begin at the front instead.
 //!
 //! A front may be lower than the first row, never higher, in every view: it is lowered before rows are written, a view's
-//! fronts are those from before it was taken, and what a scan has not found raises a front only as far as nothing was written since its
-//! view. After a restart nothing is known, and the first scan finds it out.
+//! fronts are those from before it was taken, and what a scan has not found raises a front only as far as nothing was
+//! written since its view. After a restart nothing is known, and the first scan finds it out.
 
 use std::{
     collections::VecDeque,
@@ -43,9 +43,9 @@ struct State {
     /// Writes that have begun, and those that are done.
     begun: u64,
     done: u64,
-    /// What a write that has begun puts, and what the last ones did, with their numbers.
+    /// What a write that has begun puts, and what the last ones did; the newest is that of `done`.
     pending: Puts,
-    recent: VecDeque<(u64, Puts)>,
+    recent: VecDeque<Puts>,
 }
 
 /// What is known of a view.
@@ -122,7 +122,7 @@ impl State {
 
     fn end(&mut self) {
         self.done += 1;
-        self.recent.push_back((self.done, std::mem::take(&mut self.pending)));
+        self.recent.push_back(std::mem::take(&mut self.pending));
         if self.recent.len() > WRITES {
             self.recent.pop_front();
         }
@@ -134,7 +134,7 @@ impl State {
         if unseen > known {
             return;
         }
-        let unseen = self.recent.iter().skip((known - unseen) as usize).filter_map(|(_, puts)| puts[queue].as_deref());
+        let unseen = self.recent.iter().skip((known - unseen) as usize).filter_map(|puts| puts[queue].as_deref());
         let front = unseen.chain(self.pending[queue].as_deref()).chain([first]).min().unwrap_or(first);
         if self.keys[queue].as_slice() < front {
             Arc::make_mut(&mut self.keys)[queue] = front.to_vec();
@@ -164,8 +164,8 @@ fn beginnings() -> Keys {
 }
 
 fn least_put(changes: &Changes, queue: Table) -> Option<Vec<u8>> {
-    let all = changes.range(vec![queue as u8]..prefix_end(&[queue as u8]));
-    all.filter(|(_, change)| change.is_some()).map(|(key, _)| key.clone()).next()
+    let mut all = changes.range(vec![queue as u8]..prefix_end(&[queue as u8]));
+    all.find(|(_, change)| change.is_some()).map(|(key, _)| key.clone())
 }
 
 #[cfg(test)]
