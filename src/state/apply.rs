@@ -62,9 +62,11 @@ fn operation(overlay: &mut Overlay<'_>, applied: &mut Applied, operation: &Opera
             intern(overlay, applied, at, *organisation, *repository, name)
         }
         Operation::Link { repository, digest, size, mounted_from, due_ms } => {
+            // What something names already was linked after that was pushed, also in the same millisecond.
+            let is_named = counts::repository_count(overlay, *repository, digest)?.named > 0;
             let row = LinkRow {
                 size: *size,
-                linked_ms: at.time_ms,
+                linked_ms: at.time_ms.saturating_add(u64::from(is_named)),
                 due_ms: *due_ms,
                 mounted_from: mounted_from.map_or(0, |id| u64::from(id) + 1),
             };

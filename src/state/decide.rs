@@ -11,7 +11,7 @@ use crate::{
         Overlay, View, prefix_end,
         schema::{
             self, Applied, BlobRow, CountRow, LinkRow, ManifestIdRow, ManifestRow, NameRow, RepositoryNameRow,
-            RowValue, SchemaError, Scope, TagRow, key,
+            RowValue, SchemaError, Scope, TagRow, UsageRow, key,
         },
     },
     journal::operation::{LocalRecord, NamedReference, Operation, Record, RepositoryId, Role},
@@ -326,27 +326,32 @@ fn stored_size(
     }
 }
 
-/// A live manifest that names the digest as a blob. Of very many that name it only the first are looked at: when none of
-/// those lives, the first is named.
+/// A live manifest that names the digest as a blob. As long as something settles in the repository, counts and lives are
+/// not yet what they will be: then each that was not deleted counts. Of very many that name it only the first are looked
+/// at: when there is none among those, the first is named.
 fn live_namer(view: &dyn View, repository: RepositoryId, digest: &Digest) -> Result<Option<Digest>, SchemaError> {
     const NAMERS_READ: usize = 1_000;
-    let count: Option<CountRow> = schema::get(view, key::count(Scope::Repository(repository), digest))?;
-    if count.is_none_or(|count| count.live == 0) {
+    let scope = Scope::Repository(repository);
+    let Some(count) = schema::get::<CountRow>(view, key::count(scope, digest))? else { return Ok(None) };
+    let is_settling = schema::get::<UsageRow>(view, key::usage(scope))?.is_some_and(|usage| usage.settling > 0);
+    if count.live == 0 && !is_settling {
         return Ok(None);
     }
     let prefix = key::names(digest, repository).bytes();
+    let names = view.scan(&prefix, &prefix_end(&prefix), NAMERS_READ)?;
+    let are_all = names.len() < NAMERS_READ;
     let mut first = None;
-    for (name, value) in view.scan(&prefix, &prefix_end(&prefix), NAMERS_READ)? {
+    for (name, value) in names {
         if NameRow::from_bytes(&value)?.roles & !(1 << Role::Child as u8) == 0 {
             continue;
         }
         let id = name[prefix.len()..].try_into().map_err(|_| SchemaError::Missing { table: "names" })?;
         let row: ManifestIdRow = schema::expect(view, key::manifest_id(u64::from_be_bytes(id)))?;
         let manifest: Option<ManifestRow> = schema::get(view, key::manifest(repository, &row.digest))?;
-        if manifest.is_some_and(|manifest| Life::told(&manifest).is_live()) {
+        if manifest.is_some_and(|it| if is_settling { !it.deleted } else { Life::told(&it).is_live() }) {
             return Ok(Some(row.digest));
         }
         first = first.or(Some(row.digest));
     }
-    Ok(first)
+    Ok(first.filter(|_| !are_all))
 }

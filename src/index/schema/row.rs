@@ -179,7 +179,7 @@ row! {
     LinkRow in Links {
         /// Length of the blob in bytes.
         size: u64 u64,
-        /// When it was last uploaded or mounted, in Unix milliseconds.
+        /// When it was last uploaded or mounted, in Unix milliseconds; one later where a manifest named it already.
         linked_ms: u64 u64,
         /// When its grace ends, in Unix milliseconds.
         due_ms: u64 u64,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     index::schema::{LinkRow, SampleRow, Scope},
-    state::{life::Life, samples},
+    state::{life::Life, samples, settle},
 };
 
 fn index_of(children: &[usize], subject: Option<usize>, number: usize) -> ManifestContent {
@@ -108,6 +108,71 @@ fn referrers_go_with_their_subject_and_theirs_with_them() {
     assert!([100, 101, 102, 103].iter().all(|&number| life(&state, number) == Some((false, false))));
     collect(&mut state, 100_000);
     assert!([100, 101, 102, 103].iter().all(|&number| life(&state, number).is_none()));
+}
+
+/// Live counts come in steps, and so do the lives of an index's children: between them a blob that is about to live again
+/// must not be taken for one that nothing needs.
+#[test]
+fn a_blob_of_what_is_restored_cannot_be_deleted_before_that_is_told() {
+    let blobs: Vec<usize> = (0..3 * settle::STEP_DIGESTS as usize).collect();
+    let image = |number, blobs: &[usize]| {
+        manifest(number, blobs.iter().map(|&blob| reference(Role::Layer, blob)).collect::<Vec<_>>())
+    };
+    let children: Vec<usize> = blobs.iter().map(|blob| 100 + blob).collect();
+    for is_index in [false, true] {
+        let mut state = State::new();
+        for &blob in &blobs {
+            let upload = state.upload(&name("a/x"), blob);
+            state.done(upload);
+        }
+        let mut pushes = vec![(99, image(99, &blobs))];
+        if is_index {
+            pushes = children.iter().zip(&blobs).map(|(&child, &blob)| (child, image(child, &[blob]))).collect();
+            pushes.push((99, index_of(&children, None, 99)));
+        }
+        for (number, content) in pushes {
+            let push = state.push(&name("a/x"), number, content, &[]);
+            state.done(push);
+        }
+        state.done(delete(99));
+        let restore = Request::Restore { repository: name("a/x"), digest: digest(99), tag: None, window_ms: 5_000 };
+        state.batch(0, &[restore]).remove(0).unwrap();
+        assert!(state.applied.settling > 0, "all was told in one step");
+        for &blob in &blobs {
+            let unlink = Request::Unlink { repository: name("a/x"), digest: digest(blob) };
+            state.batch(0, &[unlink]).remove(0).unwrap_err();
+        }
+        state.settle();
+        state.done(delete(99));
+        let unlink = Request::Unlink { repository: name("a/x"), digest: digest(blobs[0]) };
+        state.done(unlink);
+        state.check();
+    }
+}
+
+/// A clock that stands still tells nothing of what came first.
+#[test]
+fn what_was_linked_after_a_manifest_keeps_its_grace_when_that_is_purged_in_the_same_millisecond() {
+    for later in [false, true] {
+        let mut state = State::new();
+        for blob in [0, 1] {
+            let upload = state.upload(&name("a/x"), blob);
+            state.done(upload);
+        }
+        let content = manifest(100, [0, 1].map(|blob| reference(Role::Layer, blob)).to_vec());
+        let push = state.push(&name("a/x"), 100, content, &[]);
+        state.done(push);
+        let end = Request::EndWindows { repository: 1, digests: vec![digest(100)] };
+        let requests = [delete(100), end];
+        requests.into_iter().for_each(|request| state.done(request));
+        if later {
+            let upload = state.upload(&name("a/x"), 0);
+            state.done(upload);
+        }
+        collect(&mut state, 0);
+        let link = |blob| schema::get::<LinkRow>(&state.index, key::link(1, &digest(blob))).unwrap();
+        assert_eq!((link(0).is_some(), link(1).is_some()), (later, false));
+    }
 }
 
 /// A referrer whose subject came to be held and is then carried only lives by itself again: its subject is there.
