@@ -50,7 +50,7 @@ fn open(disk: &SimDisk) -> Result<Journal, JournalError> {
 fn appended(journal: &mut Journal, time_ms: u64, records: Vec<RawRecord>) -> Batch {
     let first = journal.position();
     let appended = journal.append(time_ms, &records).unwrap();
-    assert_eq!((appended.last, appended.chain), (journal.position(), journal.chain()));
+    assert_eq!((appended.last, appended.chain), (journal.position(), journal.mark().chain));
     let batch = Batch { first, time_ms, records, chain: appended.chain };
     assert_eq!(batch.last(), appended.last);
     batch

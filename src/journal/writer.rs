@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::{
-    Appended, Chain, DIRECTORY, JournalError, JournalOptions, Mark, Position, RawRecord,
+    Appended, DIRECTORY, JournalError, JournalOptions, Mark, Position, RawRecord,
     format::{self, FILE_HEADER_LEN, FileHeader},
     reader::{FileReader, Next},
     recovery::{self, LastFile, ReadJournal},
@@ -97,9 +97,9 @@ impl Journal {
         self.at.position
     }
 
-    /// The chain at [`Journal::position`].
-    pub fn chain(&self) -> Chain {
-        self.at.chain
+    /// The point after the last durable batch.
+    pub fn mark(&self) -> Mark {
+        self.at
     }
 
     fn write(&mut self, batch: &[u8]) -> Result<(), JournalError> {

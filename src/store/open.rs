@@ -2,8 +2,8 @@
 //!
 //! The index stands at some point of the journal's history. When that point is found in the journal, what follows is
 //! replayed; when it is not (the index is missing, older than the journal's files, beyond its end, of another store, or
-//! damaged), it is built from the newest sound snapshot, or from the origin. Then the journal's last file is written anew,
-//! segments are cut at what the journal names, and files that nothing names are removed.
+//! damaged), it is built from the newest sound snapshot, or from the origin. Before that the journal's last file is written
+//! anew; then segments are cut at what the journal names, and files that nothing names are removed.
 //!
 //! Damage in the middle of the journal is bridged by nothing but an index or a snapshot that stands behind it, and the store
 //! takes no writes then (`repair`). Where neither does, the open is refused.
@@ -152,11 +152,13 @@ pub(super) fn open(
         let segments = open_segments(&disk, &options, store_id, &*index, &applied, UnlistedFiles::MoveToLost)?;
         (index, applied, Read::Started(survey.cut(Arc::clone(&disk))?), Some(segments))
     } else {
+        let (started, cut_bytes) = start_if_sound(&disk, &journal_options)?;
         let (index, applied, read) = match_journal(&*disk, &journal_options, index, opening, &mut recovery)?;
-        recovery.journal_cut_bytes = read.cut_bytes();
-        let read = match &recovery.read_only {
-            None => Read::Started(Journal::start(Arc::clone(&disk), read)?),
-            Some(_) => Read::Damaged(read),
+        recovery.journal_cut_bytes = cut_bytes;
+        let read = match (&recovery.read_only, started) {
+            (Some(_), _) => Read::Damaged(read),
+            (None, Some(journal)) if journal.mark() == read.end() => Read::Started(journal),
+            (None, _) => Read::Started(Journal::start(Arc::clone(&disk), read)?),
         };
         (index, applied, read, None)
     };
@@ -213,6 +215,19 @@ pub(super) fn open(
 enum Read {
     Started(Journal),
     Damaged(ReadJournal),
+}
+
+/// Makes the journal's end durable before the index is built on it, which otherwise could be ahead of it after a power cut
+/// in the middle of this open. Where the journal is not sound, matching it with the index tells what can be done. How many
+/// bytes after the end were cut.
+fn start_if_sound(disk: &Arc<dyn Disk>, options: &JournalOptions) -> Result<(Option<Journal>, u64), OpenError> {
+    match journal::read_end(&**disk, options) {
+        Ok(read) if !read.is_new() => {
+            let cut_bytes = read.cut_bytes();
+            Ok((Some(Journal::start(Arc::clone(disk), read)?), cut_bytes))
+        }
+        _ => Ok((None, 0)),
+    }
 }
 
 /// Brings the index to the journal's end: from where it stands if that is in the journal, else from a base.
@@ -298,8 +313,8 @@ pub(super) fn keep_if_ahead(disk: &dyn Disk, stood: Position, end: Position) -> 
     tracing::error!(
         index = %stood,
         journal = %end,
-        "the journal ends before what was acknowledged: its end is damaged, an older copy was put back, or the \
-         power was cut during an earlier start; what the index knew beyond it goes to lost/"
+        "the journal ends before what was acknowledged: its end is damaged, or an older copy was put back; what the index \
+         knew beyond it goes to lost/"
     );
     if !is_empty(disk, INDEX_DIRECTORY)? {
         keep_index(disk, stood).map_err(|error| OpenError::io("move the index to lost/".to_owned(), error))?;

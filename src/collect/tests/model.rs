@@ -112,7 +112,8 @@ struct World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.trace[self.trace.len().saturating_sub(40)..].join("\n"));
+            let later = self.trace.len().saturating_sub(40).max(1);
+            self.trace.iter().take(1).chain(self.trace.iter().skip(later)).for_each(|line| eprintln!("{line}"));
         }
     }
 }
@@ -211,13 +212,15 @@ impl World {
     }
 
     fn restart(&mut self) {
+        let before = self.disk.clone();
         if self.random.u8(..3) == 0 {
             self.open = None;
-            if !self.is_faulty {
-                self.disk = self.disk.kill();
-            }
+            self.disk = self.disk.kill();
         } else {
             self.end();
+        }
+        if self.is_faulty {
+            self.disk = self.disk.clone().with_faults_of(&before);
         }
         if let Err(error) = self.start() {
             assert!(self.is_faulty, "{error}");

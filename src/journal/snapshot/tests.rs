@@ -259,7 +259,7 @@ fn journal(disk: &SimDisk, batches: u64) -> Vec<Mark> {
     for n in 0..batches {
         let payload = vec![n as u8; 40];
         journal.append(n, &[RawRecord { class: RecordClass::Logical, payload }]).unwrap();
-        marks.push(Mark { position: journal.position(), chain: journal.chain() });
+        marks.push(journal.mark());
     }
     marks
 }

@@ -39,7 +39,7 @@ impl Model {
         for _ in 0..rng.usize(..20) {
             let payload = vec![rng.u8(1..); rng.usize(..rng.clone().usize(1..1200))];
             let records = if rng.bool() { vec![logical(&payload)] } else { vec![local(&payload), logical(b"")] };
-            let batch = Batch { first: journal.position(), time_ms: rng.u64(..), records, chain: journal.chain() };
+            let batch = Batch { first: journal.position(), time_ms: rng.u64(..), records, chain: journal.mark().chain };
             self.in_flight = Some(batch.clone());
             match journal.append(batch.time_ms, &batch.records) {
                 Ok(appended) => self.durable.push(Batch { chain: appended.chain, ..batch }),

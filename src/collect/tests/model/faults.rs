@@ -42,13 +42,14 @@ fn run_case(seed: u64, call: Call, nth: u64, failure: Failure, lasts: bool) -> b
         world.disk.fail(call, nth, failure)
     }
     world.trace.push(format!("{call:?} {nth} fails with {failure:?}, lasting: {lasts}"));
-    for _ in 0..CALLS {
+    for call in 0..CALLS {
         world.settle();
         if world.is_down() {
             break;
         }
         world.lsn = world.last_lsn();
-        world.step();
+        // Some calls of the disk are a start's only, and those that take sessions up again.
+        if call == CALLS / 2 { world.restart() } else { world.step() }
     }
     let was_met = world.disk.faults_to_come() == 0;
     world.disk.heal();
@@ -62,7 +63,7 @@ fn run_case(seed: u64, call: Call, nth: u64, failure: Failure, lasts: bool) -> b
     }
     world.is_faulty = false;
     world.end();
-    world.recover(false);
+    world.recover();
     // What is acknowledged after the failure does not rest on what it has lost.
     for _ in 0..10 {
         world.settle();
@@ -74,7 +75,7 @@ fn run_case(seed: u64, call: Call, nth: u64, failure: Failure, lasts: bool) -> b
     let left = world.disk.crash(nth);
     world.open = None;
     world.disk = left;
-    world.recover(false);
+    world.recover();
     was_met
 }
 
@@ -132,5 +133,5 @@ fn whatever_call_of_the_disk_fails_what_was_acknowledged_is_there() {
     });
     let counts = all.into_inner().unwrap();
     println!("{} cases: {counts:?}", counts.values().sum::<u64>());
-    assert!(loads < LOADS || counts.len() == KINDS.len(), "some kinds of calls did not fail: {counts:?}");
+    assert!(stride > 1 || loads < LOADS || counts.len() == KINDS.len(), "some kinds of calls did not fail: {counts:?}");
 }
