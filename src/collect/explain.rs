@@ -38,6 +38,8 @@ pub(super) struct Walked {
     pub(super) wanted: Vec<FoundRecord>,
     /// Whether all live records were found. Damage hides some, and then what they cover looks unknown.
     pub(super) is_whole: bool,
+    /// What the index knew of the segment.
+    row: SegmentRow,
     /// The segment's file.
     pub(super) candidates: Candidates,
 }
@@ -95,6 +97,7 @@ pub(super) fn walk(
         dead: dead.into_iter().collect(),
         wanted: found,
         is_whole: (live_records, live_bytes) == (row.live_records, row.live_bytes),
+        row,
         candidates,
     }))
 }
@@ -176,17 +179,13 @@ pub(super) fn discard_remains(store: &Store, stop: &Stop, pace: &mut Pace<'_>) -
             tracing::warn!(segment.id = number.0, "a segment has damaged records; what else lies in it is left alone");
             continue;
         }
-        let remains: Vec<(Location, u64)> = walked
-            .unknown
-            .into_iter()
-            .filter(|(offset, len)| offset.saturating_add(*len) <= settled_end)
-            .map(|(offset, len)| (Location { segment: number, offset }, len))
-            .collect();
+        let remains = walked.left_before(settled_end, &mut |bytes| pace.spend(bytes))?;
         if !remains.is_empty() {
             tracing::info!(segment.id = number.0, pieces = remains.len(), "erasing what was written and never named");
         }
         for some in remains.chunks(DROPS_PER_STEP) {
-            Live { store, stop }.commit(&Request::Discard(some.to_vec()))?;
+            let records = some.iter().map(|(offset, len)| (Location { segment: number, offset: *offset }, *len));
+            Live { store, stop }.commit(&Request::Discard(records.collect()))?;
             count += some.len() as u64;
         }
     }
@@ -194,6 +193,33 @@ pub(super) fn discard_remains(store: &Store, stop: &Stop, pace: &mut Pace<'_>) -
 }
 
 impl Walked {
+    /// What an earlier process has left before `settled_end`: unknown pieces that are not zero; and of those that are, as
+    /// many bytes as were never counted as erased, so that the segment is not suspected again. A byte that counts twice
+    /// would hide another that is left later.
+    fn left_before(&self, settled_end: u64, pace: &mut dyn FnMut(u64)) -> Result<Vec<Piece>, SegmentError> {
+        let (mut left, mut zero) = (Vec::new(), Vec::new());
+        for &(offset, len) in &self.unknown {
+            let end = offset.saturating_add(len);
+            if end <= settled_end {
+                pace(len);
+                if self.candidates.is_zero(offset..end)? { &mut zero } else { &mut left }.push((offset, len));
+            }
+        }
+        // What this process writes is in neither sum then.
+        if self.row.committed_end <= settled_end {
+            let zero_bytes = zero.iter().map(|(_, len)| len).sum::<u64>();
+            let mut uncounted = zero_bytes.saturating_sub(self.row.erased_bytes);
+            for (offset, len) in zero {
+                let len = len.min(uncounted);
+                if len > 0 {
+                    left.push((offset, len));
+                }
+                uncounted -= len;
+            }
+        }
+        Ok(left)
+    }
+
     /// Unknown pieces that are not zero.
     pub(super) fn remains(&self) -> Result<Vec<Piece>, SegmentError> {
         let mut remains = Vec::new();

@@ -16,8 +16,8 @@ use crate::{
     index::{
         View,
         schema::{
-            self, Applied, BlobRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow, HistoryRow, Key,
-            LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow, NameRow, NamedDigest, OrganisationNameRow,
+            self, Applied, BlobRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow, HistoryRow,
+            Key, LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow, NameRow, NamedDigest, OrganisationNameRow,
             OrganisationRow, ReferencesRow, ReferrerRow, RepositoryNameRow, RepositoryRow, RowValue, SchemaError,
             SegmentRow, SparseRow, Table, TagRow, key,
         },
@@ -323,7 +323,7 @@ impl Recount<'_> {
         Ok(())
     }
 
-    /// What is live in each segment, and that the journal names it at least as far.
+    /// What is live in each segment, that the journal names it at least as far, and that no byte counts as erased twice.
     fn segments(&mut self, ids: &mut Ids) -> Result<(), SchemaError> {
         let mut segments: BTreeMap<u64, (u64, u64, u64)> = BTreeMap::new();
         each(
@@ -338,6 +338,12 @@ impl Recount<'_> {
                 Ok(())
             },
         )?;
+        let mut dead_bytes: BTreeMap<u64, u64> = BTreeMap::new();
+        let place = |d: &mut Decoder<'_>| Ok((d.key_u64("segment")?, d.key_u64("offset")?));
+        each(self.view, Table::Dead, place, |(segment, _), row: DeadRow| {
+            *dead_bytes.entry(segment).or_default() += row.record_len;
+            Ok(())
+        })?;
         each(
             self.view,
             Table::Segments,
@@ -346,7 +352,9 @@ impl Recount<'_> {
                 ids.segment = ids.segment.max(number);
                 let (live_bytes, live_records, end) = segments.remove(&number).unwrap_or_default();
                 let committed_end = row.committed_end.max(end);
-                let row = SegmentRow { live_bytes, live_records, committed_end, ..row };
+                let known_bytes = live_bytes.saturating_add(dead_bytes.remove(&number).unwrap_or_default());
+                let erased_bytes = row.erased_bytes.min(committed_end.saturating_sub(known_bytes));
+                let row = SegmentRow { live_bytes, live_records, committed_end, erased_bytes, ..row };
                 self.expect(key::segment(SegmentNumber(number)), &row);
                 if row.is_sparse() {
                     self.expect(key::sparse(SegmentNumber(number)), &SparseRow {});
