@@ -211,27 +211,6 @@ impl World {
         Ok(())
     }
 
-    fn restart(&mut self) {
-        let before = self.disk.clone();
-        if self.random.u8(..3) == 0 {
-            self.open = None;
-            self.disk = self.disk.kill();
-        } else {
-            self.end();
-        }
-        if self.is_faulty {
-            self.disk = self.disk.clone().with_faults_of(&before);
-        }
-        if let Err(error) = self.start() {
-            assert!(self.is_faulty, "{error}");
-            self.open = None;
-            self.disk.heal();
-            self.start().unwrap();
-        }
-        self.find_sessions(false);
-        self.saw("restart");
-    }
-
     fn saw(&mut self, what: impl Into<String>) {
         self.seen.insert(what.into());
     }

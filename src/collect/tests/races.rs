@@ -8,7 +8,7 @@
 //! No cache can be stale, as there is none: every answer is read of the index and of the segments.
 
 use crate::sync::{
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
 };
 
@@ -270,26 +270,46 @@ fn compaction_against_ranged_read(running: &Running) {
 /// Records that compaction has moved: a race that it never takes part in would show nothing.
 static MOVED: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
 
-/// A large blob is read, by one who opened it before and by one who does so now, while it is dropped and erased.
+/// A large blob is read all the time, by one who opened it before and by one who opens it again and again, while it is dropped
+/// and erased.
 fn erasing_against_readers(running: &Running) {
     let blob = content(1, 300_000);
     running.put(HERE, &blob);
     running.clock.advance(GRACE + 1);
     let opened = running.registry.blob(&name(HERE), &digest_of(&blob)).unwrap();
+    let collected = AtomicBool::new(false);
+    // Once more after the collection, too.
+    let until_collected = |read: &dyn Fn()| {
+        let mut is_over = false;
+        while !is_over {
+            is_over = collected.load(Ordering::SeqCst);
+            read();
+            thread::yield_now();
+        }
+    };
     thread::scope(|scope| {
         scope.spawn(|| {
-            for at in [0, 100_000, 299_000] {
-                let read = opened.read(at, 1_000).unwrap();
-                assert!(read[..] == blob[at as usize..at as usize + 1_000], "who has it open reads what it was");
-            }
-            drop(opened);
+            until_collected(&|| {
+                for at in [0, 100_000, 299_000] {
+                    let read = opened.read(at, 1_000).unwrap();
+                    assert!(read[..] == blob[at as usize..at as usize + 1_000], "who has it open reads what it was");
+                }
+            });
         });
-        scope.spawn(|| match running.store().content(&digest_of(&blob)).unwrap() {
-            Some(opened) => assert!(opened.read_all().unwrap() == blob, "it was opened"),
-            None => assert!(!running.has(&digest_of(&blob)), "what was dropped came back"),
+        scope.spawn(|| {
+            until_collected(&|| match running.store().content(&digest_of(&blob)).unwrap() {
+                Some(found) => {
+                    assert!(found.read(200_000, 1_000).unwrap()[..] == blob[200_000..201_000], "it was opened")
+                }
+                None => assert!(!running.has(&digest_of(&blob)), "what was dropped came back"),
+            });
         });
-        scope.spawn(|| running.collect());
+        scope.spawn(|| {
+            running.collect();
+            collected.store(true, Ordering::SeqCst);
+        });
     });
+    drop(opened);
     assert_eq!(running.collect().still_read, 0);
     assert!(running.files_with(1).is_empty(), "its bytes are left");
 }

@@ -54,13 +54,18 @@ fn module(source: &Source) -> Option<&str> {
     first.filter(|module| *module != "bin")
 }
 
-/// Layers use what lies below them.
+fn is_test(source: &Source) -> bool {
+    source.path.split('/').any(|part| part == "tests" || part == "tests.rs")
+}
+
+/// Layers use what lies below them; tests also what lies beside, to hold one against the other.
 pub(super) fn layers(source: &Source) -> Vec<String> {
     let Some(module) = module(source) else { return Vec::new() };
     let Some(own) = rank(module) else {
         return vec![format!("{}: {module} is in no layer", source.path)];
     };
     let depth = source.modules().len();
+    let is_test = is_test(source);
     let mut wrong = BTreeSet::new();
     for path in source.paths() {
         let supers = path.parts.iter().take_while(|part| *part == "super").count();
@@ -73,7 +78,7 @@ pub(super) fn layers(source: &Source) -> Vec<String> {
         let inner = from_crate.get(1).map_or("", String::as_str);
         let is_neighbour = NEIGHBOURS.contains(&(module, used.as_str(), inner));
         match rank(used) {
-            Some(rank) if rank < own || (rank == 0 && own == 0) || is_neighbour => {}
+            Some(rank) if rank < own || (rank == own && (own == 0 || is_test)) || is_neighbour => {}
             _ => drop(wrong.insert(format!("{}: {module} uses {used}::{inner}", source.path))),
         }
     }
@@ -96,7 +101,7 @@ pub(super) fn closed_doors(source: &Source) -> Vec<String> {
 
 /// Who waits for a lock that `shuttle` does not know stops all its threads. Above the collector nothing is run by it.
 pub(super) fn foreign_threads(source: &Source) -> Vec<String> {
-    let is_test = source.path.split('/').any(|part| part == "tests" || part == "tests.rs");
+    let is_test = is_test(source);
     let is_free = source.modules().first().is_none_or(|module| ["sync", "http", "config", "bin"].contains(module));
     if is_test || is_free || !source.path.starts_with("src/") {
         return Vec::new();

@@ -76,6 +76,28 @@ impl World {
         };
     }
 
+    /// The process ends, and another begins.
+    pub(super) fn restart(&mut self) {
+        let before = self.disk.clone();
+        if self.random.u8(..3) == 0 {
+            self.open = None;
+            self.disk = self.disk.kill();
+        } else {
+            self.end();
+        }
+        if self.is_faulty {
+            self.disk = self.disk.clone().with_faults_of(&before);
+        }
+        if let Err(error) = self.start() {
+            assert!(self.is_faulty, "{error}");
+            self.open = None;
+            self.disk.heal();
+            self.start().unwrap();
+        }
+        self.find_sessions(false);
+        self.saw("restart");
+    }
+
     /// Calls until one is cut short, or enough.
     fn live(&mut self, tally: &mut Tally) {
         (self.acknowledged, self.under_way) = (0, 0);
