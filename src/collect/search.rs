@@ -82,6 +82,8 @@ impl<'a> Search<'a> {
             match name.as_str() {
                 "lost" => self.lost("lost")?,
                 known if KNOWN.contains(&known) => {}
+                // Blocks that are set aside, without a byte in them.
+                "reserve" if len == 0 => {}
                 // Nothing that orlop writes: whoever put it there knows what it holds.
                 _ => self.add(if is_dir { format!("{name}/") } else { name }, 0, len, PlaceKind::Unlisted),
             }
