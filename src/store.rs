@@ -407,7 +407,7 @@ impl Store {
 
     /// Writes content and names it nowhere, as the first half of an upload does: for tests that want the second halves of
     /// several in one batch.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn stage(&self, kind: RecordKind, digest: Digest, bytes: &[u8]) -> Result<Content, StoreError> {
         upload::stage(&self.shared, kind, digest, bytes)
     }

@@ -286,7 +286,7 @@ pub(super) fn commit_bytes(
     Err(StoreError::Failed("segments were removed as fast as content was written to them; try again".to_owned()))
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(super) fn stage(shared: &Shared, kind: RecordKind, digest: Digest, bytes: &[u8]) -> Result<Content, StoreError> {
     let mut content = Content { digest, len: bytes.len() as u64, placement: None, replaces_damaged: false };
     if shared.index.get(&key::blob(&digest).bytes())?.is_none() {
