@@ -4,7 +4,7 @@
 //! path of a request. One trait, two implementations: `rocks` (the only door to RocksDB) and `memory` (an ordered map for
 //! tests, simulation and fuzzing); a differential test holds them equal. What the rows mean is told in `state`.
 
-use std::{collections::BTreeMap, fmt, ops::Bound};
+use std::{cell::RefCell, collections::BTreeMap, fmt, ops::Bound};
 
 #[cfg(any(feature = "rocksdb", test))]
 mod fronts;
@@ -111,12 +111,14 @@ pub type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 pub struct Overlay<'a> {
     base: &'a dyn View,
     changes: Changes,
+    /// What the base has under the keys of hashed tables that were read, so that the batch's end need not read them again.
+    read: RefCell<Changes>,
 }
 
 impl<'a> Overlay<'a> {
     /// No changes yet.
     pub fn new(base: &'a dyn View) -> Self {
-        Self { base, changes: Changes::new() }
+        Self { base, changes: Changes::new(), read: RefCell::default() }
     }
 
     /// Sets a row.
@@ -144,14 +146,26 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// The changes, to be written.
-    pub fn into_changes(self) -> Changes {
-        self.changes
-    }
-
     /// The changes so far, to be written now; the overlay goes on without them.
     pub fn take_changes(&mut self) -> Changes {
+        self.read.get_mut().clear();
         std::mem::take(&mut self.changes)
+    }
+
+    /// The value without the changes. A row that the state hash is of is read once.
+    ///
+    /// # Errors
+    /// As [`View::get`].
+    pub fn before(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        if !schema::Table::HASHED.iter().any(|&table| key.first() == Some(&(table as u8))) {
+            return self.base.get(key);
+        }
+        if let Some(value) = self.read.borrow().get(key) {
+            return Ok(value.clone());
+        }
+        let value = self.base.get(key)?;
+        self.read.borrow_mut().insert(key.to_vec(), value.clone());
+        Ok(value)
     }
 }
 
@@ -159,7 +173,7 @@ impl View for Overlay<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         match self.changes.get(key) {
             Some(change) => Ok(change.clone()),
-            None => self.base.get(key),
+            None => self.before(key),
         }
     }
 

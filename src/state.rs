@@ -12,6 +12,7 @@
 //! - `facts`: the state as facts of a snapshot, and back.
 //! - `due`: what is due.
 //! - `dump`: every row as text.
+//! - `hash`: a hash over the facts of repositories, kept with every write.
 //! - `recount`: the derived rows, counted again from the primary ones.
 
 pub mod apply;
@@ -22,6 +23,7 @@ pub mod dump;
 pub mod facts;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod hash;
 pub mod life;
 pub mod recount;
 pub mod request;

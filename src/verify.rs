@@ -131,6 +131,8 @@ pub struct VerifyReport {
     pub ended_ms: u64,
     /// The last operation of the state that was looked at.
     pub lsn: u64,
+    /// The hash over the facts of all its repositories, worked out from these; `None` where damage ended the counting.
+    pub state_hash: Option<String>,
     /// Manifests in it, each counted once.
     pub manifests: u64,
     /// Live records in it: blobs and manifests, each stored once.
@@ -171,6 +173,7 @@ impl VerifyReport {
             began_ms,
             ended_ms: began_ms,
             lsn: 0,
+            state_hash: None,
             manifests: 0,
             records: 0,
             segments: 0,
@@ -299,6 +302,7 @@ fn count_rows(
     let rows_max = memory_max.map(|max| (max / MEMORY_FACTOR, max));
     let counting = Watched::new(view, Phase::Counting, rows_max, watch);
     let explained = counting.end(recount::explain(&counting, &mut |difference| report.add_row(difference)))?;
+    report.state_hash = Some(explained.state_hash().to_string());
     let comparing = Watched::new(view, Phase::Comparing, None, watch);
     comparing.end(explained.compare(&comparing, &mut |difference| report.add_row(difference)))
 }

@@ -17,11 +17,13 @@ use crate::{
 pub(crate) mod fuzzing;
 pub mod key;
 mod row;
+mod state_hash;
 
 pub use row::*;
+pub use state_hash::StateHash;
 
 /// Version of all tables together.
-pub const INDEX_VERSION: u32 = 3;
+pub const INDEX_VERSION: u32 = 4;
 /// Digests in one row of the references table.
 pub const REFERENCES_PER_ROW: usize = 1_000;
 
@@ -126,6 +128,9 @@ impl Table {
         Self::Reports,
         Self::Pauses,
     ];
+
+    /// The tables whose rows are facts of repositories, of which the state hash is.
+    pub const HASHED: [Self; 5] = [Self::Repositories, Self::Links, Self::Manifests, Self::Tags, Self::History];
 
     /// The table's name, as FORMAT.md has it.
     pub fn name(self) -> &'static str {

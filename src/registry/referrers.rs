@@ -248,6 +248,7 @@ mod tests {
             attached: false,
             told: 0,
             references: 0,
+            references_hash: Digest::of(Algorithm::Sha256, b""),
             pushed_ms: 0,
             left_ms: 0,
             held_until_ms: 0,

@@ -10,7 +10,7 @@
 use crate::{
     digest::Digest,
     index::{
-        Overlay,
+        Changes, Overlay,
         schema::{
             self, Applied, LinkRow, OrganisationNameRow, OrganisationRow, RepositoryNameRow, RepositoryRow,
             SchemaError, key,
@@ -20,7 +20,7 @@ use crate::{
     name::RepositoryName,
     state::{
         counts::{self, Change},
-        samples,
+        hash, samples,
         settle::Lives,
     },
 };
@@ -53,6 +53,21 @@ pub fn record(overlay: &mut Overlay<'_>, applied: &mut Applied, record: &Record)
             places::apply(overlay, applied, record)
         }
     }
+}
+
+/// Ends what was applied: the changes with all that follows from them, and the mark of their place, to be written as one.
+///
+/// # Errors
+/// When the index fails or is damaged.
+pub fn finish(overlay: &mut Overlay<'_>, applied: &Applied) -> Result<Changes, SchemaError> {
+    schema::put(overlay, key::applied(), applied);
+    finish_part(overlay)
+}
+
+/// The same without the mark: the changes so far, of which alone no state is made.
+pub(super) fn finish_part(overlay: &mut Overlay<'_>) -> Result<Changes, SchemaError> {
+    hash::keep(overlay)?;
+    Ok(overlay.take_changes())
 }
 
 fn operation(overlay: &mut Overlay<'_>, applied: &mut Applied, operation: &Operation) -> Result<(), SchemaError> {

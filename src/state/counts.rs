@@ -11,7 +11,7 @@ use crate::{
         Overlay, View,
         schema::{
             self, CountRow, DueLinkRow, EmptyRepositoryRow, LinkRow, ManifestCountRow, RepositoryRow, SchemaError,
-            Scope, UsageRow, key,
+            Scope, StateHash, UsageRow, key,
         },
     },
     journal::operation::{OrganisationId, RepositoryId},
@@ -163,6 +163,18 @@ pub(super) fn total_changed(
     [Scope::Repository(repository), Scope::Organisation(organisation), Scope::Registry]
         .into_iter()
         .try_for_each(|scope| with_usage(overlay, scope, &change))
+}
+
+/// The facts of a repository have changed: their hash is another by so much.
+pub(super) fn state_hash_changed(
+    overlay: &mut Overlay<'_>,
+    repository: RepositoryId,
+    organisation: OrganisationId,
+    by: StateHash,
+) -> Result<(), SchemaError> {
+    [Scope::Repository(repository), Scope::Organisation(organisation), Scope::Registry]
+        .into_iter()
+        .try_for_each(|scope| with_usage(overlay, scope, |usage| usage.state_hash += by))
 }
 
 /// A repository came to be, or was dropped; with the first and the last so does its organisation.

@@ -32,7 +32,7 @@ use crate::{
     state::{
         apply::{self, drops, manifests, places},
         counts::{self, Change},
-        samples,
+        hash, samples,
         settle::Lives,
     },
 };
@@ -358,7 +358,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// When the index fails.
     pub fn write(&mut self) -> Result<(), SchemaError> {
-        Ok(self.index.write(&self.overlay.take_changes())?)
+        Ok(self.index.write(&apply::finish_part(&mut self.overlay)?)?)
     }
 
     /// Writes the rest with the mark: the index stands there now.
@@ -366,8 +366,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// When the index fails.
     pub fn finish(mut self) -> Result<Applied, SchemaError> {
-        schema::put(&mut self.overlay, key::applied(), &self.applied);
-        self.write()?;
+        self.index.write(&apply::finish(&mut self.overlay, &self.applied)?)?;
         Ok(self.applied)
     }
 }
@@ -402,6 +401,7 @@ fn load_manifest(overlay: &mut Overlay<'_>, applied: &mut Applied, fact: Fact) -
         told: 0,
         tags: 0,
         references: 0,
+        references_hash: hash::references(&[]),
         pushed_ms,
         left_ms,
         held_until_ms,

@@ -1,7 +1,8 @@
 //! The derived rows, counted again from the primary ones.
 //!
 //! Primary are repositories, links, manifests with their references, tags, and the places of content. From these alone
-//! every other row of names, ids, counts, usage and due times follows, and so do the live bytes of segments. A recount
+//! every other row of names, ids, counts, usage and due times follows, and so do the live bytes of segments. The state hash
+//! is worked out anew from the facts of each repository. A recount
 //! shares no code with `counts`: it builds sets and adds them up, where that keeps totals by single steps. It changes
 //! nothing, and it has no opinion on which side is right.
 //!
@@ -19,13 +20,13 @@ use crate::{
             self, Applied, BlobRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow, HistoryRow,
             Key, LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow, NameRow, NamedDigest, OrganisationNameRow,
             OrganisationRow, ReferencesRow, ReferrerRow, RepositoryNameRow, RepositoryRow, RowValue, SchemaError,
-            SegmentRow, SparseRow, Table, TagRow, key,
+            SegmentRow, SparseRow, StateHash, Table, TagRow, key,
         },
     },
     journal::operation::{ManifestId, OrganisationId, RepositoryId},
     location::SegmentNumber,
-    name::Tag,
-    state::dump,
+    name::{RepositoryName, Tag},
+    state::{dump, hash},
 };
 
 mod lives;
@@ -90,6 +91,7 @@ pub fn recount(view: &dyn View, report: &mut dyn FnMut(Difference)) -> Result<()
 #[derive(Debug)]
 pub struct Explained {
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
+    state_hash: StateHash,
 }
 
 /// The first half of [`recount`]: works the rows out, and reports what is wrong with primary ones already. All of its
@@ -98,7 +100,7 @@ pub struct Explained {
 /// # Errors
 /// As [`recount`].
 pub fn explain(view: &dyn View, report: &mut dyn FnMut(Difference)) -> Result<Explained, SchemaError> {
-    let mut recount = Recount { view, report, rows: BTreeMap::new(), organisations: BTreeMap::new() };
+    let mut recount = Recount { view, report, rows: BTreeMap::new(), repositories: BTreeMap::new() };
     let mut ids = Ids::default();
     recount.repositories(&mut ids)?;
     let mut totals = Totals::default();
@@ -112,10 +114,16 @@ pub fn explain(view: &dyn View, report: &mut dyn FnMut(Difference)) -> Result<Ex
     recount.drops()?;
     recount.segments(&mut ids)?;
     recount.ids(&ids)?;
-    Ok(Explained { rows: recount.rows })
+    let state_hash = recount.state_hash();
+    Ok(Explained { rows: recount.rows, state_hash })
 }
 
 impl Explained {
+    /// The hash over the facts of all repositories, from these alone.
+    pub fn state_hash(&self) -> StateHash {
+        self.state_hash
+    }
+
     /// The second half: reports each row of the same view that is not explained, or not as it is.
     ///
     /// # Errors
@@ -174,7 +182,15 @@ struct Recount<'a> {
     report: &'a mut dyn FnMut(Difference),
     /// The rows as they should be.
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
-    organisations: BTreeMap<RepositoryId, OrganisationId>,
+    repositories: BTreeMap<RepositoryId, Repository>,
+}
+
+/// A repository that is there.
+struct Repository {
+    name: RepositoryName,
+    organisation: OrganisationId,
+    /// Over its facts so far.
+    state_hash: StateHash,
 }
 
 impl Recount<'_> {
@@ -183,7 +199,15 @@ impl Recount<'_> {
     }
 
     fn organisation(&self, repository: RepositoryId) -> Result<OrganisationId, SchemaError> {
-        self.organisations.get(&repository).copied().ok_or(SchemaError::Missing { table: "repositories" })
+        let repository = self.repositories.get(&repository);
+        repository.map(|it| it.organisation).ok_or(SchemaError::Missing { table: "repositories" })
+    }
+
+    /// Adds a fact to the hash of its repository. That one is missing is told by other rows that name it.
+    fn hash(&mut self, repository: RepositoryId, fact: impl FnOnce(&RepositoryName) -> Vec<u8>) {
+        if let Some(repository) = self.repositories.get_mut(&repository) {
+            repository.state_hash += StateHash::of(&fact(&repository.name));
+        }
     }
 
     fn repositories(&mut self, ids: &mut Ids) -> Result<(), SchemaError> {
@@ -192,14 +216,15 @@ impl Recount<'_> {
             Table::Repositories,
             |d| d.key_u32("repository"),
             |repository, row: RepositoryRow| {
+                let state_hash = StateHash::of(&hash::repository(&row.name, &row));
                 let RepositoryRow { name, organisation, .. } = row;
                 let organisation_name = name.organisation().to_owned();
-                self.organisations.insert(repository, organisation);
                 ids.repository = ids.repository.max(repository);
                 ids.organisation = ids.organisation.max(organisation);
                 self.expect(key::repository_name(name.as_str()), &RepositoryNameRow { repository, organisation });
                 self.expect(key::organisation_name(&organisation_name), &OrganisationNameRow { organisation });
                 self.expect(key::organisation(organisation), &OrganisationRow { name: organisation_name });
+                self.repositories.insert(repository, Repository { name, organisation, state_hash });
                 Ok(())
             },
         )
@@ -215,6 +240,7 @@ impl Recount<'_> {
             Ok((repository, text.ok_or(DecodeError { field: "tag", problem: "is none" })?))
         };
         each(self.view, Table::Tags, parts, |(repository, tag), row: TagRow| {
+            self.hash(repository, |name| hash::tag(name, tag.as_str().as_bytes(), &row));
             let target: Option<ManifestRow> = schema::get(self.view, key::manifest(repository, &row.digest))?;
             if let Some(target) = target.filter(|target| !target.deleted) {
                 self.expect(key::tag(repository, &tag), &TagRow { manifest: target.manifest, ..row.clone() });
@@ -237,6 +263,7 @@ impl Recount<'_> {
             Ok((repository, tag.ok_or(DecodeError { field: "tag", problem: "is none" })?, d.key_u64("lsn")?))
         };
         each(self.view, Table::History, parts, |(repository, tag, lsn), row: HistoryRow| {
+            self.hash(repository, |name| hash::history(name, tag.as_str().as_bytes(), lsn, &row));
             let present: Option<TagRow> = schema::get(self.view, key::tag(repository, &tag))?;
             if present.is_some_and(|present| present.lsn == lsn && Some(present.digest) == row.digest) {
                 self.expect(key::history(repository, &tag, lsn), &HistoryRow { until_ms: 0, ..row });
@@ -263,7 +290,9 @@ impl Recount<'_> {
             let named = self.references(repository, manifest)?;
             let references = named.iter().map(|named| named.roles.count_ones()).sum();
             let tags = tags.get(&(repository, manifest)).copied().unwrap_or_default();
-            manifests.insert((repository, digest), Found::new(ManifestRow { references, tags, ..row }, named));
+            let row = ManifestRow { references, references_hash: hash::references(&named), tags, ..row };
+            self.hash(repository, |name| hash::manifest(name, &digest, &row));
+            manifests.insert((repository, digest), Found::new(row, named));
             Ok(())
         })?;
         Ok(manifests)
@@ -289,6 +318,7 @@ impl Recount<'_> {
     fn links(&mut self, named: &AllNamed, totals: &mut Totals) -> Result<(), SchemaError> {
         let parts = |d: &mut Decoder<'_>| Ok((d.digest("digest")?, d.key_u32("repository")?));
         each(self.view, Table::Links, parts, |(digest, repository), row: LinkRow| {
+            self.hash(repository, |name| hash::link(name, &digest, &row));
             self.expect_content(&digest, row.size)?;
             if named.get(&(repository, digest)).is_none_or(|named| named.as_blob == 0) {
                 self.expect(key::due_link(row.due_ms, repository, &digest), &DueLinkRow {});

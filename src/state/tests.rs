@@ -1,10 +1,12 @@
 //! Decide and apply against a recount, over the index in memory, without files.
 
+mod hash;
 mod lives;
 
 use std::collections::BTreeMap;
 
 use super::{
+    apply,
     decide::Batch,
     due, dump,
     recount::recount,
@@ -56,9 +58,8 @@ impl State {
         let mut batch = Batch::new(&self.index, self.applied.clone(), now_ms);
         let results = requests.iter().map(|request| batch.decide(request).map_err(|refusal| refusal.to_string()));
         let results = results.collect();
-        schema::put(&mut batch.overlay, key::applied(), &batch.applied);
+        self.index.write(&apply::finish(&mut batch.overlay, &batch.applied).unwrap()).unwrap();
         self.applied = batch.applied;
-        self.index.write(&batch.overlay.into_changes()).unwrap();
         results
     }
 
@@ -257,6 +258,7 @@ fn batches_of_any_length_add_up_to_the_same_rows_and_to_the_recount() {
                 *kinds.entry(format!("{kind} {}", result.is_ok())).or_default() += 1;
             }
             assert_eq!(single.dump(), many.dump(), "seed {seed}");
+            single.hash();
             *kinds.entry("a change that is told in steps".to_owned()).or_default() +=
                 usize::from(many.applied.settling > 0);
             if random.bool() {
@@ -321,8 +323,11 @@ fn a_recount_tells_every_wrong_row() {
         let primary = matches!(table, Table::Meta | Table::Uploads | Table::Dead | Table::Samples);
         assert_eq!(told(&|overlay| overlay.delete(key.clone())), primary, "{} removed", table.name());
         tables.insert(table.name());
-        let counted = matches!(table, Table::Counts | Table::Usage | Table::ManifestCounts);
-        for at in (0..value.len()).filter(|_| counted) {
+        let counted = matches!(table, Table::Counts | Table::Usage | Table::ManifestCounts | Table::References)
+            || Table::HASHED.contains(&table);
+        // The due time of a link that something names is a fact of this machine alone.
+        let local = if table == Table::Links { 16..24 } else { 0..0 };
+        for at in (0..value.len()).filter(|at| counted && !local.contains(at)) {
             let mut value = value.clone();
             value[at] ^= 1;
             assert!(!told(&|overlay| overlay.put(key.clone(), value.clone())), "{} changed at {at}", table.name());

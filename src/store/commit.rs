@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    index::schema::{self, Applied, key},
+    index::schema::{self, Applied},
     journal::{
         Journal, JournalError, RawRecord, RecordClass,
         operation::{LocalRecord, Record},
@@ -20,6 +20,7 @@ use crate::{
     location::{Location, SegmentNumber},
     segment::SealedSegment,
     state::{
+        apply,
         decide::Batch,
         request::{DROPS_PER_STEP, Outcome, Refusal, Request},
     },
@@ -257,11 +258,11 @@ impl Work {
         let appended = journal.append(batch.time_ms(), &records);
         let appended = appended.map_err(|error| self.journal_failed(&error))?;
         batch.applied.chain = appended.chain.0;
-        schema::put(&mut batch.overlay, key::applied(), &batch.applied);
         // From here on the batch is durable. When it cannot be applied the state in memory is behind the journal: no
         // more decisions until it is opened again.
-        let written = self.shared.index.write(&batch.overlay.into_changes());
-        written.map_err(|error| self.index_failed(&error.into()))?;
+        let changes = apply::finish(&mut batch.overlay, &batch.applied);
+        let written = changes.and_then(|changes| Ok(self.shared.index.write(&changes)?));
+        written.map_err(|error| self.index_failed(&error))?;
         self.applied = batch.applied;
         self.sealed.clear();
         self.discards.drain(..discarded);

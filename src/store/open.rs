@@ -514,8 +514,8 @@ impl Replay<'_> {
             return Ok(());
         }
         self.unwritten_bytes = 0;
-        schema::put(&mut self.overlay, key::applied(), &self.applied);
-        self.index.write(&self.overlay.take_changes()).map_err(|error| ReplayError::Schema(error.into()))
+        let changes = apply::finish(&mut self.overlay, &self.applied).map_err(ReplayError::Schema)?;
+        self.index.write(&changes).map_err(|error| ReplayError::Schema(error.into()))
     }
 }
 

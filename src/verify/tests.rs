@@ -9,7 +9,10 @@ use crate::{
     index::{
         Changes, Index,
         memory::MemoryIndex,
-        schema::{BlobRow, CountRow, DeadRow, RowValue, SegmentRow, TagRow},
+        schema::{
+            BlobRow, CountRow, DeadRow, HistoryRow, Key, LinkRow, ManifestRow, ReferencesRow, RepositoryRow, RowValue,
+            SegmentRow, Table, TagRow,
+        },
     },
     registry::{Registry, RegistryOptions, Sparse},
     state::request::{Content, Placement, Request},
@@ -120,6 +123,8 @@ fn a_sound_store_has_no_findings_and_all_of_it_was_looked_at() {
         schema::get::<UsageRow>(&*machine.index, key::usage(Scope::Registry)).unwrap().unwrap().manifest_bytes;
     assert_eq!(report.content_bytes, 306_000 + manifests);
     assert!(report.lsn > 0 && report.began_ms <= report.ended_ms);
+    let usage: UsageRow = schema::expect(&*machine.index, key::usage(Scope::Registry)).unwrap();
+    assert_eq!(report.state_hash, Some(usage.state_hash.to_string()));
     assert_eq!(machine.verify(false).content_bytes, 0);
 }
 
@@ -147,6 +152,94 @@ fn a_missing_row_is_found() {
     let machine = Machine::new();
     machine.set_raw(key::usage(Scope::Registry), None);
     machine.finds(false, FindingKind::Row, "usage");
+}
+
+/// The first row of a table whose value `change` can change, changed.
+fn change_first<R: RowValue>(machine: &Machine, table: Table, change: impl Fn(&[u8], &mut R) -> bool) {
+    for (key, value) in machine.index.scan(&[table as u8], &[table as u8 + 1], 100).unwrap() {
+        let mut row = R::from_bytes(&value).unwrap();
+        if change(&key, &mut row) {
+            machine.index.write(&Changes::from([(key, Some(row.to_bytes()))])).unwrap();
+            return;
+        }
+    }
+    panic!("no row of {} was changed", table.name());
+}
+
+/// Nothing else follows from most of these, so that only the state hash can tell.
+#[test]
+fn a_fact_that_is_lost_or_changed_is_found_and_its_repository_named() {
+    let id_of = |machine: &Machine| {
+        let row = schema::expect::<schema::RepositoryNameRow>(&*machine.index, key::repository_name("two/app"));
+        row.unwrap().repository
+    };
+    let is_of = |key: &[u8], id: u32| key[1..5] == id.to_be_bytes();
+    type Damage<'a> = (&'a str, &'a dyn Fn(&Machine, u32));
+    let damages: [Damage<'_>; 6] = [
+        ("the time of a repository", &|machine, id| {
+            change_first(machine, Table::Repositories, |key, row: &mut RepositoryRow| {
+                row.created_ms += 1;
+                is_of(key, id)
+            });
+        }),
+        ("the time of a link", &|machine, id| {
+            change_first(machine, Table::Links, |key, row: &mut LinkRow| {
+                row.linked_ms += 1;
+                key.ends_with(&id.to_be_bytes())
+            });
+        }),
+        ("the time of a manifest", &|machine, id| {
+            change_first(machine, Table::Manifests, |key, row: &mut ManifestRow| {
+                row.pushed_ms += 1;
+                is_of(key, id)
+            });
+        }),
+        ("the time of a tag", &|machine, id| {
+            change_first(machine, Table::Tags, |key, row: &mut TagRow| {
+                row.set_ms += 1;
+                is_of(key, id)
+            });
+        }),
+        ("an entry of history and what follows from it", &|machine, id| {
+            let prefix = Key::of(Table::History).u32(id).bytes();
+            let mut rows = machine.index.scan(&prefix, &crate::index::prefix_end(&prefix), 100).unwrap();
+            let (key, value) = rows.remove(0);
+            let until_ms = HistoryRow::from_bytes(&value).unwrap().until_ms;
+            assert!(until_ms > 0, "it has passed");
+            let due = [&Key::of(Table::DueHistory).u64(until_ms).bytes()[..], &key[1..]].concat();
+            assert!(machine.index.get(&due).unwrap().is_some());
+            let mut changes = Changes::from([(key, None), (due, None)]);
+            let organisation =
+                schema::expect::<RepositoryRow>(&*machine.index, key::repository(id)).unwrap().organisation;
+            for scope in [Scope::Repository(id), Scope::Organisation(organisation), Scope::Registry] {
+                let mut usage: UsageRow = schema::expect(&*machine.index, key::usage(scope)).unwrap();
+                usage.history -= 1;
+                changes.insert(key::usage(scope).bytes(), Some(usage.to_bytes()));
+            }
+            machine.index.write(&changes).unwrap();
+        }),
+        ("the size of what a manifest names", &|machine, id| {
+            let mut manifest = 0;
+            for (key, value) in machine.index.scan(&[Table::Manifests as u8], &[Table::Manifests as u8 + 1], 9).unwrap()
+            {
+                manifest = if is_of(&key, id) { ManifestRow::from_bytes(&value).unwrap().manifest } else { manifest };
+            }
+            change_first(machine, Table::References, |key, row: &mut ReferencesRow| {
+                row.references[0].size += 1;
+                key[1..9] == manifest.to_be_bytes()
+            });
+        }),
+    ];
+    for (what, damage) in damages {
+        let machine = Machine::new();
+        let sound = machine.verify(false).state_hash;
+        damage(&machine, id_of(&machine));
+        let report = machine.verify(false);
+        let named: Vec<_> = report.findings.iter().filter(|it| it.what.contains("of repository two/app")).collect();
+        assert_eq!(named.len(), 1, "{what}: {report:#?}");
+        assert!(report.findings.iter().all(|it| it.kind == FindingKind::Row && !it.what.contains("one/app")), "{what}");
+        assert_ne!(report.state_hash, sound, "{what}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The index can be lost, stale, another store's or damaged: what the store knows afterwards is the same, byte for byte.
+# The index can be lost, stale, another store's or damaged: what the store knows afterwards is the same, byte for byte, and so is
+# the state hash, worked out from scratch.
 set -euo pipefail
 # shellcheck source=tools/e2e/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -21,19 +22,31 @@ fill() {
     end_server
 }
 
-# same_after WHAT: a start and a stop later the dump is the one from before.
+# state DATA NAME: the dump, and the last operation with the state hash as a verification finds it, into $work/NAME*.
+state() {
+    dump "$1" "$work/$2"
+    if [[ ${E2E_SERVER:-orlop} == orlop ]]; then
+        "$orlop" verify --data "$1" --json 2>/dev/null | jq -er '"\(.lsn) \(.state_hash // error)"' >"$work/$2.hash"
+    else
+        cp "$work/$2" "$work/$2.hash"
+    fi
+}
+
+# same_after WHAT: a start and a stop later dump and state hash are those from before.
 same_after() {
     start_server "$data"
     end_server
-    dump "$data" "$work/after"
+    state "$data" after
     # A dump of nothing would be equal to another.
     check "the dump is the same after $1" eval 'test -s "$work/before" && cmp "$work/before" "$work/after"'
+    check "the state hash is the same after $1" \
+        eval 'test -s "$work/before.hash" && cmp "$work/before.hash" "$work/after.hash"'
 }
 
 fill "$data" 1
 cp -r "$data/index" "$work/stale"
 fill "$data" 2
-dump "$data" "$work/before"
+state "$data" before
 check "the dump has a line for every row, and each ends in JSON" \
     jq -es 'length > 100' <(sed -E 's/^[^{]*//' "$work/before")
 
@@ -63,7 +76,7 @@ kill_server
 cp -r "$data" "$work/killed"
 start_server "$data"
 end_server
-dump "$data" "$work/before"
+state "$data" before
 rm -r "$work/killed/index"
 data=$work/killed
 same_after "a kill, by replay and by rebuild"

@@ -132,5 +132,6 @@ fn with_totals(mut usage: Value, totals: &UsageRow) -> Value {
     for (name, number) in numbers {
         usage[name] = number.into();
     }
+    usage["state_hash"] = totals.state_hash.to_string().into();
     usage
 }

@@ -114,6 +114,7 @@ fn answer(report: &VerifyReport) -> Value {
         "began_at": time(report.began_ms),
         "ended_at": time(report.ended_ms),
         "lsn": report.lsn,
+        "state_hash": report.state_hash,
         "manifests": report.manifests,
         "records": report.records,
         "segments": report.segments,

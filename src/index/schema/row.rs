@@ -3,7 +3,7 @@
 use crate::{
     codec::{DecodeError, Decoder, Encoder},
     digest::Digest,
-    index::schema::{SchemaError, Table},
+    index::schema::{SchemaError, StateHash, Table},
     journal::operation::{DropKind, ManifestId, NamedReference, OrganisationId, RepositoryId, Role},
     location::{Location, RecordKind, SegmentNumber},
     name::RepositoryName,
@@ -70,6 +70,7 @@ macro_rules! row {
     (@put $e:ident, $v:expr, segment) => { $e.u64($v.0) };
     (@put $e:ident, $v:expr, named_digests) => { $e.list(&$v, encode_named) };
     (@put $e:ident, $v:expr, chain) => { $e.raw(&$v) };
+    (@put $e:ident, $v:expr, state_hash) => { $v.encode($e) };
     (@put $e:ident, $v:expr, $number:ident) => { $e.$number($v) };
     (@get $d:ident, text, $field:expr) => { $d.parsed($field)? };
     (@get $d:ident, string, $field:expr) => { $d.str($field)?.to_owned() };
@@ -91,6 +92,7 @@ macro_rules! row {
         bytes.copy_from_slice($d.raw(16, $field)?);
         bytes
     }};
+    (@get $d:ident, state_hash, $field:expr) => { StateHash::decode($d, $field)? };
     (@get $d:ident, $other:ident, $field:expr) => { $d.$other($field)? };
 }
 
@@ -210,6 +212,8 @@ row! {
         tags: u32 u32,
         /// Descriptors that it names.
         references: u32 u32,
+        /// SHA-256 of all that it names, for the state hash.
+        references_hash: digest Digest,
         /// When it was last pushed, in Unix milliseconds.
         pushed_ms: u64 u64,
         /// When it was deleted or lost the last that reached it; 0 while it lives.
@@ -395,6 +399,8 @@ row! {
         settling: u64 u64,
         /// Organisations; 0 in an organisation and a repository.
         organisations: u64 u64,
+        /// Hash over the facts of its repositories.
+        state_hash: state_hash StateHash,
     }
 }
 

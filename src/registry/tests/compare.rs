@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     digest::Digest,
-    index::schema::{self, Scope, UsageRow, key},
+    index::schema::{self, Scope, StateHash, UsageRow, key},
     name::RepositoryName,
     registry::{Page, Reference, ReferrersWanted, Registry},
     state::decide::find_repository,
@@ -127,6 +127,7 @@ impl Model {
                 reclaimable_bytes: 0,
                 settling: 0,
                 organisations: 0,
+                state_hash: StateHash::default(),
                 ..found.unwrap_or_default()
             };
             same(of, "usage", self.usage(items, chosen), found)

@@ -15,6 +15,7 @@ use crate::{
     name::Tag,
     state::{
         counts::{self, Change},
+        hash,
         life::is_reached,
         settle::Lives,
     },
@@ -89,6 +90,7 @@ fn first_push(
         told: 0,
         tags: 0,
         references: 0,
+        references_hash: hash::references(&[]),
         pushed_ms: at.time_ms,
         left_ms: 0,
         held_until_ms: 0,
@@ -108,14 +110,14 @@ pub(in crate::state) fn put_manifest(
     mut row: ManifestRow,
     references: &[NamedReference],
 ) -> Result<(), SchemaError> {
-    row.references = references.len() as u32;
+    let named = by_digest_and_role(references);
+    (row.references, row.references_hash) = (references.len() as u32, hash::references(&named));
     let (manifest, overlay) = (row.manifest, &mut *lives.overlay);
     schema::put(overlay, key::manifest_id(manifest), &ManifestIdRow { repository, digest: *digest });
     if let Some(subject) = &row.subject {
         schema::put(overlay, key::referrer(repository, subject, digest), &ReferrerRow { manifest });
     }
     counts::manifest_changed(overlay, repository, digest, row.size, Change::Enters)?;
-    let named = by_digest_and_role(references);
     for (page, references) in named.chunks(REFERENCES_PER_ROW).enumerate() {
         schema::put(
             overlay,

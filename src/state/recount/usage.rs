@@ -6,12 +6,12 @@ use crate::{
     digest::Digest,
     index::schema::{
         self, CountRow, EmptyRepositoryRow, LinkRow, ManifestCountRow, ManifestRow, RowValue, SchemaError, Scope,
-        Table, UsageRow, key,
+        StateHash, Table, UsageRow, key,
     },
     journal::operation::{OrganisationId, RepositoryId},
 };
 
-use super::{AllNamed, Recount, Totals, each, manifest_parts};
+use super::{AllNamed, Difference, Recount, Repository, Totals, each, manifest_parts};
 
 impl Recount<'_> {
     /// Counts of every scope, and what they add up to: each blob and manifest once per scope.
@@ -63,6 +63,7 @@ impl Recount<'_> {
             row.manifest_bytes = row.manifest_bytes.saturating_add(size);
         });
         self.totals(&mut usage, totals);
+        self.state_hashes(&mut usage)?;
         let rows = usage.into_iter().filter(|(_, row)| *row != UsageRow::default());
         self.rows.extend(rows.map(|(key, row)| (key, row.to_bytes())));
         Ok(())
@@ -70,9 +71,9 @@ impl Recount<'_> {
 
     /// Plain sums; and a repository in which they are all 0, but that had something once, is empty.
     fn totals(&mut self, usage: &mut BTreeMap<Vec<u8>, UsageRow>, totals: &Totals) {
-        let organisations = self.organisations.values().collect::<BTreeSet<_>>().len() as u64;
+        let organisations = self.repositories.values().map(|it| it.organisation).collect::<BTreeSet<_>>().len() as u64;
         usage.entry(key::usage(Scope::Registry).bytes()).or_default().organisations = organisations;
-        for (&repository, &organisation) in &self.organisations {
+        for (&repository, &Repository { organisation, .. }) in &self.repositories {
             let of = |totals: &BTreeMap<RepositoryId, u64>| totals.get(&repository).copied().unwrap_or_default();
             for scope in [Scope::Registry, Scope::Organisation(organisation), Scope::Repository(repository)] {
                 let row = usage.entry(key::usage(scope).bytes()).or_default();
@@ -85,6 +86,31 @@ impl Recount<'_> {
                 self.rows.insert(key::empty_repository(repository).bytes(), EmptyRepositoryRow {}.to_bytes());
             }
         }
+    }
+
+    /// That of a repository which is not what its facts are is told by name; sums are held against what they are of, so
+    /// that one fact is not three differences.
+    fn state_hashes(&mut self, usage: &mut BTreeMap<Vec<u8>, UsageRow>) -> Result<(), SchemaError> {
+        for (&repository, Repository { name, organisation, state_hash }) in &self.repositories {
+            let of = Scope::Repository(repository);
+            let stored: Option<UsageRow> = schema::get(self.view, key::usage(of))?;
+            let stored = stored.map(|row| row.state_hash).unwrap_or_default();
+            if stored != *state_hash {
+                let shown = |hash| Some(format!("state hash {hash} of repository {name}"));
+                (self.report)(Difference { stored: shown(stored), expected: shown(*state_hash) });
+            }
+            for scope in [Scope::Registry, Scope::Organisation(*organisation), of] {
+                usage.entry(key::usage(scope).bytes()).or_default().state_hash += stored;
+            }
+        }
+        Ok(())
+    }
+
+    /// The sum over all repositories.
+    pub(super) fn state_hash(&self) -> StateHash {
+        let mut sum = StateHash::default();
+        self.repositories.values().for_each(|repository| sum += repository.state_hash);
+        sum
     }
 }
 

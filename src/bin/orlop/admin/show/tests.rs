@@ -413,4 +413,8 @@ fn what_a_verification_found() {
         "content: it is damaged\\u{{7}}\n… and 2 more findings\n3 findings: {end}, 1.0 KiB of content read, in 1m 30s\n"
     );
     check(verify::show, &answer(finding, 2, 1_024), &text, true);
+    let mut counted = answer(json!([]), 0, 0);
+    counted["state_hash"] = "5e1f".into();
+    let text = format!("no findings: {end}, no content read, in 1m 30s\nstate hash 5e1f after operation 9\n");
+    check(verify::show, &counted, &text, false);
 }

@@ -32,5 +32,8 @@ pub(in crate::admin) fn show(answer: &Value, _: Timestamp) -> Shown {
         counted(number(&answer["records"]), "record"),
         counted(number(&answer["segments"]), "segment"),
     ));
+    if let Some(hash) = answer["state_hash"].as_str() {
+        shown.push_str(&format!("state hash {} after operation {}\n", plain(hash), number(&answer["lsn"])));
+    }
     Shown { text: shown, findings: total > 0 }
 }
