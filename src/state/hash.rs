@@ -224,7 +224,7 @@ mod tests {
         facts.iter().for_each(|fact| sum += StateHash::of(fact));
         assert_eq!(
             (facts.iter().map(Vec::len).collect::<Vec<_>>(), sum.to_string().as_str()),
-            (vec![21, 70, 251, 64, 48], "")
+            (vec![21, 70, 218, 64, 48], "d4d9aa38357575f8fca804cfeac3bc876e9c72da60f96cd6145b5ea76e0f10fa")
         );
     }
 }

@@ -44,13 +44,13 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1",
         dump: include_str!("../../../tests/fixtures/v1/dump.txt"),
-        rows: (3, "sha256:a3b58ad4000835a433651d80b0b0acc6a8887c6e2c2990119663c197fa736352"),
+        rows: (4, "sha256:55b1038fce0966d5896c0d148736093a25cb0c77c24997bada8e5702297147ff"),
         has_snapshots: false,
     },
     Fixture {
         name: "v1-snapshots",
         dump: include_str!("../../../tests/fixtures/v1-snapshots/dump.txt"),
-        rows: (3, "sha256:4058999c5516bd9ba6424988d8511fe6aac9511ecc257fd6433372ab1ca15fa9"),
+        rows: (4, "sha256:1be4a938499fde98758fd7a1fb34d44aa477011df3ac76e7eb42bdeec2fef9a4"),
         has_snapshots: true,
     },
 ];
