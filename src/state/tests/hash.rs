@@ -134,7 +134,11 @@ fn a_state_that_comes_back_from_its_facts_has_the_same_hash() {
     let header = facts::header(&state.index).unwrap().unwrap();
     // Written in the middle, as after a page of a snapshot: what was loaded before counts once.
     let mut count = 0;
-    facts::each(&state.index, &mut |_| Ok::<_, schema::SchemaError>(count += 1)).unwrap();
+    facts::each(&state.index, &mut |_| {
+        count += 1;
+        Ok::<_, schema::SchemaError>(())
+    })
+    .unwrap();
     for written in 0..=count {
         let index = MemoryIndex::new();
         let mut loader = facts::Loader::new(&index, [0; 16], &header);
