@@ -7,7 +7,7 @@
 //! nothing, and it has no opinion on which side is right.
 //!
 //! Invariant: a row of these tables is either explained by primary rows, byte for byte, or reported. Not looked at are
-//! history and open uploads, which nothing is derived from.
+//! open uploads, which nothing is derived from.
 
 use std::{collections::BTreeMap, fmt, ops::ControlFlow};
 
