@@ -245,12 +245,14 @@ impl Segments {
         RecordReader::open(&self.files, location, digest, payload_len)
     }
 
-    /// Reads a whole record and checks every byte of it: header, blocks, padding. It does not compute the digest.
+    /// Reads a whole record and checks every byte of it, and those before it that are its segment's: headers, blocks, padding.
+    /// It does not compute the digest.
     ///
     /// # Errors
     /// As [`reader`](Self::reader) and [`RecordReader::read`].
     pub fn verify_record(&self, location: Location, digest: &Digest, payload_len: u64) -> Result<(), SegmentError> {
-        self.reader(location, digest, payload_len)?.verify(&self.files)
+        self.files.check_header(location.segment).map_err(|error| error.for_content(digest))?;
+        self.reader(location, digest, payload_len)?.verify()
     }
 
     /// Zeroes dead records of one segment, durably, and gives their blocks back; those that are still read after `patience`

@@ -74,16 +74,18 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 impl Disk for RealDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.at(path))?;
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(RealFile { file, is_read_only: false }))
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = match OpenOptions::new().read(true).write(true).open(self.at(path)) {
             // What the kernel does to a file system whose disk has failed. All in it can still be read.
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(self.at(path))?,
-            opened => opened?,
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                RealFile { file: File::open(self.at(path))?, is_read_only: true }
+            }
+            opened => RealFile { file: opened?, is_read_only: false },
         };
-        Ok(Arc::new(RealFile(file)))
+        Ok(Arc::new(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -151,35 +153,47 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// Whether it could be opened for reading only, because the file system is read-only.
+    is_read_only: bool,
+}
+
+impl RealFile {
+    /// The file, to change it. The kernel would call a write to what is open for reading a mistake of ours (EBADF).
+    fn to_change(&self) -> io::Result<&File> {
+        if self.is_read_only { Err(Errno::ROFS.into()) } else { Ok(&self.file) }
+    }
+}
 
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
+        self.file.read_at(buffer, offset)
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.to_change()?.write_all_at(bytes, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        Ok(fdatasync(&self.0)?)
+        Ok(fdatasync(&self.file)?)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.to_change()?.set_len(len)
     }
 
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         if len == 0 {
             return Ok(());
         }
+        let file = self.to_change()?;
         loop {
-            match fallocate(&self.0, FallocateFlags::KEEP_SIZE, offset, len) {
+            match fallocate(file, FallocateFlags::KEEP_SIZE, offset, len) {
                 Err(Errno::INTR) => {}
                 Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -191,21 +205,22 @@ impl DiskFile for RealFile {
         if len == 0 {
             return Ok(());
         }
+        let file = self.to_change()?;
         loop {
-            match fallocate(&self.0, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len) {
+            match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len) {
                 Err(Errno::INTR) => {}
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(&self.0, offset, len),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(file, offset, len),
                 result => return Ok(result?),
             }
         }
     }
 
     fn allocated_bytes(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.blocks().saturating_mul(STAT_BLOCK_BYTES))
+        Ok(self.file.metadata()?.blocks().saturating_mul(STAT_BLOCK_BYTES))
     }
 
     fn created_ms(&self) -> io::Result<Option<u64>> {
-        let created = self.0.metadata()?.created().ok();
+        let created = self.file.metadata()?.created().ok();
         Ok(created.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_millis() as u64))
     }
 }
@@ -258,7 +273,7 @@ mod tests {
     /// Zeroes ranges of a file by `punch`, and says what blocks it takes after each.
     fn check_zeroed(punch: impl Fn(&RealFile, u64, u64) -> io::Result<()>) -> Vec<u64> {
         let directory = tempfile::tempdir().unwrap();
-        let file = RealFile(File::create_new(directory.path().join("f")).unwrap());
+        let file = RealFile { file: File::create_new(directory.path().join("f")).unwrap(), is_read_only: false };
         file.write_all_at(&[7; 300_000], 0).unwrap();
         let mut expected = vec![7; 300_000];
         let mut allocated = Vec::new();
@@ -286,7 +301,7 @@ mod tests {
 
     #[test]
     fn where_no_hole_can_be_punched_the_same_bytes_are_zero() {
-        let allocated = check_zeroed(|file, offset, len| write_zeros(&file.0, offset, len));
+        let allocated = check_zeroed(|file, offset, len| write_zeros(&file.file, offset, len));
         assert!(allocated.iter().all(|bytes| *bytes >= 300_000), "{allocated:?}");
     }
 

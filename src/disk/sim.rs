@@ -64,6 +64,8 @@ pub enum Failure {
     Full,
     /// `EMFILE`
     NoFiles,
+    /// `EROFS`
+    ReadOnly,
     /// A write or punch stops one byte before its end, with `EIO`; a read tells half of its bytes, as if it were all well.
     Short,
 }
@@ -74,6 +76,7 @@ impl From<Failure> for io::Error {
             Failure::Io | Failure::Short => Errno::IO.into(),
             Failure::Full => Errno::NOSPC.into(),
             Failure::NoFiles => Errno::MFILE.into(),
+            Failure::ReadOnly => Errno::ROFS.into(),
         }
     }
 }

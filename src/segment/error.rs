@@ -20,10 +20,11 @@ pub enum SegmentError {
         /// Bytes that writes here leave free.
         reserve: u64,
     },
-    /// A sync failed, so what was written before it may be lost: no more writes until a restart. Reads go on.
-    #[error("segments take no writes since a sync failed: {cause}; restart orlop when the disk is in order")]
+    /// A sync failed, so what was written before it may be lost, or the kernel has made the file system read-only: no more
+    /// writes until a restart. Reads go on.
+    #[error("segments take no writes any more: {cause}; restart orlop when the disk is in order")]
     Poisoned {
-        /// The sync and what it failed with.
+        /// The call and what it failed with.
         cause: Arc<str>,
     },
     /// Stored bytes are not what was written.
@@ -91,7 +92,7 @@ impl SegmentError {
         matches!(self, Self::Full { .. })
     }
 
-    /// Whether a failed sync has ended all writes.
+    /// Whether the disk has ended all writes.
     pub fn is_poisoned(&self) -> bool {
         matches!(self, Self::Poisoned { .. })
     }
@@ -134,7 +135,7 @@ impl Fault {
     }
 }
 
-/// Set once, by the first sync that fails.
+/// Set once, by the first sync that fails, or by the first write to a file system that is read-only.
 #[derive(Debug, Default)]
 pub(super) struct Poison(OnceLock<Arc<str>>);
 
@@ -146,11 +147,11 @@ impl Poison {
         }
     }
 
-    /// The error that the failed sync, and every later write, is answered with.
-    pub(super) fn set(&self, path: &str, error: &io::Error) -> SegmentError {
+    /// The error that the call that failed, and every later write, is answered with.
+    pub(super) fn set(&self, action: &str, path: &str, error: &io::Error) -> SegmentError {
         let cause = self.0.get_or_init(|| {
-            tracing::error!(path, %error, "a sync failed: no more writes until a restart");
-            format!("cannot sync {path}: {error}").into()
+            tracing::error!(action, path, %error, "the disk has failed: no more writes until a restart");
+            format!("cannot {action} {path}: {error}").into()
         });
         SegmentError::Poisoned { cause: cause.clone() }
     }

@@ -24,7 +24,7 @@ use super::{
 /// No directory has this number.
 const NO_FAN_OUT: u64 = u64::MAX;
 
-/// An open segment whose header was checked. Clones share the handle.
+/// An open segment whose header was checked, with what is zero behind it. Clones share the handle.
 #[derive(Debug, Clone)]
 pub(super) struct SegmentFile {
     pub(super) number: SegmentNumber,
@@ -154,6 +154,12 @@ impl Files {
         let mut header = [0; format::FILE_HEADER_LEN as usize];
         file.read(&mut header, 0, None)?;
         file.kind = format::check_file_header(&header, number, &self.store_id)?;
+        if file.kind == SegmentKind::Single {
+            let mut zeros = [0; (format::SINGLE_RECORD_OFFSET - format::FILE_HEADER_LEN) as usize];
+            file.read(&mut zeros, format::FILE_HEADER_LEN, None)?;
+            let checked = format::check_zeros(&zeros, format::FILE_HEADER_LEN);
+            checked.map_err(|fault| fault.of(number, None))?;
+        }
         Ok(file)
     }
 
@@ -222,14 +228,14 @@ impl Files {
     /// Makes what was written to a file durable, or ends all writes.
     pub(super) fn sync(&self, file: &SegmentFile) -> Result<(), SegmentError> {
         self.poison.check()?;
-        file.file.sync_data().map_err(|error| self.poison.set(&format::path_of(file.number), &error))
+        file.file.sync_data().map_err(|error| self.poison.set("sync", &format::path_of(file.number), &error))
     }
 
     /// A directory has to be opened to be synced. Where no descriptor is left for that, no sync has failed.
     pub(super) fn sync_dir(&self, path: &str) -> Result<(), SegmentError> {
         self.disk.sync_dir(path).map_err(|error| match error {
             error if disk::is_out_of_files(&error) => SegmentError::io("open, to sync it,", path, error),
-            error => self.poison.set(path, &error),
+            error => self.poison.set("sync", path, &error),
         })
     }
 
@@ -238,7 +244,13 @@ impl Files {
         self.space.full(&*self.disk, needed)
     }
 
+    /// The kernel makes a file system read-only when the disk below it has failed, often before a sync of ours could: it
+    /// ends all writes likewise.
     fn write_error(&self, needed: u64, action: &'static str, path: &str, error: io::Error) -> SegmentError {
-        if disk::is_full(&error) { self.full(needed) } else { SegmentError::io(action, path, error) }
+        match error {
+            error if disk::is_full(&error) => self.full(needed),
+            error if error.kind() == io::ErrorKind::ReadOnlyFilesystem => self.poison.set(action, path, &error),
+            error => SegmentError::io(action, path, error),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Reading records: every block is checked before any byte of it is returned.
 //!
-//! Small records are read whole, checked whole and kept, in one read of the file. Of larger ones the header and the table
-//! of checksums are read first (4 bytes per 64 KiB, shared by all clones), then only the blocks that are asked for. Such a
+//! Small records are read whole, checked whole and kept, in one read of the file. Of larger ones header, table of checksums
+//! and padding are read first (4 bytes per 64 KiB, shared by all clones), then only the blocks that are asked for. Such a
 //! record stays pinned, so that it is not erased under its readers.
 
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use bytes::Bytes;
 use crate::{digest::Digest, location::Location};
 
 use super::{
-    RecordKind, SegmentKind,
+    RecordKind,
     error::{Fault, SegmentError},
     files::{Files, SegmentFile},
-    format::{self, BLOCK_BYTES, FILE_HEADER_LEN, Layout, RECORD_HEADER_LEN, SINGLE_RECORD_OFFSET},
+    format::{self, BLOCK_BYTES, Layout, RECORD_HEADER_LEN},
     readers::Pin,
 };
 
@@ -83,9 +83,8 @@ impl RecordReader {
         let body = if whole {
             Body::Whole(check_whole(head, &layout, location.offset).map_err(damaged)?)
         } else {
-            let mut table = vec![0; to_usize(layout.table_len)];
-            file.read(&mut table, location.offset + layout.table_offset(), Some(*digest))?;
-            Body::Blocks(Blocks { file, table: table.into(), _pin: Arc::new(pin) })
+            let table = read_table(&file, &layout, location.offset, digest)?;
+            Body::Blocks(Blocks { file, table, _pin: Arc::new(pin) })
         };
         Ok(Self { location, digest: *digest, kind, layout, body })
     }
@@ -130,30 +129,30 @@ impl RecordReader {
         }
     }
 
-    /// Checks every byte of the record, and for a single segment those before it.
-    pub(super) fn verify(&self, files: &Files) -> Result<(), SegmentError> {
+    /// Checks every byte of the record that opening it did not.
+    pub(super) fn verify(&self) -> Result<(), SegmentError> {
         let mut offset = 0;
         while offset < self.len() {
             offset += self.read(offset, VERIFY_BYTES)?.len() as u64;
         }
-        let file = files.open(self.location.segment)?;
-        let begin = self.location.offset;
-        self.check_zeros(&file, begin + self.layout.padding_offset(), begin + self.layout.record_len)?;
-        if file.kind == SegmentKind::Single && begin == SINGLE_RECORD_OFFSET {
-            self.check_zeros(&file, FILE_HEADER_LEN, SINGLE_RECORD_OFFSET)?;
-        }
         Ok(())
-    }
-
-    fn check_zeros(&self, file: &SegmentFile, from: u64, to: u64) -> Result<(), SegmentError> {
-        let mut bytes = vec![0; to_usize(to - from)];
-        file.read(&mut bytes, from, Some(self.digest))?;
-        format::check_zeros(&bytes, from).map_err(|fault| self.damaged(fault))
     }
 
     fn damaged(&self, fault: Fault) -> SegmentError {
         fault.of(self.location.segment, Some(self.digest))
     }
+}
+
+/// The table of checksums of a record that lies at `at`. The padding behind it is checked; who damages the table is found
+/// by the blocks.
+fn read_table(file: &SegmentFile, layout: &Layout, at: u64, digest: &Digest) -> Result<Bytes, SegmentError> {
+    let begin = at + layout.table_offset();
+    let mut table = vec![0; to_usize(layout.record_len - layout.table_offset())];
+    file.read(&mut table, begin, Some(*digest))?;
+    let padding = table.split_off(to_usize(layout.table_len));
+    let checked = format::check_zeros(&padding, at + layout.padding_offset());
+    checked.map_err(|fault| fault.of(file.number, Some(*digest)))?;
+    Ok(table.into())
 }
 
 /// The payload of a record that lies at `at`, checked with what surrounds it.

@@ -192,6 +192,28 @@ fn a_failed_sync_ends_writes_and_loses_nothing() {
 }
 
 #[test]
+fn a_file_system_that_has_become_read_only_refuses_writes_with_its_reason_and_serves_reads() {
+    for len in [10, 50_000] {
+        let machine = Machine::new();
+        let store = machine.open().unwrap();
+        put(&store, b"before").unwrap();
+        for call in [Call::Write, Call::Names, Call::SetLen, Call::Allocate, Call::Punch] {
+            machine.disk.fail_from(call, 1, Failure::ReadOnly);
+        }
+        for seed in 0..3 {
+            let error = put(&store, &bytes(seed, len)).unwrap_err();
+            assert!(
+                matches!(&error, StoreError::Unavailable(text) if text.contains("Read-only file system")),
+                "{error}"
+            );
+        }
+        let reason = store.poisoned().unwrap().to_string();
+        assert!(reason.contains("Read-only file system"), "{reason}");
+        check(&store, b"before");
+    }
+}
+
+#[test]
 fn a_full_disk_refuses_uploads_and_serves_reads() {
     let machine = Machine::new();
     let store = machine.open().unwrap();

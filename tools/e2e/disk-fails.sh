@@ -28,7 +28,11 @@ all_served() {
 }
 refused() {
     head -c 1000 /dev/urandom >"$work/blob"
-    [[ $(put_blob failing/disk "$work/blob") == 50[03] ]]
+    [[ $(put_blob failing/disk "$work/blob") == 503 ]] && grep 'does not take writes' "$work/body"
+}
+told() {
+    [[ $(status GET /api/v1/status) == 200 ]] && jq . "$work/body"
+    jq -e '(.writes | not) and (tostring | contains("Read-only file system"))' "$work/body"
 }
 
 start_server "$work/mnt/data"
@@ -37,7 +41,8 @@ check "blobs are pushed" push_some
 stop_server || fail "the server ends cleanly" "$server_log"
 start_server "$work/mnt/data"
 mount -o remount,abort "$work/mnt"
-check "pushes are refused when the file system has failed" refused
+check "pushes are refused with 503 when the file system has failed" refused
+check "the status says why" told
 check "every blob is served from the failed file system" all_served
 check "pushes are still refused" refused
 check "the log says why" grep -q 'Read-only file system' "$server_log"

@@ -186,6 +186,30 @@ fn rot_in_segments_is_named_and_never_served_and_healed_by_a_push() {
     assert!(damaged > 0);
 }
 
+/// Zeros behind a large record, and before one that has a segment of its own, were looked at by nobody.
+#[test]
+fn rot_in_what_must_be_zero_is_found_by_the_scrub_and_healed_by_a_push() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let bytes = content(1, 70_001);
+    let digest = digest_of(&bytes);
+    let oracle = Oracle::from([(digest, (bytes.clone(), BTreeSet::from(["team0/app:".to_owned()])))]);
+    for before in [true, false] {
+        running.put("team0/app", &bytes);
+        let row: BlobRow = schema::expect(&*running.store().snapshot(), key::blob(&digest)).unwrap();
+        assert_eq!(row.location.offset, 4_000, "a segment of its own");
+        let at = if before { 2_000 } else { row.location.offset + row.record_len - 1 };
+        let file = machine.disk.open(&running.store().segment_path(row.location.segment)).unwrap();
+        file.write_all_at(&[1], at).unwrap();
+        let what = format!("a byte at {at}");
+        running.collector.scrub().unwrap();
+        let failed = read_all(&running, &oracle, &what);
+        assert_eq!(failed, BTreeSet::from([digest]), "{what}");
+        assert_eq!(running.collector.scrub_status().unwrap().findings.len(), 1, "{what}");
+        check_healed(&running, &oracle, &failed, &what);
+    }
+}
+
 #[test]
 fn rot_in_the_journal_of_an_open_store_is_replaced_by_a_snapshot() {
     let (machine, oracle) = filled();

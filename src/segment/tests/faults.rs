@@ -59,6 +59,25 @@ fn a_failed_sync_of_a_directory_poisons() {
     }
 }
 
+/// Pushes failed with 500 each, as if they were to blame, and nothing said that the disk was.
+#[test]
+fn a_read_only_file_system_poisons_before_any_sync_has_failed() {
+    for (call, action) in [(Call::Write, "write"), (Call::Names, "create")] {
+        let disk = SimDisk::new();
+        let segments = open(&disk, Vec::new());
+        let kept = append(&segments, content(10, 1)).unwrap();
+        disk.fail(call, 1, Failure::ReadOnly);
+        let failed = if call == Call::Names {
+            segments.create_single().map(drop)
+        } else {
+            append(&segments, content(10, 2)).map(drop)
+        };
+        let error = failed.unwrap_err();
+        assert!(error.to_string().contains(&format!("cannot {action} segments/")), "{error}");
+        check_poisoned(&segments, &kept);
+    }
+}
+
 /// A client that opened more uploads than the process may open files ended all writes until a restart.
 #[test]
 fn a_directory_that_cannot_be_opened_for_its_sync_does_not_poison() {
