@@ -1,6 +1,7 @@
 //! Configuration: a TOML file, the environment and flags, in rising order; none of them is needed.
 //!
-//! `settings` is the table of all settings with their bounds, `value` reads and writes their texts. A key that the table
+//! `settings` is the table of all settings with their bounds, `value` reads and writes their texts, `memory` lowers defaults
+//! where there is little of it. A key that the table
 //! does not have is refused by name: a setting with a typing error would otherwise silently keep its default. Only a
 //! variable of the environment is passed over with a warning, as others put some there too (Kubernetes does so for
 //! every service).
@@ -24,6 +25,7 @@ use settings::{SETTINGS, Setting};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+pub mod memory;
 mod settings;
 mod value;
 
@@ -183,6 +185,8 @@ pub struct Layers<'a> {
     pub environment: Vec<(String, String)>,
     /// Settings from the command line.
     pub flags: Vec<(&'static str, String)>,
+    /// Memory that defaults have to fit into, in bytes; `None` for more than enough. See [`memory::available`].
+    pub memory_bytes: Option<u64>,
 }
 
 /// A configuration, and how it came to be.
@@ -202,6 +206,9 @@ impl Loaded {
     /// [`ConfigError`]; the first one found.
     pub fn read(layers: &Layers<'_>) -> Result<Self, ConfigError> {
         let mut loaded = Self { config: Config::default(), unknown_variables: Vec::new(), origins: BTreeMap::new() };
+        if let Some(bytes) = layers.memory_bytes {
+            memory::fit(&mut loaded.config, bytes);
+        }
         if let Some(file) = layers.file {
             loaded.read_file(file)?;
         }

@@ -114,6 +114,22 @@ install_packages() {
         >/dev/null || die "apt-get could not install: $*"
 }
 
+# sweep DIR: ends what was left running on a directory of our own, whoever started it, and takes down what is mounted or
+# attached below it: file systems before their devices, and lazily, so that nothing hangs on what is gone.
+sweep() {
+    local path words mount device
+    for path in /proc/[0-9]*; do
+        { mapfile -d '' -t words <"$path/cmdline"; } 2>/dev/null || continue
+        if [[ ${path#/proc/} != "$$" && " ${words[*]}" == *[\ =]"$1/"* ]]; then kill -KILL "${path#/proc/}" 2>/dev/null || true; fi
+    done
+    awk -v below="$1/" 'index($2, below) == 1 { print $2 }' /proc/mounts | tac | while read -r mount; do
+        umount -l "$mount" || true
+    done
+    PATH=$PATH:/usr/sbin:/sbin losetup -l -n -O NAME,BACK-FILE 2>/dev/null | grep -F " $1/" | while read -r device _; do
+        PATH=$PATH:/usr/sbin:/sbin losetup -d "$device" || true
+    done || true
+}
+
 purpose=build
 
 # prepare build|test|bench: installs what is missing for that purpose, finds Rust, and sets the environment of the build.

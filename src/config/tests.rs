@@ -12,6 +12,7 @@ fn read(file: &str, environment: &[(&str, &str)], flags: &[(&'static str, &str)]
         file: Some(&path),
         environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         flags: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
+        memory_bytes: None,
     })
 }
 
@@ -20,6 +21,16 @@ fn nothing_is_needed() {
     let loaded = Loaded::read(&Layers::default()).unwrap();
     assert_eq!(loaded.config.listen, "127.0.0.1:5000");
     assert_eq!(loaded.config.data, Path::new("data"));
+}
+
+#[test]
+fn little_memory_lowers_defaults_and_nothing_that_was_set() {
+    let environment = vec![("ORLOP_HTTP_BODY_MEMORY".to_owned(), "100MiB".to_owned())];
+    let layers = Layers { environment, memory_bytes: Some(256 << 20), ..Layers::default() };
+    let config = Loaded::read(&layers).unwrap().config;
+    assert_eq!(config.http.body_memory_bytes, 100 << 20);
+    assert_eq!(config.store.index_cache_bytes, 16 << 20);
+    assert_eq!(Loaded::read(&Layers::default()).unwrap().config.store.index_cache_bytes, 64 << 20);
 }
 
 #[test]

@@ -21,9 +21,7 @@ cleanup() {
     exec 2>/dev/null
     for pid in $(jobs -p); do kill -KILL "$pid" || true; done
     wait || true
-    awk -v work="$work/" 'index($2, work) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mount; do
-        umount "$mount" || umount -l "$mount" || true
-    done
+    sweep "$work"
     rm -rf "$work"
 }
 trap cleanup EXIT

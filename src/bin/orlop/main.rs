@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use orlop::config::{FILE_VARIABLE, Layers, Loaded};
+use orlop::config::{FILE_VARIABLE, Layers, Loaded, memory};
 
 mod admin;
 mod dump;
@@ -67,7 +67,8 @@ impl ConfigArguments {
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Ok(Loaded::read(&Layers { file: self.config.as_deref(), environment, flags })?)
+        let memory_bytes = memory::available();
+        Ok(Loaded::read(&Layers { file: self.config.as_deref(), environment, flags, memory_bytes })?)
     }
 }
 

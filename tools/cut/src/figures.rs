@@ -33,11 +33,7 @@ pub(crate) struct Figures {
 impl Figures {
     /// All as data; medians of the trials.
     pub(crate) fn to_json(&self, elapsed: Duration, log: &Path) -> Value {
-        let median = |of: fn(&Trial) -> u64| {
-            let mut values: Vec<u64> = self.trials.iter().map(of).collect();
-            values.sort_unstable();
-            values.get(values.len() / 2).copied().unwrap_or_default()
-        };
+        let median = |of| median(&self.trials, of);
         json!({
             "trials": self.trials.len(),
             "cuts_of_recoveries": self.recovery_cuts,
@@ -51,6 +47,13 @@ impl Figures {
             "seconds": elapsed.as_secs(),
         })
     }
+}
+
+/// The median of something of the trials.
+pub(crate) fn median(trials: &[Trial], of: fn(&Trial) -> u64) -> u64 {
+    let mut values: Vec<u64> = trials.iter().map(of).collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 /// How long the server of the last store took for requests that are acknowledged once they are durable: half of them, all

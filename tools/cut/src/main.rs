@@ -1,9 +1,10 @@
 //! orlop-cut: cuts the power below a real server under load, and looks from outside whether anything is lost.
 //!
-//! It needs root, /dev/fuse, and loop devices for all but `files`. Exit codes: 0 done, 1 something is wrong, 2 not done.
+//! It needs root, /dev/fuse, and loop devices for all but `files`; `calls` kills without a cut, and needs none of these. Exit codes: 0 done, 1 something is wrong, 2 not done.
 //! The last line of output is one JSON object with the figures.
 
 mod breaking;
+mod calls;
 mod command;
 mod content;
 mod device;
@@ -14,6 +15,7 @@ mod mount;
 mod rounds;
 mod server;
 mod tally;
+mod tracer;
 mod tree;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -22,6 +24,7 @@ use clap::Parser;
 use serde_json::Value;
 
 use crate::{
+    calls::Calls,
     device::{Device, Kind},
     directory::Directory,
     error::{CutError, file_error},
@@ -53,6 +56,8 @@ enum Experiment {
         #[command(flatten)]
         rounds: Rounds,
     },
+    /// Kill the server before each of its calls of a kind, on the disk as it is
+    Calls(Calls),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +81,7 @@ fn run(arguments: &Arguments) -> Result<(Value, Vec<String>), CutError> {
     std::fs::create_dir_all(work).map_err(file_error(work))?;
     match &arguments.experiment {
         Experiment::Blocks { fs, rounds } => rounds.run(work, &mut Device::new(work, *fs, rounds.seed)?),
+        Experiment::Calls(calls) => calls.run(work),
         Experiment::Files { rounds } => rounds.run(work, &mut Directory::new(work, rounds.seed)?),
     }
 }

@@ -20,15 +20,15 @@ use crate::{
     error::{CutError, file_error},
     figures::{Figures, Trial},
     mount::Faults,
-    server::{Programs, Server, Settings, draw_settings},
+    server::{LoadBounds, Programs, Server, Settings, draw_settings},
     tally::{Tally, merge, whole_lines},
     tree::Tree,
 };
 
 /// Cuts that one store goes through.
 const CUTS_PER_STORE: u64 = 15;
-/// The load ends with the server; this is for a server that does not end.
-const LOAD_SECONDS_MAX: u64 = 3600;
+/// The load ends with the server; the time is for a server that does not end.
+const LOAD: LoadBounds = LoadBounds { clients: 8, images: u64::MAX, seconds: 3600 };
 
 /// How long a cut is put off for a moment in which more can be lost.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -153,7 +153,7 @@ impl Run<'_> {
     fn round(&mut self, round: u64) -> Result<(), CutError> {
         let Some(mut server) = self.server.take() else { return Ok(()) };
         let before = self.read_acks()?;
-        let load = server.load(&self.options.programs, &self.acks, self.options.seed_of(round), LOAD_SECONDS_MAX)?;
+        let load = server.load(&self.options.programs, &self.acks, self.options.seed_of(round), LOAD)?;
         thread::sleep(Duration::from_millis(self.rng.u64(30..=self.options.load_ms_max.max(30))));
         let mut wrong = if self.options.errors { self.break_disk(&server)? } else { None };
         let crashed = server.has_ended();

@@ -57,6 +57,17 @@ pub(crate) fn draw_settings(rng: &mut Rng) -> Settings {
     settings
 }
 
+/// How much is pushed, and by how many.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LoadBounds {
+    /// Clients at once.
+    pub(crate) clients: u64,
+    /// Images of each client.
+    pub(crate) images: u64,
+    /// Longest time.
+    pub(crate) seconds: u64,
+}
+
 /// A server; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -89,12 +100,19 @@ impl Server {
             if TcpStream::connect(&self.address).is_ok() {
                 return Ok(());
             }
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(format!("the server ended at its start: {status}"));
+            // One that was traced is waited for by its tracer, so that here nothing is known of it but that it is gone.
+            match self.child.try_wait() {
+                Ok(None) => {}
+                ended => return Err(format!("the server ended at its start: {ended:?}")),
             }
             thread::sleep(Duration::from_millis(2));
         }
         Err(format!("the server does not listen after {START_MAX:?}"))
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether the process has ended by itself.
@@ -123,14 +141,34 @@ impl Server {
         wrong(command.arg("--server").arg(format!("http://{}", self.address)), "verify")
     }
 
-    /// Pushes and deletes by parallel clients until the server is gone, or the time is over.
+    /// Lets an administrative command work on the store; whether it was done.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub(crate) fn order(&self, programs: &Programs, arguments: &[&str]) -> Result<bool, CutError> {
+        let mut command = Command::new("timeout");
+        command.arg(CHECK_SECONDS_MAX).arg(&programs.orlop).args(arguments);
+        command.arg("--server").arg(format!("http://{}", self.address));
+        Ok(output(&mut command)?.status.success())
+    }
+
+    /// Pushes and deletes by parallel clients until the server is gone, each has pushed so many images, or the time is over.
     ///
     /// # Errors
     /// When the load cannot be run.
-    pub(crate) fn load(&self, programs: &Programs, acks: &Path, seed: u64, seconds: u64) -> Result<Child, CutError> {
+    pub(crate) fn load(
+        &self,
+        programs: &Programs,
+        acks: &Path,
+        seed: u64,
+        bounds: LoadBounds,
+    ) -> Result<Child, CutError> {
+        let LoadBounds { clients, images, seconds } = bounds;
         let mut command = Command::new(&programs.load);
-        command.args(["push-images", "--deletes", "--repository", "cut/images", "--clients", "8"]);
-        command.args(["--address", &self.address, "--seed", &seed.to_string(), "--seconds", &seconds.to_string()]);
+        command.args(["push-images", "--deletes", "--repository", "cut/images", "--address", &self.address]);
+        for (name, value) in [("--clients", clients), ("--images", images), ("--seconds", seconds), ("--seed", seed)] {
+            command.arg(name).arg(value.to_string());
+        }
         command.arg("--acks").arg(acks).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().map_err(file_error(&programs.load))
     }

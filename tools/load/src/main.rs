@@ -15,6 +15,7 @@ mod many_tags;
 mod measure;
 mod push_blobs;
 mod push_images;
+mod push_manifests;
 mod registry;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -33,6 +34,8 @@ enum Command {
     PushBlobs(push_blobs::PushBlobs),
     /// Push images until the time is over or the server is gone
     PushImages(push_images::PushImages),
+    /// Push manifests as large as may be, and indexes of very many manifests; delete them again
+    PushManifests(push_manifests::PushManifests),
     /// Set very many tags, page through them, delete what they point to
     ManyTags(many_tags::ManyTags),
     /// Collect deleted images, and take the tag of a large index, under a load of pulls and pushes
@@ -89,6 +92,7 @@ fn run(command: &Command) -> Result<(String, Vec<String>), LoadError> {
     match command {
         Command::PushBlobs(workload) => Ok((workload.run()?.to_json().to_string(), Vec::new())),
         Command::PushImages(workload) => Ok((workload.run()?.to_string(), Vec::new())),
+        Command::PushManifests(workload) => Ok((workload.run()?.to_string(), Vec::new())),
         Command::ManyTags(workload) => {
             let (figures, wrong) = workload.run()?;
             Ok((figures.to_string(), wrong))

@@ -1,5 +1,10 @@
 //! Workload: blobs of one size from many clients, small ones in one PUT, large ones as a stream or in chunks.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use crate::{
     Server,
     acks::{AckLog, Fact},
@@ -20,6 +25,12 @@ pub(crate) struct PushBlobs {
     /// How many blobs
     #[arg(long, default_value_t = 1000)]
     count: u64,
+    /// No blob is begun after so many seconds
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Rest of each client after a blob, in milliseconds
+    #[arg(long, default_value_t = 0)]
+    rest_ms: u64,
     /// Bytes of each blob
     #[arg(long, default_value_t = 4096)]
     size: u64,
@@ -41,11 +52,20 @@ impl PushBlobs {
     /// The first call that was not done.
     pub(crate) fn run(&self) -> Result<Figures, LoadError> {
         let log = self.server.open_log()?;
-        clients::run(
-            &Bounds::all(self.clients, self.count),
+        let bounds = Bounds { time: self.seconds.map(Duration::from_secs), ..Bounds::all(self.clients, self.count) };
+        let figures = clients::run(
+            &bounds,
             |_| Client::new(&self.server.address),
-            |client, index| self.push(client, &log, Content::new(self.seed, index, self.size)),
-        )
+            |client, index| {
+                let began = Instant::now();
+                self.push(client, &log, Content::new(self.seed, index, self.size))?;
+                let took = began.elapsed();
+                thread::sleep(Duration::from_millis(self.rest_ms));
+                Ok(took)
+            },
+        )?;
+        let Figures { elapsed, pieces, errors, first_error } = figures;
+        Ok(Figures { elapsed, pieces: pieces.into_iter().map(|(_, took)| (took, ())).collect(), errors, first_error })
     }
 
     fn push(&self, client: &mut Client, log: &AckLog, content: Content) -> Result<(), LoadError> {

@@ -15,6 +15,8 @@ use crate::{
 
 /// The media type of the manifests that the workloads push.
 pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// That of an index.
+pub(crate) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 const ACCEPT: [(&str, &str); 2] = [("Accept", MANIFEST_TYPE), ("Accept", "*/*")];
 const BLOB_TYPE: (&str, &str) = ("Content-Type", "application/octet-stream");
 
@@ -200,8 +202,19 @@ impl Client {
 
     /// Stores a manifest under a tag or digest.
     pub(crate) fn put_manifest(&mut self, repository: &str, reference: &str, bytes: &[u8]) -> Result<(), CallError> {
+        self.put_typed(repository, reference, MANIFEST_TYPE, bytes)
+    }
+
+    /// Stores a manifest of any type under a tag or digest.
+    pub(crate) fn put_typed(
+        &mut self,
+        repository: &str,
+        reference: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(), CallError> {
         let target = format!("/v2/{repository}/manifests/{reference}");
-        let headers = [("Content-Type", MANIFEST_TYPE)];
+        let headers = [("Content-Type", media_type)];
         self.call(&[201], "PUT", &target, &headers, &mut { bytes }, bytes.len() as u64).map(drop)
     }
 
