@@ -228,10 +228,9 @@ fn has_ended(child: &mut Child) -> bool {
     !matches!(child.try_wait(), Ok(None))
 }
 
-/// Lets the server end by itself, as it has calls to make then, too.
+/// Lets the server end by itself, unless it is gone, as it has calls to make then, too.
 fn stop(server: &mut Server) {
     let Ok(process) = i32::try_from(server.id()) else { return };
-    // Gone already: nothing has its number, as its end was not yet waited for by its parent.
     if !server.has_ended() && kill(Pid::from_raw(process), Signal::SIGTERM).is_ok() {
         let began = Instant::now();
         while !server.has_ended() && began.elapsed() < STOP_MAX {

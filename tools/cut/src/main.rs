@@ -29,6 +29,7 @@ use crate::{
     directory::Directory,
     error::{CutError, file_error},
     rounds::Rounds,
+    tracer::Trace,
 };
 
 /// Cuts the power below a server, again and again.
@@ -58,6 +59,9 @@ enum Experiment {
     },
     /// Kill the server before each of its calls of a kind, on the disk as it is
     Calls(Calls),
+    /// Watch a process, and kill it before its Nth call of a kind: part of `calls`
+    #[command(hide = true)]
+    Trace(Trace),
 }
 
 fn main() -> ExitCode {
@@ -81,6 +85,7 @@ fn run(arguments: &Arguments) -> Result<(Value, Vec<String>), CutError> {
     std::fs::create_dir_all(work).map_err(file_error(work))?;
     match &arguments.experiment {
         Experiment::Blocks { fs, rounds } => rounds.run(work, &mut Device::new(work, *fs, rounds.seed)?),
+        Experiment::Trace(trace) => Ok((trace.run()?, Vec::new())),
         Experiment::Calls(calls) => calls.run(work),
         Experiment::Files { rounds } => rounds.run(work, &mut Directory::new(work, rounds.seed)?),
     }

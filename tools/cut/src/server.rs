@@ -100,10 +100,8 @@ impl Server {
             if TcpStream::connect(&self.address).is_ok() {
                 return Ok(());
             }
-            // One that was traced is waited for by its tracer, so that here nothing is known of it but that it is gone.
-            match self.child.try_wait() {
-                Ok(None) => {}
-                ended => return Err(format!("the server ended at its start: {ended:?}")),
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("the server ended at its start: {status}"));
             }
             thread::sleep(Duration::from_millis(2));
         }

@@ -5,8 +5,9 @@
 //! threads have made three each can't be chosen by it, and most would never be.
 
 use std::{
-    sync::mpsc,
-    thread::{self, JoinHandle},
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use nix::{
@@ -20,7 +21,12 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::error::CutError;
+use serde_json::{Value, json};
+
+use crate::error::{CutError, file_error};
+
+/// What the process that watches says first.
+const ATTACHED: &str = "attached";
 
 /// Kinds of calls that change what a disk holds, or make it durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -87,9 +93,13 @@ pub(crate) struct Traced {
     pub(crate) was_killed: bool,
 }
 
-/// Watches a process until that has ended.
+/// Watches a process until that has ended. It is a process, too: threads of the one that waits for its child as a parent would
+/// take the news from each other.
 #[derive(Debug)]
-pub(crate) struct Tracer(JoinHandle<Result<Traced, Errno>>);
+pub(crate) struct Tracer {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
 
 impl Tracer {
     /// Kills a process before the `nth` call of a kind that it makes from now on; 1 is the first.
@@ -97,30 +107,65 @@ impl Tracer {
     /// # Errors
     /// When the kernel does not let it be traced.
     pub(crate) fn attach(process: u32, call: Call, nth: u64) -> Result<Self, CutError> {
-        let process = Pid::from_raw(i32::try_from(process).map_err(|_| failed(Errno::ESRCH))?);
-        let (attached, wait) = mpsc::channel();
-        // Who traces is a thread, and the only one that can go on with what it has stopped.
-        let thread = thread::spawn(move || {
-            let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
-            let seized = ptrace::seize(process, options).and_then(|()| ptrace::interrupt(process));
-            let _ = attached.send(seized);
-            seized.and_then(|()| trace(process, call, nth))
-        });
-        wait.recv().unwrap_or(Err(Errno::ESRCH)).map_err(failed)?;
-        Ok(Self(thread))
+        let this = std::env::current_exe().map_err(file_error(Path::new("/proc/self/exe")))?;
+        let mut command = Command::new(this);
+        command.arg("trace").arg(process.to_string()).arg(call.name()).arg(nth.to_string());
+        let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| failed(&error))?;
+        let said = child.stdout.take().map(BufReader::new).ok_or_else(|| failed("its output is gone"))?;
+        let mut tracer = Self { child, said };
+        let mut line = String::new();
+        tracer.said.read_line(&mut line).map_err(|error| failed(&error))?;
+        if line.trim() == ATTACHED { Ok(tracer) } else { Err(failed("the process cannot be traced")) }
     }
 
     /// Waits for the process's end.
     ///
     /// # Errors
     /// When it could not be traced to its end.
-    pub(crate) fn join(self) -> Result<Traced, CutError> {
-        self.0.join().unwrap_or(Err(Errno::ECHILD)).map_err(failed)
+    pub(crate) fn join(mut self) -> Result<Traced, CutError> {
+        let told: Result<Value, _> = serde_json::from_reader(&mut self.said);
+        self.child.wait().map_err(|error| failed(&error))?;
+        let told = told.map_err(|error| failed(&error))?;
+        Ok(Traced {
+            calls: told["calls"].as_u64().unwrap_or_default(),
+            was_killed: told["was_killed"].as_bool().unwrap_or_default(),
+        })
     }
 }
 
-fn failed(error: Errno) -> CutError {
-    CutError::Command { command: "ptrace".to_owned(), problem: error.to_string() }
+/// A process to watch, told to the process that does.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Trace {
+    process: i32,
+    #[arg(value_enum)]
+    call: Call,
+    nth: u64,
+}
+
+impl Trace {
+    /// Watches it to its end; says first that it has begun to.
+    ///
+    /// # Errors
+    /// When the kernel does not let it be traced.
+    pub(crate) fn run(&self) -> Result<Value, CutError> {
+        let traced = watch(Pid::from_raw(self.process), self.call, self.nth, || println!("{ATTACHED}"));
+        let Traced { calls, was_killed } = traced.map_err(|error| failed(&error))?;
+        Ok(json!({ "calls": calls, "was_killed": was_killed }))
+    }
+}
+
+fn failed(problem: impl ToString) -> CutError {
+    CutError::Command { command: "ptrace".to_owned(), problem: problem.to_string() }
+}
+
+/// The thread that calls this is the only one that can go on with what it has stopped, and must be the only one that waits for
+/// the process.
+fn watch(process: Pid, call: Call, nth: u64, attached: impl FnOnce()) -> Result<Traced, Errno> {
+    let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
+    ptrace::seize(process, options)?;
+    ptrace::interrupt(process)?;
+    attached();
+    trace(process, call, nth)
 }
 
 fn trace(process: Pid, call: Call, nth: u64) -> Result<Traced, Errno> {
@@ -169,7 +214,7 @@ fn enters(thread: Pid, call: Call) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, process::Command};
+    use std::fs;
 
     use super::*;
 
@@ -184,12 +229,11 @@ mod tests {
         let mut child = Command::new("sh")
             .args(["-c", "read go; exec rm a b c"])
             .current_dir(&directory)
-            .stdin(std::process::Stdio::piped())
+            .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        let tracer = Tracer::attach(child.id(), Call::Unlink, nth).unwrap();
-        drop(child.stdin.take());
-        let traced = tracer.join().unwrap();
+        let (process, input) = (Pid::from_raw(child.id().cast_signed()), child.stdin.take());
+        let traced = watch(process, Call::Unlink, nth, || drop(input)).unwrap();
         let _ = child.wait();
         let count = fs::read_dir(&directory).unwrap().count();
         fs::remove_dir_all(&directory).unwrap();
