@@ -14,7 +14,10 @@
 //! reckoned with [`MEMORY_FACTOR`]; above [`VerifyOptions::memory_bytes_max`] it is refused before it has them. Places take
 //! some 100 bytes for each record.
 
-use std::ops::ControlFlow;
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +45,8 @@ use watch::Watched;
 /// Bytes of memory that counting may take for each byte of manifests, references, links, tags and places in the index: twice
 /// what was measured.
 pub const MEMORY_FACTOR: u64 = 16;
+/// How long a verification waits for a moment in which nothing is settling.
+const SETTLING_MAX: Duration = Duration::from_secs(600);
 /// Findings that a report names; the others are counted.
 pub const FINDINGS_MAX: usize = 1_000;
 
@@ -223,7 +228,7 @@ pub fn verify(
 ) -> Result<VerifyReport, VerifyError> {
     let clock = &store.options().clock;
     let began_ms = clock.now_ms();
-    let view = store.settled_snapshot()?;
+    let view = settled(store, watch)?;
     let mut report = VerifyReport::begun(began_ms);
     let memory_max = options.memory_bytes_max;
     looked(count_rows(&*view, &mut report, memory_max, watch), &mut report)?;
@@ -248,10 +253,28 @@ pub fn verify_rows(
     options: &VerifyOptions,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<VerifyReport, VerifyError> {
-    let view = store.settled_snapshot()?;
+    let view = settled(store, watch)?;
     let mut report = VerifyReport::begun(store.options().clock.now_ms());
     looked(count_rows(&*view, &mut report, options.memory_bytes_max, watch), &mut report)?;
     Ok(report)
+}
+
+/// A view in which nothing is settling. What a killed server has left may take a while at a start, as may indexes of many
+/// thousands of manifests that are deleted one after the other.
+fn settled<'a>(
+    store: &'a Store,
+    watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Box<dyn View + 'a>, VerifyError> {
+    let began = Instant::now();
+    loop {
+        match store.settled_snapshot() {
+            Err(StoreError::Stopped(_)) if began.elapsed() < SETTLING_MAX => {}
+            view => return Ok(view?),
+        }
+        if watch(Progress { phase: Phase::Counting, done: 0, total: None }).is_break() {
+            return Err(VerifyError::Stopped);
+        }
+    }
 }
 
 /// Names the repositories and tags that damaged content hurts.

@@ -1,6 +1,6 @@
 //! How much memory there is for this process, and defaults that fit into it.
 //!
-//! What is bounded by settings takes at most half of it, so that the rest of the program, and pages of files, have room. It
+//! What is bounded by settings takes at most two thirds of it, so that the rest of the program, and pages of files, have room. It
 //! changes defaults only, never what somebody has set; on machines with more than a GiB or so all but one are as ever.
 
 use std::{
@@ -34,7 +34,7 @@ pub(super) fn fit(config: &mut Config, memory_bytes: u64) {
     store.index_cache_bytes = lower_len(store.index_cache_bytes, 16, 1);
     store.buffered_bytes_max = lower(store.buffered_bytes_max, 16, 1);
     http.body_memory_bytes = lower(http.body_memory_bytes, 8, 8);
-    http.verify_memory_bytes = lower(http.verify_memory_bytes, 8, 1);
+    http.verify_memory_bytes = lower(http.verify_memory_bytes, 4, 1);
 }
 
 /// Files in which limits may be for a process in these control groups (`/proc/self/cgroup`), from its own up to the root; of
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_bounded_by_settings_takes_half_of_little_memory_and_as_much_as_ever_of_more() {
+    fn what_is_bounded_by_settings_takes_two_thirds_of_little_memory_and_as_much_as_ever_of_more() {
         let sum = |memory_bytes: u64| {
             let mut config = Config::default();
             fit(&mut config, memory_bytes);
@@ -77,7 +77,7 @@ mod tests {
             index + store.buffered_bytes_max + http.body_memory_bytes + http.verify_memory_bytes
         };
         for mib in [64, 128, 256, 512, 1024, 2048] {
-            assert!(sum(mib * MIB) <= mib * MIB / 2, "{mib}: {}", sum(mib * MIB) / MIB);
+            assert!(sum(mib * MIB) <= mib * MIB * 2 / 3, "{mib}: {}", sum(mib * MIB) / MIB);
         }
         assert_eq!(sum(8192 * MIB), sum(u64::MAX));
     }

@@ -128,6 +128,23 @@ fn a_sound_store_has_no_findings_and_all_of_it_was_looked_at() {
     assert_eq!(machine.verify(false).content_bytes, 0);
 }
 
+/// After a server was killed that deleted large indexes, its store could not be verified: two seconds were too short.
+#[test]
+fn what_is_settling_is_waited_for_and_the_wait_can_be_broken_off() {
+    let machine = Machine::new();
+    let applied: Applied = schema::expect(&*machine.index, key::applied()).unwrap();
+    let change = |settling| machine.set(key::applied(), &Applied { settling, ..applied.clone() });
+    let options = VerifyOptions { content: false, content_bytes_per_second: None, memory_bytes_max: None };
+    change(1);
+    let stopped = verify(machine.store(), &options, &mut |_| ControlFlow::Break(()));
+    assert!(matches!(stopped, Err(VerifyError::Stopped)), "{stopped:?}");
+    let report = verify(machine.store(), &options, &mut |_| {
+        change(0);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(report.unwrap().findings, []);
+}
+
 #[test]
 fn an_empty_store_is_sound() {
     let disk = SimDisk::new();
