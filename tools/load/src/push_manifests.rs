@@ -2,7 +2,8 @@
 //! written down, and the older ones deleted again by their digests.
 //!
 //! A registry that is out of memory for bodies may say so (503): then a piece is tried again after a rest, as clients do it,
-//! and its time has all of that.
+//! and its time has all of that. An answer that comes before the body was read can be lost with its connection; that is
+//! tried again, too.
 
 use std::{
     collections::VecDeque,
@@ -149,7 +150,7 @@ impl PushManifests {
         let began = Instant::now();
         let mut refusals = 0;
         while let Err(error) = state.client.put_typed(&self.repository, &tag, media_type, &bytes) {
-            let is_busy = matches!(error, CallError::Refused { status: 503, .. });
+            let is_busy = matches!(error, CallError::Refused { status: 503, .. } | CallError::NoAnswer { .. });
             if !is_busy || refusals >= u64::from(TRIES) {
                 return Err(error.into());
             }
