@@ -63,6 +63,11 @@ impl BodyReader {
         Self { body, announced, came: 0 }
     }
 
+    /// How many bytes the body has at most, where its framing or somebody's word for it tells.
+    pub(super) fn len_max(&self) -> Option<u64> {
+        self.announced.or_else(|| self.body.size_hint().upper())
+    }
+
     /// Appends what comes to `chunk` until it has at least `len` bytes (and less than one read more); whether more
     /// may follow.
     ///

@@ -56,8 +56,11 @@ impl Buffers {
         Self { budget: Arc::new(Semaphore::new(kibibytes)) }
     }
 
-    /// The step of a new stream: `wanted` bytes while the budget has two buffers of that size.
+    /// The step of a new stream: `wanted` bytes while the budget has two buffers of that size. A small one needs none.
     pub(super) fn step(&self, wanted: usize) -> Step {
+        if wanted <= SMALL {
+            return Step { len: SMALL, _budget: None };
+        }
         let kibibytes = u32::try_from(wanted >> 9).unwrap_or(u32::MAX);
         match self.budget.clone().try_acquire_many_owned(kibibytes) {
             Ok(budget) => Step { len: wanted, _budget: Some(budget) },
@@ -92,7 +95,9 @@ mod tests {
         let second = buffers.step(1 << 20);
         assert_eq!([first.len, second.len, buffers.step(1 << 20).len], [1 << 20, 1 << 20, SMALL]);
         drop(first);
-        assert_eq!(buffers.step(1 << 20).len, 1 << 20);
+        let small: Vec<Step> = (0..100).map(|_| buffers.step(1_000)).collect();
+        assert_eq!(buffers.step(1 << 20).len, 1 << 20, "small ones take none of it");
+        drop(small);
     }
 
     #[test]

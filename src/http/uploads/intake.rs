@@ -163,7 +163,9 @@ fn cancel(registry: &Registry, repository: &RepositoryName, id: &str) {
 /// # Errors
 /// What the registry refuses, and the failure of the body: then what came is in the upload, unless that was the request's own.
 pub(super) async fn take(app: &Arc<App>, mut intake: Intake, mut body: BodyReader) -> Result<u64, HttpError> {
-    let step = app.buffers.step(STEP_LEN);
+    // One more than there is: a body that comes in one chunk then ends with it.
+    let len = body.len_max().map_or(STEP_LEN, |len| len.saturating_add(1).min(STEP_LEN as u64) as usize);
+    let step = app.buffers.step(len);
     let (mut chunk, mut spare) = (Vec::new(), Vec::new());
     let mut came = body.fill(&mut chunk, step.len).await;
     let mut admitted = false;
