@@ -149,7 +149,7 @@ impl Trace {
     /// When the kernel does not let it be traced.
     pub(crate) fn run(&self) -> Result<Value, CutError> {
         let traced = watch(Pid::from_raw(self.process), self.call, self.nth, || println!("{ATTACHED}"));
-        let Traced { calls, was_killed } = traced.map_err(|error| failed(&error))?;
+        let Traced { calls, was_killed } = traced.map_err(failed)?;
         Ok(json!({ "calls": calls, "was_killed": was_killed }))
     }
 }
