@@ -142,11 +142,10 @@ impl SimDisk {
         self.lock_state().faults.push(Fault { call, countdown: nth.max(1), failure, lasts: true });
     }
 
-    /// The disk with the faults of another, those to come and those that last.
-    pub fn with_faults_of(self, other: &Self) -> Self {
+    /// Takes over the faults of another disk, those to come and those that last.
+    pub fn take_faults_of(&self, other: &Self) {
         let faults = other.lock_state().faults.clone();
         self.lock_state().faults = faults;
-        self
     }
 
     /// Forgets all faults, those to come and those that last.

@@ -77,15 +77,18 @@ fn operation(overlay: &mut Overlay<'_>, applied: &mut Applied, operation: &Opera
             intern(overlay, applied, at, *organisation, *repository, name)
         }
         Operation::Link { repository, digest, size, mounted_from, due_ms } => {
-            // What something names already was linked after that was pushed, also in the same millisecond.
-            let is_named = counts::repository_count(overlay, *repository, digest)?.named > 0;
             let row = LinkRow {
                 size: *size,
-                linked_ms: at.time_ms.saturating_add(u64::from(is_named)),
+                linked_ms: at.time_ms,
                 due_ms: *due_ms,
                 mounted_from: mounted_from.map_or(0, |id| u64::from(id) + 1),
             };
-            link(overlay, *repository, digest, &row)
+            if link(overlay, *repository, digest, &row)? {
+                // What something names already was linked after that was pushed, also in the same millisecond.
+                let row = LinkRow { linked_ms: at.time_ms.saturating_add(1), ..row };
+                schema::put(overlay, key::link(*repository, digest), &row);
+            }
+            Ok(())
         }
         Operation::Unlink { repository, digest } | Operation::DropLink { repository, digest } => {
             drops::link(overlay, applied, at, *repository, digest)
@@ -134,15 +137,15 @@ pub(super) fn put_repository(
     counts::repository_changed(overlay, row.organisation, Change::Enters)
 }
 
-/// Makes or renews a repository's right to serve a blob.
+/// Makes or renews a repository's right to serve a blob. Whether a manifest names it already.
 pub(super) fn link(
     overlay: &mut Overlay<'_>,
     repository: RepositoryId,
     digest: &Digest,
     row: &LinkRow,
-) -> Result<(), SchemaError> {
+) -> Result<bool, SchemaError> {
     let before: Option<LinkRow> = schema::get(overlay, key::link(repository, digest))?;
-    counts::link_changed(overlay, repository, digest, before.as_ref(), Some(row))?;
+    let is_named = counts::link_changed(overlay, repository, digest, before.as_ref(), Some(row))?;
     schema::put(overlay, key::link(repository, digest), row);
-    Ok(())
+    Ok(is_named)
 }

@@ -11,7 +11,7 @@ use crate::{
         Overlay, View,
         schema::{
             self, CountRow, DueLinkRow, EmptyRepositoryRow, LinkRow, ManifestCountRow, RepositoryRow, SchemaError,
-            Scope, StateHash, UsageRow, key,
+            Scope, UsageRow, key,
         },
     },
     journal::operation::{OrganisationId, RepositoryId},
@@ -77,13 +77,14 @@ pub(super) fn live_changed(
 }
 
 /// The repository's link to the digest was made, renewed or removed. Names that came before it begin, or cease, to count.
+/// Whether there are such names.
 pub(super) fn link_changed(
     overlay: &mut Overlay<'_>,
     repository: RepositoryId,
     digest: &Digest,
     before: Option<&LinkRow>,
     after: Option<&LinkRow>,
-) -> Result<(), SchemaError> {
+) -> Result<bool, SchemaError> {
     let (_, count) = count_changed(overlay, repository, digest, |count| {
         count.linked = after.is_some();
         count.size = after.map_or(0, |link| link.size);
@@ -97,7 +98,7 @@ pub(super) fn link_changed(
     if let Some(change) = Change::between(before.is_some(), after.is_some()) {
         total_changed(overlay, repository, |usage| change.step(&mut usage.links, 1))?;
     }
-    Ok(())
+    Ok(count.named > 0)
 }
 
 fn put_due_link(overlay: &mut Overlay<'_>, repository: RepositoryId, digest: &Digest, link: &LinkRow, is_due: bool) {
@@ -160,21 +161,19 @@ pub(super) fn total_changed(
     change: impl Fn(&mut UsageRow),
 ) -> Result<(), SchemaError> {
     let organisation = organisation_of(overlay, repository)?;
-    [Scope::Repository(repository), Scope::Organisation(organisation), Scope::Registry]
-        .into_iter()
-        .try_for_each(|scope| with_usage(overlay, scope, &change))
+    total_changed_in(overlay, repository, organisation, change)
 }
 
-/// The facts of a repository have changed: their hash is another by so much.
-pub(super) fn state_hash_changed(
+/// The same for a repository whose row may be gone.
+pub(super) fn total_changed_in(
     overlay: &mut Overlay<'_>,
     repository: RepositoryId,
     organisation: OrganisationId,
-    by: StateHash,
+    change: impl Fn(&mut UsageRow),
 ) -> Result<(), SchemaError> {
     [Scope::Repository(repository), Scope::Organisation(organisation), Scope::Registry]
         .into_iter()
-        .try_for_each(|scope| with_usage(overlay, scope, |usage| usage.state_hash += by))
+        .try_for_each(|scope| with_usage(overlay, scope, &change))
 }
 
 /// A repository came to be, or was dropped; with the first and the last so does its organisation.

@@ -54,7 +54,7 @@ pub(super) fn keep(overlay: &mut Overlay<'_>) -> Result<(), SchemaError> {
         }
     }
     for (repository, (row, by)) in changed.into_iter().filter(|(_, (_, by))| *by != StateHash::default()) {
-        counts::state_hash_changed(overlay, repository, row.organisation, by)?;
+        counts::total_changed_in(overlay, repository, row.organisation, |usage| usage.state_hash += by)?;
     }
     Ok(())
 }

@@ -10,8 +10,7 @@ impl World {
     /// Every byte of the segments belongs to a record that the index names, or is zero.
     pub(super) fn check_bytes(&mut self) {
         // A session that was never kept has a segment that nobody knows but its process.
-        let is_unknown = self.sessions.iter().any(Session::is_unknown_to_journal);
-        if is_unknown {
+        if self.sessions.iter().any(Session::is_unknown_to_journal) {
             return;
         }
         let item = self.random.usize(..self.items.len());

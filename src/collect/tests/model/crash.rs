@@ -86,7 +86,7 @@ impl World {
             self.end();
         }
         if self.is_faulty {
-            self.disk = self.disk.clone().with_faults_of(&before);
+            self.disk.take_faults_of(&before);
         }
         if let Err(error) = self.start() {
             assert!(self.is_faulty, "{error}");

@@ -104,7 +104,8 @@ fn run_load(seed: u64, stride: u64) -> BTreeMap<String, u64> {
             for &failure in failures {
                 for lasts in [false, true] {
                     cases += 1;
-                    if !cases.is_multiple_of(stride) {
+                    // The first call of each kind is always tried: some kinds are rare.
+                    if nth > 1 && !cases.is_multiple_of(stride) {
                         continue;
                     }
                     match run_case(seed, call, nth, failure, lasts) {
@@ -133,5 +134,5 @@ fn whatever_call_of_the_disk_fails_what_was_acknowledged_is_there() {
     });
     let counts = all.into_inner().unwrap();
     println!("{} cases: {counts:?}", counts.values().sum::<u64>());
-    assert!(stride > 1 || loads < LOADS || counts.len() == KINDS.len(), "some kinds of calls did not fail: {counts:?}");
+    assert!(loads < LOADS || counts.len() == KINDS.len(), "some kinds of calls did not fail: {counts:?}");
 }
