@@ -170,10 +170,15 @@ impl Erasing<'_> {
         let until = prefix_end(&from);
         loop {
             let page = dead(&*self.store.snapshot(), &from, &until)?;
-            for records in page.chunk_by(|a, b| a.0.segment == b.0.segment) {
+            let mut erased = Vec::new();
+            let done = page.chunk_by(|a, b| a.0.segment == b.0.segment).try_for_each(|records| {
                 self.stop.check()?;
-                self.erase_some(records)?;
-            }
+                erased.append(&mut self.erase_some(records)?);
+                Ok::<_, StoreError>(())
+            });
+            // All segments' in one commit, and also when one of them has failed.
+            self.note_erased(erased)?;
+            done?;
             match page.last() {
                 Some((last, _)) if page.len() == DROPS_PER_STEP => from = [key::dead(*last).bytes(), vec![0]].concat(),
                 _ => return Ok(()),
@@ -181,13 +186,13 @@ impl Erasing<'_> {
         }
     }
 
-    /// Erases dead records of one segment.
-    fn erase_some(&mut self, records: &[(Location, u64)]) -> Result<(), StoreError> {
-        let Some(&(Location { segment, .. }, _)) = records.first() else { return Ok(()) };
+    /// Erases dead records of one segment; those whose bytes are gone now.
+    fn erase_some(&mut self, records: &[(Location, u64)]) -> Result<Vec<Location>, StoreError> {
+        let Some(&(Location { segment, .. }, _)) = records.first() else { return Ok(Vec::new()) };
         let row: Option<SegmentRow> = schema::get(&*self.store.snapshot(), key::segment(segment))?;
         if row.is_none() || self.store.segment_usage(segment)?.is_none() {
             // It was removed by a run that was cut off before it had forgotten these; or its file is lost.
-            return self.note_erased(records.iter().map(|(location, _)| *location).collect());
+            return Ok(records.iter().map(|(location, _)| *location).collect());
         }
         let before = self.allocated(segment);
         let dead: Vec<DeadRecord> =
@@ -201,10 +206,9 @@ impl Erasing<'_> {
             Err(StoreError::Corrupt(_)) => self.erase_singly(segment, &dead)?,
             Err(error) => self.failed(segment, error, dead.clone())?,
         };
-        let erased = records.iter().map(|(location, _)| *location);
-        self.note_erased(erased.filter(|location| left.iter().all(|left| left.offset != location.offset)).collect())?;
         self.report.returned_bytes += before.saturating_sub(self.allocated(segment));
-        Ok(())
+        let erased = records.iter().map(|(location, _)| *location);
+        Ok(erased.filter(|location| left.iter().all(|left| left.offset != location.offset)).collect())
     }
 
     fn erase_singly(&mut self, segment: SegmentNumber, dead: &[DeadRecord]) -> Result<Vec<DeadRecord>, StoreError> {
