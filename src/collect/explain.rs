@@ -197,14 +197,7 @@ impl Walked {
     /// many bytes as were never counted as erased, so that the segment is not suspected again. A byte that counts twice
     /// would hide another that is left later.
     fn left_before(&self, settled_end: u64, pace: &mut dyn FnMut(u64)) -> Result<Vec<Piece>, SegmentError> {
-        let (mut left, mut zero) = (Vec::new(), Vec::new());
-        for &(offset, len) in &self.unknown {
-            let end = offset.saturating_add(len);
-            if end <= settled_end {
-                pace(len);
-                if self.candidates.is_zero(offset..end)? { &mut zero } else { &mut left }.push((offset, len));
-            }
-        }
+        let (mut left, zero) = self.unknown_before(settled_end, pace)?;
         // What this process writes is in neither sum then.
         if self.row.committed_end <= settled_end {
             let zero_bytes = zero.iter().map(|(_, len)| len).sum::<u64>();
@@ -222,13 +215,20 @@ impl Walked {
 
     /// Unknown pieces that are not zero.
     pub(super) fn remains(&self) -> Result<Vec<Piece>, SegmentError> {
-        let mut remains = Vec::new();
+        Ok(self.unknown_before(u64::MAX, &mut |_| {})?.0)
+    }
+
+    /// Unknown pieces that end by `until`: those that are not zero, and those that are.
+    fn unknown_before(&self, until: u64, pace: &mut dyn FnMut(u64)) -> Result<(Vec<Piece>, Vec<Piece>), SegmentError> {
+        let (mut left, mut zero) = (Vec::new(), Vec::new());
         for &(offset, len) in &self.unknown {
-            if !self.candidates.is_zero(offset..offset.saturating_add(len))? {
-                remains.push((offset, len));
+            let end = offset.saturating_add(len);
+            if end <= until {
+                pace(len);
+                if self.candidates.is_zero(offset..end)? { &mut zero } else { &mut left }.push((offset, len));
             }
         }
-        Ok(remains)
+        Ok((left, zero))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::{List, Registry, RegistryError, inventory::ManifestState, repository_id, row};
 use crate::{
+    codec::Decoder,
     digest::Digest,
     index::{
         View, prefix_end,
@@ -105,20 +106,12 @@ fn page(
             list.next = last;
             break;
         }
-        let place = place(&key[all.len()..])?;
+        let place = key::read_history(&mut Decoder::new(&key[all.len()..]))
+            .map_err(|source| SchemaError::Row { table: Table::History.name(), source })?;
         list.items.push(entry(view, repository, place.0.clone(), HistoryRow::from_bytes(&value)?)?);
         last = Some(place);
     }
     Ok(list)
-}
-
-fn place(key: &[u8]) -> Result<HistoryPlace, SchemaError> {
-    let parts = || {
-        let (tag, lsn) = key.split_at_checked(key.len().checked_sub(9)?)?;
-        let tag = std::str::from_utf8(tag).ok()?.parse().ok()?;
-        Some((tag, u64::from_be_bytes(lsn.get(1..)?.try_into().ok()?)))
-    };
-    parts().ok_or(SchemaError::Missing { table: "history" })
 }
 
 fn entry(view: &dyn View, repository: RepositoryId, tag: Tag, row: HistoryRow) -> Result<HistoryEntry, SchemaError> {

@@ -8,7 +8,7 @@ use crate::{
     codec::{DecodeError, Decoder},
     index::{
         View, prefix_end,
-        schema::{SchemaError, Table},
+        schema::{SchemaError, Table, key},
     },
     journal::operation::RepositoryId,
     name::Tag,
@@ -83,11 +83,8 @@ fn item(table: Table, key: &[u8]) -> Result<Found, DecodeError> {
         Table::DueLinks => Found::Item(Due::Link { repository, digest: d.digest("digest")? }),
         Table::DueManifests => Found::Item(Due::Manifest { repository, digest: d.digest("digest")? }),
         _ => {
-            let text = d.raw(d.rest().len().saturating_sub(9), "tag")?;
-            let tag = std::str::from_utf8(text).ok().and_then(|text| text.parse::<Tag>().ok());
-            let tag = tag.ok_or(DecodeError { field: "tag", problem: "is none" })?;
-            d.raw(1, "tag's end")?;
-            Found::Entry(repository, (tag, d.key_u64("lsn")?, due_ms))
+            let (tag, lsn) = key::read_history(&mut d)?;
+            Found::Entry(repository, (tag, lsn, due_ms))
         }
     })
 }

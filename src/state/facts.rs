@@ -28,7 +28,6 @@ use crate::{
         snapshot::SnapshotHeader,
     },
     location::{Location, SegmentNumber},
-    name::Tag,
     state::{
         apply::{self, drops, manifests, places},
         counts::{self, Change},
@@ -160,16 +159,13 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
         Table::Tags => {
             let TagRow { manifest, digest, set_ms, .. } = TagRow::from_bytes(value)?;
             let repository = d.key_u32("id").map_err(bad)?;
-            let len = d.rest().len();
-            Fact::Tag { repository, tag: tag(d, len).map_err(bad)?, manifest, digest, set_ms }
+            Fact::Tag { repository, tag: key::read_tag(d).map_err(bad)?, manifest, digest, set_ms }
         }
         Table::History => {
             let HistoryRow { digest, time_ms, until_ms } = HistoryRow::from_bytes(value)?;
             let repository = d.key_u32("id").map_err(bad)?;
-            let len = d.rest().iter().position(|&byte| byte == 0).unwrap_or(0);
-            let tag = tag(d, len).map_err(bad)?;
-            d.raw(1, "zero").map_err(bad)?;
-            Fact::History { repository, tag, lsn: d.key_u64("number").map_err(bad)?, digest, time_ms, until_ms }
+            let (tag, lsn) = key::read_history(d).map_err(bad)?;
+            Fact::History { repository, tag, lsn, digest, time_ms, until_ms }
         }
         Table::Uploads => {
             let UploadRow { repository, segment, bytes, time_ms } = UploadRow::from_bytes(value)?;
@@ -254,11 +250,6 @@ fn manifest(d: &mut Decoder<'_>, view: &dyn View, value: &[u8]) -> Result<Fact, 
         subject: row.subject,
         references,
     })
-}
-
-fn tag(d: &mut Decoder<'_>, len: usize) -> Result<Tag, DecodeError> {
-    let text = std::str::from_utf8(d.raw(len, "tag")?).ok();
-    text.and_then(|text| text.parse().ok()).ok_or(DecodeError { field: "tag", problem: "is none" })
 }
 
 /// Facts on their way into an index without rows.

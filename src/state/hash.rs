@@ -20,7 +20,7 @@ use crate::{
         },
     },
     journal::operation::RepositoryId,
-    name::RepositoryName,
+    name::{RepositoryName, Tag},
     state::counts,
 };
 
@@ -70,17 +70,17 @@ fn named(overlay: &Overlay<'_>, repository: RepositoryId) -> Result<RepositoryRo
 }
 
 /// What of its repository a row tells of: its key without the repository.
-enum Of<'a> {
+enum Of {
     Repository,
     Link(Digest),
     Manifest(Digest),
-    Tag(&'a [u8]),
-    History(&'a [u8], u64),
+    Tag(Tag),
+    History(Tag, u64),
 }
 
-impl<'a> Of<'a> {
-    fn key(table: Table, key: &'a [u8]) -> Result<(RepositoryId, Self), DecodeError> {
-        let mut d = Decoder::new(&key[1..]);
+impl Of {
+    fn key(table: Table, row_key: &[u8]) -> Result<(RepositoryId, Self), DecodeError> {
+        let mut d = Decoder::new(&row_key[1..]);
         if table == Table::Links {
             let digest = d.digest("digest")?;
             return Ok((d.key_u32("repository")?, Self::Link(digest)));
@@ -88,11 +88,10 @@ impl<'a> Of<'a> {
         let repository = d.key_u32("repository")?;
         let of = match table {
             Table::Manifests => Self::Manifest(d.digest("digest")?),
-            Table::Tags => Self::Tag(d.rest()),
+            Table::Tags => Self::Tag(key::read_tag(&mut d)?),
             Table::History => {
-                let tag = d.raw(d.rest().len().saturating_sub(9), "tag")?;
-                d.raw(1, "tag's end")?;
-                Self::History(tag, d.key_u64("lsn")?)
+                let (tag, lsn) = key::read_history(&mut d)?;
+                Self::History(tag, lsn)
             }
             _ => Self::Repository,
         };
@@ -104,7 +103,7 @@ impl<'a> Of<'a> {
             Self::Repository => repository(name, &RepositoryRow::from_bytes(row)?),
             Self::Link(digest) => link(name, digest, &LinkRow::from_bytes(row)?),
             Self::Manifest(digest) => manifest(name, digest, &ManifestRow::from_bytes(row)?),
-            Self::Tag(text) => tag(name, text, &TagRow::from_bytes(row)?),
+            Self::Tag(of) => tag(name, of, &TagRow::from_bytes(row)?),
             Self::History(tag, lsn) => history(name, tag, *lsn, &HistoryRow::from_bytes(row)?),
         })
     }
@@ -145,15 +144,15 @@ pub(super) fn manifest(name: &RepositoryName, digest: &Digest, row: &ManifestRow
     e.finish()
 }
 
-pub(super) fn tag(name: &RepositoryName, tag: &[u8], row: &TagRow) -> Vec<u8> {
+pub(super) fn tag(name: &RepositoryName, tag: &Tag, row: &TagRow) -> Vec<u8> {
     let mut e = begin(7, name);
-    e.bytes(tag).digest(&row.digest).u64(row.set_ms);
+    e.str(tag.as_str()).digest(&row.digest).u64(row.set_ms);
     e.finish()
 }
 
-pub(super) fn history(name: &RepositoryName, tag: &[u8], lsn: u64, row: &HistoryRow) -> Vec<u8> {
+pub(super) fn history(name: &RepositoryName, tag: &Tag, lsn: u64, row: &HistoryRow) -> Vec<u8> {
     let mut e = begin(8, name);
-    e.bytes(tag).u64(lsn).option(row.digest, |e, digest| {
+    e.str(tag.as_str()).u64(lsn).option(row.digest, |e, digest| {
         e.digest(&digest);
     });
     e.u64(row.time_ms).u64(row.until_ms);
@@ -181,6 +180,7 @@ mod tests {
     /// One fact of each kind.
     fn examples() -> Vec<Vec<u8>> {
         let name: RepositoryName = "team/app".parse().unwrap();
+        let latest: Tag = "latest".parse().unwrap();
         let named = [
             NamedDigest { digest: digest("config"), roles: 2, size: 2 },
             NamedDigest { digest: digest("layer"), roles: 4, size: 1 << 40 },
@@ -208,8 +208,8 @@ mod tests {
             repository(&name, &RepositoryRow { name: name.clone(), organisation: 1, created_ms: 5 }),
             link(&name, &digest("layer"), &LinkRow { size: 5, linked_ms: 6, due_ms: 77, mounted_from: 2 }),
             manifest(&name, &digest("manifest"), &manifest_row),
-            tag(&name, b"latest", &tag_row),
-            history(&name, b"latest", 10, &HistoryRow { digest: None, time_ms: 11, until_ms: 99 }),
+            tag(&name, &latest, &tag_row),
+            history(&name, &latest, 10, &HistoryRow { digest: None, time_ms: 11, until_ms: 99 }),
         ]
     }
 

@@ -25,7 +25,7 @@ use crate::{
     },
     journal::operation::{ManifestId, OrganisationId, RepositoryId},
     location::SegmentNumber,
-    name::{RepositoryName, Tag},
+    name::RepositoryName,
     state::{dump, hash},
 };
 
@@ -233,14 +233,9 @@ impl Recount<'_> {
     /// Every tag points to a manifest that is there and not deleted; how many point to each.
     fn tags(&mut self, totals: &mut Totals) -> Result<AllTags, SchemaError> {
         let mut tags = AllTags::new();
-        let parts = |d: &mut Decoder<'_>| {
-            let repository = d.key_u32("repository")?;
-            let text = std::str::from_utf8(d.rest()).ok().and_then(|text| text.parse::<Tag>().ok());
-            d.raw(d.rest().len(), "tag")?;
-            Ok((repository, text.ok_or(DecodeError { field: "tag", problem: "is none" })?))
-        };
+        let parts = |d: &mut Decoder<'_>| Ok((d.key_u32("repository")?, key::read_tag(d)?));
         each(self.view, Table::Tags, parts, |(repository, tag), row: TagRow| {
-            self.hash(repository, |name| hash::tag(name, tag.as_str().as_bytes(), &row));
+            self.hash(repository, |name| hash::tag(name, &tag, &row));
             let target: Option<ManifestRow> = schema::get(self.view, key::manifest(repository, &row.digest))?;
             if let Some(target) = target.filter(|target| !target.deleted) {
                 self.expect(key::tag(repository, &tag), &TagRow { manifest: target.manifest, ..row.clone() });
@@ -255,15 +250,9 @@ impl Recount<'_> {
 
     /// Every entry of a tag's history but its present one is due some time.
     fn history(&mut self, totals: &mut Totals) -> Result<(), SchemaError> {
-        let parts = |d: &mut Decoder<'_>| {
-            let repository = d.key_u32("repository")?;
-            let text = d.raw(d.rest().len().saturating_sub(9), "tag")?;
-            let tag = std::str::from_utf8(text).ok().and_then(|text| text.parse::<Tag>().ok());
-            d.raw(1, "tag's end")?;
-            Ok((repository, tag.ok_or(DecodeError { field: "tag", problem: "is none" })?, d.key_u64("lsn")?))
-        };
-        each(self.view, Table::History, parts, |(repository, tag, lsn), row: HistoryRow| {
-            self.hash(repository, |name| hash::history(name, tag.as_str().as_bytes(), lsn, &row));
+        let parts = |d: &mut Decoder<'_>| Ok((d.key_u32("repository")?, key::read_history(d)?));
+        each(self.view, Table::History, parts, |(repository, (tag, lsn)), row: HistoryRow| {
+            self.hash(repository, |name| hash::history(name, &tag, lsn, &row));
             let present: Option<TagRow> = schema::get(self.view, key::tag(repository, &tag))?;
             if present.is_some_and(|present| present.lsn == lsn && Some(present.digest) == row.digest) {
                 self.expect(key::history(repository, &tag, lsn), &HistoryRow { until_ms: 0, ..row });

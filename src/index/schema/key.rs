@@ -1,6 +1,7 @@
 //! The keys of all tables, built from what they are made of.
 
 use crate::{
+    codec::{DecodeError, Decoder},
     digest::Digest,
     index::schema::{Key, Scope, Table},
     journal::operation::{ManifestId, OrganisationId, Pausable, RepositoryId, SessionId},
@@ -171,4 +172,28 @@ pub fn pause(what: Pausable) -> Key {
 /// Of [`super::SparseRow`].
 pub fn sparse(number: SegmentNumber) -> Key {
     Key::of(Table::Sparse).u64(number.0)
+}
+
+/// Reads the tag that a key ends with.
+///
+/// # Errors
+/// When it is none.
+pub fn read_tag(d: &mut Decoder<'_>) -> Result<Tag, DecodeError> {
+    read_text(d, d.rest().len())
+}
+
+/// Reads the tag and the number of an operation that the key of an entry of a history, or of one that is due, ends with.
+///
+/// # Errors
+/// When it does not end so.
+pub fn read_history(d: &mut Decoder<'_>) -> Result<(Tag, u64), DecodeError> {
+    const NUMBER_LEN: usize = 9;
+    let tag = read_text(d, d.rest().len().saturating_sub(NUMBER_LEN))?;
+    d.raw(1, "tag's end")?;
+    Ok((tag, d.key_u64("lsn")?))
+}
+
+fn read_text(d: &mut Decoder<'_>, len: usize) -> Result<Tag, DecodeError> {
+    let text = std::str::from_utf8(d.raw(len, "tag")?).ok();
+    text.and_then(|text| text.parse().ok()).ok_or(DecodeError { field: "tag", problem: "is none" })
 }
