@@ -23,7 +23,7 @@ pub use row::*;
 pub use state_hash::StateHash;
 
 /// Version of all tables together.
-pub const INDEX_VERSION: u32 = 4;
+pub const INDEX_VERSION: u32 = 5;
 /// Digests in one row of the references table.
 pub const REFERENCES_PER_ROW: usize = 1_000;
 
@@ -72,7 +72,6 @@ pub enum Table {
     ManifestTags = 0x43,
     Counts = 0x50,
     Usage = 0x51,
-    ManifestCounts = 0x52,
     Samples = 0x53,
     DueLinks = 0x60,
     DueManifests = 0x61,
@@ -92,7 +91,7 @@ pub enum Table {
 
 impl Table {
     /// All tables, in key order.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 33] = [
         Self::Meta,
         Self::OrganisationNames,
         Self::Organisations,
@@ -111,7 +110,6 @@ impl Table {
         Self::ManifestTags,
         Self::Counts,
         Self::Usage,
-        Self::ManifestCounts,
         Self::Samples,
         Self::DueLinks,
         Self::DueManifests,
@@ -153,7 +151,6 @@ impl Table {
             Self::ManifestTags => "manifest-tags",
             Self::Counts => "counts",
             Self::Usage => "usage",
-            Self::ManifestCounts => "manifest-counts",
             Self::Samples => "samples",
             Self::DueLinks => "due-links",
             Self::DueManifests => "due-manifests",
@@ -189,7 +186,7 @@ impl Table {
             Self::History => &[U32("repository"), Text("tag"), U64("lsn")],
             Self::Referrers => &[U32("repository"), Digest("subject"), Digest("referrer")],
             Self::ManifestTags => &[U32("repository"), U64("manifest"), Text("tag")],
-            Self::Counts | Self::ManifestCounts => &[Scope("scope"), Digest("digest")],
+            Self::Counts => &[Scope("scope"), Digest("digest")],
             Self::Usage => &[Scope("scope")],
             Self::Samples => &[Scope("scope"), U32("day")],
             Self::DueLinks | Self::DueManifests => &[U64("due_ms"), U32("repository"), Digest("digest")],

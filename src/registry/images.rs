@@ -121,7 +121,7 @@ impl<'a> ImageWalk<'a> {
         for (digest, &names) in &self.blobs {
             let scope = Scope::Repository(self.repository);
             let count: CountRow = schema::expect(self.view, key::count(scope, digest))?;
-            if !count.linked {
+            if count.links == 0 {
                 continue;
             }
             bytes.all = bytes.all.saturating_add(count.size);

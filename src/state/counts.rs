@@ -10,8 +10,7 @@ use crate::{
     index::{
         Overlay, View,
         schema::{
-            self, CountRow, DueLinkRow, EmptyRepositoryRow, LinkRow, ManifestCountRow, RepositoryRow, SchemaError,
-            Scope, UsageRow, key,
+            self, CountRow, DueLinkRow, EmptyRepositoryRow, LinkRow, RepositoryRow, SchemaError, Scope, UsageRow, key,
         },
     },
     journal::operation::{OrganisationId, RepositoryId},
@@ -57,7 +56,7 @@ pub(super) fn name_changed(
     count_changed(overlay, repository, digest, |count| {
         change.step(&mut count.named, 1);
         if let Some(link) = &link {
-            (count.linked, count.size) = (true, link.size);
+            (count.links, count.size) = (1, link.size);
         }
     })?;
     if let Some(link) = &link {
@@ -86,7 +85,7 @@ pub(super) fn link_changed(
     after: Option<&LinkRow>,
 ) -> Result<bool, SchemaError> {
     let (_, count) = count_changed(overlay, repository, digest, |count| {
-        count.linked = after.is_some();
+        count.links = u64::from(after.is_some());
         count.size = after.map_or(0, |link| link.size);
     })?;
     if let Some(before) = before {
@@ -96,7 +95,18 @@ pub(super) fn link_changed(
         put_due_link(overlay, repository, digest, after, count.named == 0);
     }
     if let Some(change) = Change::between(before.is_some(), after.is_some()) {
+        let size = after.or(before).map_or(0, |link| link.size);
         total_changed(overlay, repository, |usage| change.step(&mut usage.links, 1))?;
+        held_changed(
+            overlay,
+            repository,
+            digest,
+            (size, change),
+            |count| &mut count.links,
+            |usage| {
+                change.step(&mut usage.linked_bytes, size);
+            },
+        )?;
     }
     Ok(count.named > 0)
 }
@@ -116,8 +126,17 @@ pub(super) fn repository_count(
     repository: RepositoryId,
     digest: &Digest,
 ) -> Result<CountRow, SchemaError> {
-    let row = schema::get(view, key::count(Scope::Repository(repository), digest))?;
-    Ok(row.unwrap_or(CountRow { named: 0, live: 0, linked: false, size: 0 }))
+    count(view, Scope::Repository(repository), digest)
+}
+
+fn count(view: &dyn View, scope: Scope, digest: &Digest) -> Result<CountRow, SchemaError> {
+    Ok(schema::get(view, key::count(scope, digest))?.unwrap_or_default())
+}
+
+/// Whether any repository links some content, or has it as a manifest.
+pub(super) fn is_held(view: &dyn View, digest: &Digest) -> Result<bool, SchemaError> {
+    let count = count(view, Scope::Registry, digest)?;
+    Ok(count.links > 0 || count.manifests > 0)
 }
 
 /// A manifest came into a repository that did not have it, or was dropped from it.
@@ -128,28 +147,42 @@ pub(super) fn manifest_changed(
     size: u64,
     change: Change,
 ) -> Result<(), SchemaError> {
-    let organisation = organisation_of(overlay, repository)?;
-    let mut entered = vec![Scope::Repository(repository)];
-    for scope in [Scope::Organisation(organisation), Scope::Registry] {
-        let row: Option<ManifestCountRow> = schema::get(overlay, key::manifest_count(scope, digest))?;
-        let mut row = row.unwrap_or(ManifestCountRow { count: 0 });
-        let before = row.count;
-        change.step(&mut row.count, 1);
-        if row.count == 0 {
-            overlay.delete(key::manifest_count(scope, digest).bytes());
-        } else {
-            schema::put(overlay, key::manifest_count(scope, digest), &row);
-        }
-        if (before == 0) == (row.count == 0) {
-            break;
-        }
-        entered.push(scope);
-    }
-    for scope in entered {
-        with_usage(overlay, scope, |usage| {
+    held_changed(
+        overlay,
+        repository,
+        digest,
+        (size, change),
+        |count| &mut count.manifests,
+        |usage| {
             change.step(&mut usage.manifests, 1);
             change.step(&mut usage.manifest_bytes, size);
-        })?;
+        },
+    )
+}
+
+/// A repository has some content from now on, or no longer: counted by `counter` in each scope around it, as far as that
+/// leaves or reaches zero. `total` changes the totals of the scopes that have it from then on, or no longer.
+fn held_changed(
+    overlay: &mut Overlay<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    (size, change): (u64, Change),
+    counter: impl Fn(&mut CountRow) -> &mut u64,
+    total: impl Fn(&mut UsageRow),
+) -> Result<(), SchemaError> {
+    let organisation = organisation_of(overlay, repository)?;
+    with_usage(overlay, Scope::Repository(repository), &total)?;
+    for scope in [Scope::Organisation(organisation), Scope::Registry] {
+        let mut row = count(overlay, scope, digest)?;
+        row.size = size;
+        let before = *counter(&mut row);
+        change.step(counter(&mut row), 1);
+        let is_passed_on = (before == 0) != (*counter(&mut row) == 0);
+        put_count(overlay, scope, digest, &row);
+        if !is_passed_on {
+            break;
+        }
+        with_usage(overlay, scope, &total)?;
     }
     Ok(())
 }
@@ -194,9 +227,10 @@ pub(super) fn repository_changed(
     })
 }
 
-/// What a count says of its scope: whether the blob is used there, and whether something live names it.
-fn state_of(count: &CountRow) -> (bool, bool) {
-    let used = count.linked && count.named > 0;
+/// What a count says of its scope: whether the blob is used there, and whether something live names it. In a repository that
+/// needs a link, too; what the counts around it are of has one.
+fn state_of(scope: Scope, count: &CountRow) -> (bool, bool) {
+    let used = count.named > 0 && (count.links > 0 || !matches!(scope, Scope::Repository(_)));
     (used, used && count.live > 0)
 }
 
@@ -211,25 +245,25 @@ fn count_changed(
     let before = repository_count(overlay, repository, digest)?;
     let mut after = before.clone();
     change(&mut after);
-    put_count(overlay, Scope::Repository(repository), digest, &after);
+    let scope = Scope::Repository(repository);
+    put_count(overlay, scope, digest, &after);
     let size = before.size.max(after.size);
-    let (mut was, mut is) = (state_of(&before), state_of(&after));
+    let (mut was, mut is) = (state_of(scope, &before), state_of(scope, &after));
     if was == is {
         return Ok((before, after));
     }
     let organisation = organisation_of(overlay, repository)?;
-    totals_changed(overlay, Scope::Repository(repository), size, was, is)?;
+    totals_changed(overlay, scope, size, was, is)?;
     for scope in [Scope::Organisation(organisation), Scope::Registry] {
-        let row: Option<CountRow> = schema::get(overlay, key::count(scope, digest))?;
-        let mut row = row.unwrap_or(CountRow { named: 0, live: 0, linked: true, size });
-        let outer = state_of(&row);
+        let mut row = CountRow { size, ..count(overlay, scope, digest)? };
+        let outer = state_of(scope, &row);
         for (value, before, after) in [(&mut row.named, was.0, is.0), (&mut row.live, was.1, is.1)] {
             if let Some(change) = Change::between(before, after) {
                 change.step(value, 1);
             }
         }
         put_count(overlay, scope, digest, &row);
-        (was, is) = (outer, state_of(&row));
+        (was, is) = (outer, state_of(scope, &row));
         if was == is {
             break;
         }
@@ -257,9 +291,10 @@ fn totals_changed(
     })
 }
 
-/// A row is absent where nothing is named; what is linked then is told by the link's row.
+/// A row is absent where there is nothing to count. In a repository a link's own row says enough.
 fn put_count(overlay: &mut Overlay<'_>, scope: Scope, digest: &Digest, row: &CountRow) {
-    if row.named == 0 {
+    let is_held = !matches!(scope, Scope::Repository(_)) && (row.links > 0 || row.manifests > 0);
+    if row.named == 0 && !is_held {
         overlay.delete(key::count(scope, digest).bytes());
     } else {
         schema::put(overlay, key::count(scope, digest), row);

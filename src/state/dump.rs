@@ -14,10 +14,10 @@ use crate::{
         View,
         schema::{
             self, Applied, BlobRow, CountRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow,
-            DueManifestRow, EmptyRepositoryRow, HistoryRow, KeyPart, LinkRow, ManifestCountRow, ManifestIdRow,
-            ManifestRow, ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ParentsRow, PauseRow,
-            ReferencesRow, ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, RowValue, SampleRow, SchemaError,
-            SegmentRow, SettlingRow, SparseRow, Table, TagRow, UploadRow, UsageRow,
+            DueManifestRow, EmptyRepositoryRow, HistoryRow, KeyPart, LinkRow, ManifestIdRow, ManifestRow,
+            ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ParentsRow, PauseRow, ReferencesRow,
+            ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, RowValue, SampleRow, SchemaError, SegmentRow,
+            SettlingRow, SparseRow, Table, TagRow, UploadRow, UsageRow,
         },
     },
 };
@@ -59,7 +59,6 @@ pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, Sch
         Table::Counts => json::<CountRow>(value),
         Table::Usage => json::<UsageRow>(value),
         Table::Samples => json::<SampleRow>(value),
-        Table::ManifestCounts => json::<ManifestCountRow>(value),
         Table::DueLinks => json::<DueLinkRow>(value),
         Table::DueManifests => json::<DueManifestRow>(value),
         Table::DueHistory => json::<DueHistoryRow>(value),

@@ -51,7 +51,7 @@ impl fmt::Display for Difference {
 }
 
 /// Tables of which every row is counted again.
-const COUNTED: [Table; 24] = [
+const COUNTED: [Table; 23] = [
     Table::OrganisationNames,
     Table::Organisations,
     Table::RepositoryNames,
@@ -65,7 +65,6 @@ const COUNTED: [Table; 24] = [
     Table::ManifestTags,
     Table::Counts,
     Table::Usage,
-    Table::ManifestCounts,
     Table::DueLinks,
     Table::DueManifests,
     Table::DueHistory,
@@ -305,8 +304,7 @@ impl Recount<'_> {
 
     /// A link is due exactly when no manifest of its repository names it.
     fn links(&mut self, named: &AllNamed, totals: &mut Totals) -> Result<(), SchemaError> {
-        let parts = |d: &mut Decoder<'_>| Ok((d.digest("digest")?, d.key_u32("repository")?));
-        each(self.view, Table::Links, parts, |(digest, repository), row: LinkRow| {
+        each(self.view, Table::Links, link_parts, |(digest, repository), row: LinkRow| {
             self.hash(repository, |name| hash::link(name, &digest, &row));
             self.expect_content(&digest, row.size)?;
             if named.get(&(repository, digest)).is_none_or(|named| named.as_blob == 0) {
@@ -431,6 +429,10 @@ fn each<R: RowValue, K>(
         visit(key.map_err(|source| SchemaError::Row { table: table.name(), source })?, R::from_bytes(value)?)?;
         Ok(ControlFlow::Continue(()))
     })
+}
+
+fn link_parts(d: &mut Decoder<'_>) -> Result<(Digest, RepositoryId), DecodeError> {
+    Ok((d.digest("digest")?, d.key_u32("repository")?))
 }
 
 fn manifest_parts(d: &mut Decoder<'_>) -> Result<(RepositoryId, Digest), DecodeError> {

@@ -32,7 +32,6 @@ fn encoded_again(table: Table, bytes: &[u8]) -> Option<Vec<u8>> {
         Table::ManifestTags => again::<ManifestTagRow>,
         Table::Counts => again::<CountRow>,
         Table::Usage => again::<UsageRow>,
-        Table::ManifestCounts => again::<ManifestCountRow>,
         Table::Samples => again::<SampleRow>,
         Table::DueLinks => again::<DueLinkRow>,
         Table::DueManifests => again::<DueManifestRow>,

@@ -97,10 +97,6 @@ pub fn manifest_tag(repository: RepositoryId, manifest: ManifestId, tag: &Tag) -
 pub fn count(scope: Scope, digest: &Digest) -> Key {
     Key::of(Table::Counts).scope(scope).digest(digest)
 }
-/// Of [`super::ManifestCountRow`].
-pub fn manifest_count(scope: Scope, digest: &Digest) -> Key {
-    Key::of(Table::ManifestCounts).scope(scope).digest(digest)
-}
 /// Of [`super::UsageRow`].
 pub fn usage(scope: Scope) -> Key {
     Key::of(Table::Usage).scope(scope)

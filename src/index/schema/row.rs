@@ -351,25 +351,22 @@ row! {
 }
 
 row! {
-    /// scope, digest → how often it is named there
+    /// scope, digest → how often it is named there, and how many have it
+    #[derive(Default)]
     CountRow in Counts {
         /// In a repository: manifests that name it. In an organisation: repositories that name and link it. In the
         /// registry: organisations where that is so.
         named: u64 u64,
         /// The same of live manifests only.
         live: u64 u64,
-        /// Whether the repository links it; always so in the other scopes.
-        linked: bool bool,
+        /// In a repository: 1 when that links it. In an organisation: repositories that do. In the registry:
+        /// organisations where one does.
+        links: u64 u64,
+        /// In an organisation: repositories that have it as a manifest. In the registry: organisations where one does. 0
+        /// in a repository.
+        manifests: u64 u64,
         /// Length in bytes; in a repository 0 until it is linked.
         size: u64 u64,
-    }
-}
-
-row! {
-    /// scope, manifest digest → in how many parts of the scope it is
-    ManifestCountRow in ManifestCounts {
-        /// In an organisation: repositories that have it. In the registry: organisations that have it.
-        count: u64 u64,
     }
 }
 
@@ -389,6 +386,8 @@ row! {
         tags: u64 u64,
         /// Links.
         links: u64 u64,
+        /// Bytes of the blobs that are linked there, whether anything names them or not, each counted once.
+        linked_bytes: u64 u64,
         /// Entries in the history of tags.
         history: u64 u64,
         /// Repositories; 0 in a repository.

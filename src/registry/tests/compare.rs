@@ -18,18 +18,20 @@ use super::{
 };
 
 impl Model {
-    /// Used bytes, blobs, manifest bytes, manifests and tags of the repositories that `chosen` picks.
+    /// Used and linked bytes, blobs, manifest bytes, manifests and tags of the repositories that `chosen` picks.
     fn usage(&self, items: &[Item], chosen: impl Fn(&str) -> bool) -> UsageRow {
-        let (mut blobs, mut manifests) = (BTreeSet::new(), BTreeSet::new());
+        let (mut blobs, mut linked, mut manifests) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         let mut usage = UsageRow::default();
         for (_, repository) in self.repositories.iter().filter(|(name, _)| chosen(name)) {
             for (digest, manifest) in &repository.manifests {
                 manifests.insert(*digest);
                 blobs.extend(blobs_of(&items[manifest.item]).intersection(&repository.blobs).copied());
             }
+            linked.extend(repository.blobs.iter().copied());
             usage.tags += repository.tags.len() as u64;
         }
         let len = |digest: &Digest| items.iter().find(|item| item.digest == *digest).map_or(0, Item::len);
+        usage.linked_bytes = linked.iter().map(len).sum();
         (usage.blobs, usage.used_bytes) = (blobs.len() as u64, blobs.iter().map(len).sum());
         (usage.manifests, usage.manifest_bytes) = (manifests.len() as u64, manifests.iter().map(len).sum());
         usage

@@ -8,9 +8,7 @@ use super::{Gain, Scopes, WhatIf};
 use crate::{
     index::{
         View,
-        schema::{
-            self, CountRow, Key, ManifestCountRow, ManifestRow, RowValue, SchemaError, Scope, Table, each_row, key,
-        },
+        schema::{self, CountRow, Key, ManifestRow, RowValue, SchemaError, Scope, Table, each_row, key},
     },
     registry::{
         RegistryError,
@@ -62,7 +60,7 @@ impl Pass<'_> {
 
     /// A blob leaves the scopes up to the first that has it from elsewhere, too; so does what lives by it.
     fn blob(&mut self, digest: &crate::digest::Digest, count: &CountRow) -> Result<(), SchemaError> {
-        if !count.linked {
+        if count.links == 0 {
             return Ok(());
         }
         let (mut frees, mut reclaims) = (true, count.live > 0);
@@ -83,8 +81,8 @@ impl Pass<'_> {
         self.all += 1;
         for (scope, gain) in self.scopes.all().into_iter().zip(&mut self.gains) {
             if !matches!(scope, Scope::Repository(_)) {
-                let outer: ManifestCountRow = schema::expect(self.view, key::manifest_count(scope, digest))?;
-                if outer.count != 1 {
+                let outer: CountRow = schema::expect(self.view, key::count(scope, digest))?;
+                if outer.manifests != 1 {
                     break;
                 }
             }

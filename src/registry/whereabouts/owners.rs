@@ -5,8 +5,7 @@ use crate::{
     index::{
         Row, View, prefix_end,
         schema::{
-            self, ManifestCountRow, ManifestRow, OrganisationNameRow, RepositoryNameRow, RowValue, SchemaError, Scope,
-            key,
+            self, CountRow, ManifestRow, OrganisationNameRow, RepositoryNameRow, RowValue, SchemaError, Scope, key,
         },
     },
     journal::operation::RepositoryId,
@@ -60,8 +59,8 @@ impl Search<'_> {
     }
 
     fn counted(&self, scope: Scope) -> Result<u64, SchemaError> {
-        let row: Option<ManifestCountRow> = schema::get(self.view, key::manifest_count(scope, self.digest))?;
-        Ok(row.map_or(0, |row| row.count))
+        let row: Option<CountRow> = schema::get(self.view, key::count(scope, self.digest))?;
+        Ok(row.map_or(0, |row| row.manifests))
     }
 
     /// Whether all of an organisation's that have it were found.

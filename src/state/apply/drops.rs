@@ -3,10 +3,10 @@
 use crate::{
     digest::Digest,
     index::{
-        Overlay, prefix_end,
+        Overlay,
         schema::{
-            self, Applied, DropRow, DroppedRow, DueDropRow, LinkRow, ManifestCountRow, ManifestRow, OrganisationRow,
-            RepositoryRow, SchemaError, Scope, UsageRow, key,
+            self, Applied, DropRow, DroppedRow, DueDropRow, LinkRow, ManifestRow, OrganisationRow, RepositoryRow,
+            SchemaError, Scope, UsageRow, key,
         },
     },
     journal::operation::{DropKind, RepositoryId},
@@ -65,7 +65,7 @@ fn record(
     digest: &Digest,
     size: u64,
 ) -> Result<(), SchemaError> {
-    let last = !is_held(overlay, digest)?;
+    let last = !counts::is_held(overlay, digest)?;
     if last {
         places::release(overlay, applied, digest)?;
     }
@@ -79,14 +79,6 @@ pub(in crate::state) fn put_record(overlay: &mut Overlay<'_>, lsn: u64, row: &Dr
     schema::put(overlay, key::drop_record(lsn), row);
     schema::put(overlay, key::dropped(&row.digest, lsn), &DroppedRow {});
     schema::put(overlay, key::due_drop(row.until_ms, lsn), &DueDropRow {});
-}
-
-/// Whether any repository links some content, or has it as a manifest.
-fn is_held(overlay: &Overlay<'_>, digest: &Digest) -> Result<bool, SchemaError> {
-    use crate::index::View;
-    let links = key::links(digest).bytes();
-    let as_manifest: Option<ManifestCountRow> = schema::get(overlay, key::manifest_count(Scope::Registry, digest))?;
-    Ok(as_manifest.is_some() || !overlay.scan(&links, &prefix_end(&links), 1)?.is_empty())
 }
 
 /// Entries of the history of tags are forgotten.

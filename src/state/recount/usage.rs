@@ -5,63 +5,64 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     digest::Digest,
     index::schema::{
-        self, CountRow, EmptyRepositoryRow, LinkRow, ManifestCountRow, ManifestRow, RowValue, SchemaError, Scope,
-        StateHash, Table, UsageRow, key,
+        self, CountRow, EmptyRepositoryRow, LinkRow, ManifestRow, RowValue, SchemaError, Scope, StateHash, Table,
+        UsageRow, key,
     },
     journal::operation::{OrganisationId, RepositoryId},
 };
 
-use super::{AllNamed, Difference, Recount, Repository, Totals, each, manifest_parts};
+use super::{AllNamed, Difference, Recount, Repository, Totals, each, link_parts, manifest_parts};
 
 impl Recount<'_> {
     /// Counts of every scope, and what they add up to: each blob and manifest once per scope.
     pub(super) fn usage(&mut self, named: &AllNamed, totals: &Totals) -> Result<(), SchemaError> {
-        let mut usage: BTreeMap<Vec<u8>, UsageRow> = BTreeMap::new();
-        let mut blobs = Parts::default();
-        let mut live = Parts::default();
+        let (mut used, mut live) = (Parts::default(), Parts::default());
         for (&(repository, digest), of) in named {
             let link: Option<LinkRow> = schema::get(self.view, key::link(repository, &digest))?;
-            let size = link.as_ref().map_or(0, |link| link.size);
-            let row = CountRow { named: of.as_blob, live: of.live, linked: link.is_some(), size };
+            let (links, size) = link.map_or((0, 0), |link| (1, link.size));
+            let row = CountRow { named: of.as_blob, live: of.live, links, manifests: 0, size };
             self.expect(key::count(Scope::Repository(repository), &digest), &row);
-            if link.is_some() {
+            if links > 0 {
                 let organisation = self.organisation(repository)?;
-                blobs.add(organisation, repository, digest, size);
+                used.add(organisation, repository, digest, size);
                 if of.live > 0 {
                     live.add(organisation, repository, digest, size);
                 }
             }
         }
-        let mut lives = BTreeMap::new();
-        live.each(|scope, digest, _, parts| {
-            lives.insert((key::usage(scope).bytes(), *digest), parts);
-        });
-        blobs.each(|scope, digest, size, parts| {
-            let live = lives.get(&(key::usage(scope).bytes(), *digest));
-            if let Some(named) = parts {
-                let live = live.copied().flatten().unwrap_or_default();
-                self.expect(key::count(scope, digest), &CountRow { named, live, linked: true, size });
-            }
-            let row = usage.entry(key::usage(scope).bytes()).or_default();
-            row.blobs += 1;
-            row.used_bytes = row.used_bytes.saturating_add(size);
-            if live.is_none() {
-                row.reclaimable_bytes = row.reclaimable_bytes.saturating_add(size);
-            }
-        });
-        let mut manifests = Parts::default();
+        let (mut links, mut manifests) = (Parts::default(), Parts::default());
+        each(self.view, Table::Links, link_parts, |(digest, repository), row: LinkRow| {
+            links.add(self.organisation(repository)?, repository, digest, row.size);
+            Ok(())
+        })?;
         each(self.view, Table::Manifests, manifest_parts, |(repository, digest), row: ManifestRow| {
             manifests.add(self.organisation(repository)?, repository, digest, row.size);
             Ok(())
         })?;
-        manifests.each(|scope, digest, size, parts| {
-            if let Some(count) = parts {
-                self.expect(key::manifest_count(scope, digest), &ManifestCountRow { count });
-            }
-            let row = usage.entry(key::usage(scope).bytes()).or_default();
-            row.manifests += 1;
-            row.manifest_bytes = row.manifest_bytes.saturating_add(size);
-        });
+        let mut sums = Sums::default();
+        sums.add(
+            &used,
+            |count| &mut count.named,
+            |usage, size| {
+                usage.blobs += 1;
+                usage.used_bytes = usage.used_bytes.saturating_add(size);
+                usage.reclaimable_bytes = usage.reclaimable_bytes.saturating_add(size);
+            },
+        );
+        let lives = |usage: &mut UsageRow, size| usage.reclaimable_bytes = usage.reclaimable_bytes.saturating_sub(size);
+        sums.add(&live, |count| &mut count.live, lives);
+        let linked = |usage: &mut UsageRow, size| usage.linked_bytes = usage.linked_bytes.saturating_add(size);
+        sums.add(&links, |count| &mut count.links, linked);
+        sums.add(
+            &manifests,
+            |count| &mut count.manifests,
+            |usage, size| {
+                usage.manifests += 1;
+                usage.manifest_bytes = usage.manifest_bytes.saturating_add(size);
+            },
+        );
+        let Sums { counts, mut usage } = sums;
+        self.rows.extend(counts.into_iter().map(|(key, row)| (key, row.to_bytes())));
         self.totals(&mut usage, totals);
         self.state_hashes(&mut usage)?;
         let rows = usage.into_iter().filter(|(_, row)| *row != UsageRow::default());
@@ -111,6 +112,26 @@ impl Recount<'_> {
         let mut sum = StateHash::default();
         self.repositories.values().for_each(|repository| sum += repository.state_hash);
         sum
+    }
+}
+
+/// What the parts of all digests add up to.
+#[derive(Default)]
+struct Sums {
+    counts: BTreeMap<Vec<u8>, CountRow>,
+    usage: BTreeMap<Vec<u8>, UsageRow>,
+}
+
+impl Sums {
+    fn add(&mut self, parts: &Parts, counter: impl Fn(&mut CountRow) -> &mut u64, total: impl Fn(&mut UsageRow, u64)) {
+        parts.each(|scope, digest, size, count| {
+            if let Some(count) = count {
+                let row = self.counts.entry(key::count(scope, digest).bytes()).or_default();
+                *counter(row) = count;
+                row.size = size;
+            }
+            total(self.usage.entry(key::usage(scope).bytes()).or_default(), size);
+        });
     }
 }
 

@@ -44,13 +44,13 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1",
         dump: include_str!("../../../tests/fixtures/v1/dump.txt"),
-        rows: (4, "sha256:55b1038fce0966d5896c0d148736093a25cb0c77c24997bada8e5702297147ff"),
+        rows: (5, "sha256:879676dd8d8651d2ef37047e1b7f129ea5328dae7f200121147faaada5b24a2c"),
         has_snapshots: false,
     },
     Fixture {
         name: "v1-snapshots",
         dump: include_str!("../../../tests/fixtures/v1-snapshots/dump.txt"),
-        rows: (4, "sha256:1be4a938499fde98758fd7a1fb34d44aa477011df3ac76e7eb42bdeec2fef9a4"),
+        rows: (5, "sha256:d8c9e142a5422322c83385af30552a6477cd68fb94972ea94b81834e61d6a0ee"),
         has_snapshots: true,
     },
 ];
