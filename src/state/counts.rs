@@ -4,6 +4,9 @@
 //! while the first count is above zero and the blob is linked; an organisation counts the repositories that use it, and
 //! those where a live manifest names it; the registry counts the organisations. Used blobs that nothing live names are
 //! reclaimable. Every count that goes from 0 to 1 or back moves the blob's size in its scope's totals, in the same commit.
+//!
+//! Besides, an organisation and the registry count who links some content, and who has it as a manifest: what nobody has any
+//! more can go from the disk.
 
 use crate::{
     digest::Digest,
