@@ -304,7 +304,7 @@ impl Recount<'_> {
 
     /// A link is due exactly when no manifest of its repository names it.
     fn links(&mut self, named: &AllNamed, totals: &mut Totals) -> Result<(), SchemaError> {
-        each(self.view, Table::Links, link_parts, |(digest, repository), row: LinkRow| {
+        each(self.view, Table::Links, link_parts, |(repository, digest), row: LinkRow| {
             self.hash(repository, |name| hash::link(name, &digest, &row));
             self.expect_content(&digest, row.size)?;
             if named.get(&(repository, digest)).is_none_or(|named| named.as_blob == 0) {
@@ -431,8 +431,9 @@ fn each<R: RowValue, K>(
     })
 }
 
-fn link_parts(d: &mut Decoder<'_>) -> Result<(Digest, RepositoryId), DecodeError> {
-    Ok((d.digest("digest")?, d.key_u32("repository")?))
+fn link_parts(d: &mut Decoder<'_>) -> Result<(RepositoryId, Digest), DecodeError> {
+    let digest = d.digest("digest")?;
+    Ok((d.key_u32("repository")?, digest))
 }
 
 fn manifest_parts(d: &mut Decoder<'_>) -> Result<(RepositoryId, Digest), DecodeError> {

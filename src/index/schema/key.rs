@@ -183,8 +183,9 @@ pub fn read_tag(d: &mut Decoder<'_>) -> Result<Tag, DecodeError> {
 /// # Errors
 /// When it does not end so.
 pub fn read_history(d: &mut Decoder<'_>) -> Result<(Tag, u64), DecodeError> {
-    const NUMBER_LEN: usize = 9;
-    let tag = read_text(d, d.rest().len().saturating_sub(NUMBER_LEN))?;
+    // A zero byte and the number.
+    const END_LEN: usize = 9;
+    let tag = read_text(d, d.rest().len().saturating_sub(END_LEN))?;
     d.raw(1, "tag's end")?;
     Ok((tag, d.key_u64("lsn")?))
 }

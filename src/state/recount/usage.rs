@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    codec::{DecodeError, Decoder},
     digest::Digest,
     index::schema::{
         self, CountRow, EmptyRepositoryRow, LinkRow, ManifestRow, RowValue, SchemaError, Scope, StateHash, Table,
@@ -30,15 +31,8 @@ impl Recount<'_> {
                 }
             }
         }
-        let (mut links, mut manifests) = (Parts::default(), Parts::default());
-        each(self.view, Table::Links, link_parts, |(digest, repository), row: LinkRow| {
-            links.add(self.organisation(repository)?, repository, digest, row.size);
-            Ok(())
-        })?;
-        each(self.view, Table::Manifests, manifest_parts, |(repository, digest), row: ManifestRow| {
-            manifests.add(self.organisation(repository)?, repository, digest, row.size);
-            Ok(())
-        })?;
+        let links = self.parts(Table::Links, link_parts, |row: &LinkRow| row.size)?;
+        let manifests = self.parts(Table::Manifests, manifest_parts, |row: &ManifestRow| row.size)?;
         let mut sums = Sums::default();
         sums.add(
             &used,
@@ -68,6 +62,21 @@ impl Recount<'_> {
         let rows = usage.into_iter().filter(|(_, row)| *row != UsageRow::default());
         self.rows.extend(rows.map(|(key, row)| (key, row.to_bytes())));
         Ok(())
+    }
+
+    /// Who has each digest by a row of a table.
+    fn parts<R: RowValue>(
+        &self,
+        table: Table,
+        key: impl Fn(&mut Decoder<'_>) -> Result<(RepositoryId, Digest), DecodeError>,
+        size: impl Fn(&R) -> u64,
+    ) -> Result<Parts, SchemaError> {
+        let mut parts = Parts::default();
+        each(self.view, table, key, |(repository, digest), row: R| {
+            parts.add(self.organisation(repository)?, repository, digest, size(&row));
+            Ok(())
+        })?;
+        Ok(parts)
     }
 
     /// Plain sums; and a repository in which they are all 0, but that had something once, is empty.
