@@ -6,6 +6,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, fmt, ops::Bound};
 
+pub mod cached;
 #[cfg(any(feature = "rocksdb", test))]
 mod fronts;
 pub mod memory;

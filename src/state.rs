@@ -3,6 +3,7 @@
 //! Pure: no file, no clock, no setting. [`decide`] may refuse; [`apply`] refuses nothing, because what it applies was
 //! decided and journaled. Both read and write through an overlay, so that the operations of a batch see each other.
 //!
+//! - `ahead`: what a decision will ask for, read before it.
 //! - `request`: what callers may ask for, and what they are told.
 //! - `decide`: a request against the current state.
 //! - `apply`: an operation's or a local record's changes.
@@ -15,6 +16,7 @@
 //! - `hash`: a hash over the facts of repositories, kept with every write.
 //! - `recount`: the derived rows, counted again from the primary ones.
 
+pub mod ahead;
 pub mod apply;
 mod counts;
 pub mod decide;

@@ -33,7 +33,7 @@ use crate::{
     name::RepositoryName,
     segment::{SegmentError, Segments},
     state::{
-        dump,
+        ahead, dump,
         request::{Content, Outcome, Request},
     },
     sync::{
@@ -92,6 +92,8 @@ pub struct StoreOptions {
     pub snapshot_bytes_min: u64,
     /// Requests that may wait for the committer.
     pub queue_max: usize,
+    /// Bytes of rows of the index that are held in memory because they are read often, about.
+    pub row_cache_bytes: usize,
     /// Bytes of RocksDB's block cache.
     pub index_cache_bytes: usize,
     /// Bytes of rows that RocksDB holds in memory before they are on disk.
@@ -116,6 +118,7 @@ impl Default for StoreOptions {
             journal_file_bytes_max: 16 << 20,
             snapshot_bytes_min: 64 << 20,
             queue_max: 4_096,
+            row_cache_bytes: 32 << 20,
             index_cache_bytes: 64 << 20,
             index_memtable_bytes: 96 << 20,
             grace_ms: 24 * 60 * 60 * 1_000,
@@ -326,6 +329,9 @@ impl Store {
 
     /// Does a change, and tells `reply` from the committer's thread, which must not be held up.
     pub fn submit(&self, request: Request, reply: Reply) {
+        if let Err(error) = ahead::read(&*self.shared.index, &request) {
+            tracing::debug!(%error, "the committer will meet it");
+        }
         self.committer.submit(request, reply);
     }
 

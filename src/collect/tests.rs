@@ -83,6 +83,8 @@ impl Machine {
             buffered_bytes_max: 1 << 24,
             shared_segment_bytes_max: 5 * self.large_bytes,
             reserve_bytes: 0,
+            // Rows come and go.
+            row_cache_bytes: 64 << 10,
             flush_bytes: u64::MAX,
             snapshot_bytes_min: u64::MAX,
             grace_ms: GRACE,

@@ -31,6 +31,7 @@ pub(super) fn fit(config: &mut Config, memory_bytes: u64) {
     };
     let (store, http) = (&mut config.store, &mut config.http);
     store.index_memtable_bytes = lower_len(store.index_memtable_bytes, 10, 8);
+    store.row_cache_bytes = lower_len(store.row_cache_bytes, 32, 1);
     store.index_cache_bytes = lower_len(store.index_cache_bytes, 16, 1);
     store.buffered_bytes_max = lower(store.buffered_bytes_max, 16, 1);
     http.body_memory_bytes = lower(http.body_memory_bytes, 8, 8);
@@ -71,7 +72,7 @@ mod tests {
             let mut config = Config::default();
             fit(&mut config, memory_bytes);
             let (store, http) = (&config.store, &config.http);
-            let index = (store.index_memtable_bytes + store.index_cache_bytes) as u64;
+            let index = (store.index_memtable_bytes + store.index_cache_bytes + store.row_cache_bytes) as u64;
             assert!(store.buffered_bytes_max >= store.large_blob_bytes);
             assert!(http.body_memory_bytes >= config.registry.manifest_bytes_max as u64);
             index + store.buffered_bytes_max + http.body_memory_bytes + http.verify_memory_bytes

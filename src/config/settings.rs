@@ -207,6 +207,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     number!(Bytes, "store.snapshot_bytes_min", store.snapshot_bytes_min, 4 * KIB, TIB,
         "Journal after which a snapshot of it is written; more where the last one is larger"),
     number!(Count, "store.queue_max", store.queue_max, 1, 1_000_000, "Requests that may wait for the committer"),
+    number!(Bytes, "store.row_cache_bytes", store.row_cache_bytes, MIB, TIB,
+        "Memory for rows of the index that are read often"),
     number!(Bytes, "store.index_cache_bytes", store.index_cache_bytes, MIB, TIB, "Memory for reads of the index"),
     number!(Bytes, "store.index_memtable_bytes", store.index_memtable_bytes, 8 * MIB, 64 * GIB,
         "Memory for changes of the index"),

@@ -1,5 +1,6 @@
 //! Decide and apply against a recount, over the index in memory, without files.
 
+mod ahead;
 mod hash;
 mod lives;
 
@@ -10,7 +11,7 @@ use super::{
     decide::Batch,
     due, dump,
     recount::recount,
-    request::{Content, Outcome, Placement, PushRequest, Refusal, Request, Sparse, TAGS_PER_STEP},
+    request::{Content, Due, Outcome, Placement, PushRequest, Refusal, Request, Sparse, TAGS_PER_STEP},
 };
 use crate::{
     digest::{Algorithm, Digest},

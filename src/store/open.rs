@@ -19,6 +19,7 @@ use crate::{
     disk::Disk,
     index::{
         Index, IndexError, Overlay,
+        cached::CachedIndex,
         schema::{self, Applied, INDEX_VERSION, RowValue, SchemaError, SegmentRow, Table, UploadRow, key},
     },
     journal::{
@@ -192,7 +193,7 @@ pub(super) fn open(
     recovery.opened_ms = options.clock.now_ms();
     let shared = Shared {
         disk,
-        index,
+        index: Box::new(CachedIndex::new(index, options.row_cache_bytes)),
         segments,
         unflushed: AtomicU64::new(recovery.replayed_bytes),
         options,

@@ -33,7 +33,10 @@ impl Machine {
     /// Two repositories with an image each; the second was pushed over, so that it has a held manifest and a history.
     fn new() -> Self {
         let (disk, index) = (SimDisk::new(), Arc::new(MemoryIndex::new()));
-        let options = StoreOptions { large_blob_bytes: 200_000, reserve_bytes: 0, ..StoreOptions::default() };
+        // Rows are changed behind the store's back.
+        let row_cache_bytes = 0;
+        let options =
+            StoreOptions { large_blob_bytes: 200_000, reserve_bytes: 0, row_cache_bytes, ..StoreOptions::default() };
         let opened: Result<Store, _> =
             Store::open_on(Arc::new(disk.clone()), options, &|_| Ok(Box::new(Arc::clone(&index))));
         let options = RegistryOptions {

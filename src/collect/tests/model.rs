@@ -175,6 +175,8 @@ impl World {
             shared_segment_bytes_max: 30_000,
             open_files_max: 8,
             reserve_bytes: 0,
+            // Rows come and go.
+            row_cache_bytes: 64 << 10,
             flush_bytes: by_itself(20_000),
             snapshot_bytes_min: by_itself(200_000),
             journal_file_bytes_max: if self.flushes_by_itself { 50_000 } else { 8_000 },

@@ -206,6 +206,8 @@ fn open(disk: &SimDisk, index: &Mutex<Arc<MemoryIndex>>) -> Result<Store, OpenEr
         shared_segment_bytes_max: 30_000,
         open_files_max: 8,
         reserve_bytes: 0,
+        // Rows come and go.
+        row_cache_bytes: 64 << 10,
         // Only the test flushes, so that a seed always does the same.
         flush_bytes: u64::MAX,
         // Likewise.

@@ -189,7 +189,9 @@ fn content_after(
 ) -> Result<bool, StoreError> {
     let machine = Machine::new();
     let index = Arc::new(Interrupted { index: Arc::default(), then: Mutex::default() });
-    let options = StoreOptions { large_blob_bytes, buffered_bytes_max: 1 << 24, ..Machine::options() };
+    // Each read goes to the index.
+    let row_cache_bytes = 0;
+    let options = StoreOptions { large_blob_bytes, buffered_bytes_max: 1 << 24, row_cache_bytes, ..Machine::options() };
     let opened =
         Store::open_on(Arc::new(machine.disk.clone()), options, &|_| Ok(Box::new(Arc::clone(&index)))).unwrap();
     let store = Arc::new(opened);

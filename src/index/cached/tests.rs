@@ -1,0 +1,162 @@
+//! The cache against the index that it stands before: old views, failing writes, and threads.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+    thread,
+};
+
+use super::*;
+use crate::index::memory::MemoryIndex;
+
+/// Few keys, so that reads and writes meet; of any length.
+fn key(number: u8) -> Vec<u8> {
+    vec![number; usize::from(number) + 1]
+}
+
+/// An index whose writes fail on demand, after they were begun.
+#[derive(Debug, Default)]
+struct Failing {
+    index: MemoryIndex,
+    fails: AtomicBool,
+}
+
+impl View for Failing {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.index.get(key)
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        self.index.scan(from, until, limit)
+    }
+}
+
+impl Index for Failing {
+    fn write(&self, changes: &Changes) -> Result<(), IndexError> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(IndexError::Failed("as it was told to".to_owned()));
+        }
+        self.index.write(changes)
+    }
+
+    fn flush(&self) -> Result<(), IndexError> {
+        self.index.flush()
+    }
+
+    fn health(&self) -> Result<(), IndexError> {
+        self.index.health()
+    }
+
+    fn snapshot(&self) -> Box<dyn View + '_> {
+        self.index.snapshot()
+    }
+}
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn random_changes(random: &mut fastrand::Rng, keys: u8) -> Changes {
+    let change = |random: &mut fastrand::Rng| {
+        // Some are too long to be held.
+        let len = if random.u8(..8) == 0 { VALUE_BYTES_MAX + 1 } else { random.usize(..40) };
+        (random.u8(..5) > 0).then(|| std::iter::repeat_with(|| random.u8(..)).take(len).collect())
+    };
+    (0..random.usize(1..6)).map(|_| (key(random.u8(..keys)), change(random))).collect()
+}
+
+fn apply(model: &mut Model, changes: &Changes) {
+    for (key, change) in changes {
+        match change {
+            Some(value) => model.insert(key.clone(), value.clone()),
+            None => model.remove(key),
+        };
+    }
+}
+
+#[test]
+fn each_view_shows_its_own_time_whatever_is_read_and_written_around_it() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    for bytes in [0, SHARDS * 200, SHARDS * 600, 1 << 20] {
+        for keys in [3, 200] {
+            let failing = Arc::new(Failing::default());
+            let cached = CachedIndex::new(Box::new(Arc::clone(&failing)), bytes);
+            let mut model = Model::new();
+            let mut views: Vec<(Box<dyn View + '_>, Model)> = Vec::new();
+            for _ in 0..10_000 {
+                match random.u8(..10) {
+                    0 => {
+                        let changes = random_changes(&mut random, keys);
+                        let fails = random.u8(..4) == 0;
+                        failing.fails.store(fails, Ordering::Relaxed);
+                        assert_eq!(cached.write(&changes).is_err(), fails);
+                        if !fails {
+                            apply(&mut model, &changes);
+                        }
+                    }
+                    1 => views.push((cached.snapshot(), model.clone())),
+                    2 if views.len() > 3 => drop(views.swap_remove(random.usize(..views.len()))),
+                    _ => {
+                        let key = key(random.u8(..keys));
+                        assert_eq!(cached.get(&key).unwrap().as_ref(), model.get(&key), "now, of {bytes} bytes");
+                        if let Some((view, model)) = random.choice(&views) {
+                            assert_eq!(view.get(&key).unwrap().as_ref(), model.get(&key), "a view, of {bytes} bytes");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_never_see_two_writes_in_one_view_nor_go_back_in_time() {
+    const KEYS: u8 = 24;
+    const WRITES: u32 = 20_000;
+    for bytes in [SHARDS * 200, 1 << 20] {
+        let cached = CachedIndex::new(Box::new(MemoryIndex::new()), bytes);
+        let write = |number: u32| {
+            let all = (0..KEYS).map(|of| (key(of), Some(number.to_le_bytes().to_vec())));
+            cached.write(&all.collect()).unwrap();
+        };
+        write(0);
+        let read = |view: &dyn View, of| {
+            let value = view.get(&key(of)).unwrap().unwrap();
+            u32::from_le_bytes(value.try_into().unwrap())
+        };
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut last = 0;
+                    while last < WRITES {
+                        let view = cached.snapshot();
+                        let first = read(&*view, fastrand::u8(..KEYS));
+                        for _ in 0..KEYS {
+                            assert_eq!(read(&*view, fastrand::u8(..KEYS)), first);
+                        }
+                        assert!(first >= last, "{first} after {last}");
+                        last = read(&cached, fastrand::u8(..KEYS));
+                        assert!(last >= first, "{last} after {first}");
+                    }
+                });
+            }
+            (1..=WRITES).for_each(write);
+        });
+    }
+}
+
+#[test]
+fn what_is_held_stays_within_its_bytes_and_what_is_asked_again_stays() {
+    let cached = CachedIndex::new(Box::new(MemoryIndex::new()), 1 << 20);
+    let row = |number: u32| ([b"row".as_slice(), &number.to_be_bytes()].concat(), Some(vec![7; 100]));
+    cached.write(&(0..100_000).map(row).collect()).unwrap();
+    let hot = || (0..1_000).for_each(|number| assert!(cached.get(&row(number).0).unwrap().is_some()));
+    hot();
+    hot();
+    (0..100_000).for_each(|number| assert!(cached.get(&row(number).0).unwrap().is_some()));
+    let held: u64 = cached.shards.iter().map(|shard| shard.lock().unwrap().rows.weight()).sum();
+    assert!((900 << 10..=1 << 20).contains(&held), "{held}");
+    let held = |number: &u32| cached.place(&row(*number).0).0.rows.contains_key(row(*number).0.as_slice());
+    let stayed = (0..1_000).filter(held).count();
+    assert!(stayed > 950, "{stayed} of 1,000");
+}
