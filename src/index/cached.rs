@@ -52,6 +52,14 @@ struct Held {
     value: Option<Vec<u8>>,
 }
 
+/// Whose read it is. Only those of requests, which go through snapshots, tell which rows are worth holding. The writer's, of the
+/// index itself, come in pairs: what is read ahead of a change is read again when that is decided, and then perhaps never.
+#[derive(Clone, Copy)]
+enum Asked {
+    ByRequest,
+    ByWriter,
+}
+
 /// Rows weigh what they take of memory.
 #[derive(Clone)]
 struct Bytes;
@@ -88,10 +96,20 @@ impl CachedIndex {
         self.done.load(Ordering::Acquire)
     }
 
+    /// What is held of a key and true for a view that shows the write `seen`.
+    fn held(&self, seen: u64, key: &[u8], asked: Asked) -> Option<Held> {
+        let (shard, _) = self.place(key);
+        let held = match asked {
+            Asked::ByRequest => shard.rows.get(key),
+            Asked::ByWriter => shard.rows.peek(key),
+        };
+        held.filter(|held| held.since <= seen).cloned()
+    }
+
     /// What a view has under a key; it shows the write `seen` and all before it.
-    fn get_through(&self, view: &dyn View, seen: u64, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        if let Some(held) = self.place(key).0.rows.get(key).filter(|held| held.since <= seen) {
-            return Ok(held.value.clone());
+    fn get_through(&self, view: &dyn View, seen: u64, key: &[u8], asked: Asked) -> Result<Option<Vec<u8>>, IndexError> {
+        if let Some(held) = self.held(seen, key, asked) {
+            return Ok(held.value);
         }
         let value = view.get(key)?;
         if value.as_ref().is_none_or(|value| value.len() <= VALUE_BYTES_MAX) {
@@ -117,7 +135,7 @@ impl CachedIndex {
 
 impl View for CachedIndex {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.get_through(&*self.index, self.done(), key)
+        self.get_through(&*self.index, self.done(), key, Asked::ByWriter)
     }
 
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
@@ -177,7 +195,7 @@ struct CachedSnapshot<'a> {
 
 impl View for CachedSnapshot<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.index.get_through(&*self.snapshot, self.seen, key)
+        self.index.get_through(&*self.snapshot, self.seen, key, Asked::ByRequest)
     }
 
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {

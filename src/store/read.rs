@@ -61,7 +61,7 @@ fn open(
 ) -> Result<Option<Opened>, StoreError> {
     loop {
         let _epoch = shared.segments.enter();
-        let Some(row) = schema::get::<BlobRow>(&*shared.index, key::blob(digest))? else { return Ok(None) };
+        let Some(row) = schema::get::<BlobRow>(&*shared.index.snapshot(), key::blob(digest))? else { return Ok(None) };
         let location = row.location;
         match before {
             Some((place, error)) if place == location => return Err(failed(shared, digest, place, error)),

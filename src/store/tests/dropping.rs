@@ -151,11 +151,7 @@ impl fmt::Debug for Interrupted {
 
 impl View for Interrupted {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        let found = self.index.get(key);
-        let is_blob = key.first() == Some(&(schema::Table::Blobs as u8));
-        let then = is_blob.then(|| self.then.lock().unwrap().take()).flatten();
-        then.into_iter().for_each(|then| then());
-        found
+        self.index.get(key)
     }
 
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
@@ -177,7 +173,26 @@ impl Index for Interrupted {
     }
 
     fn snapshot(&self) -> Box<dyn View + '_> {
-        self.index.snapshot()
+        Box::new(InterruptedSnapshot { snapshot: self.index.snapshot(), index: self })
+    }
+}
+
+struct InterruptedSnapshot<'a> {
+    snapshot: Box<dyn View + 'a>,
+    index: &'a Interrupted,
+}
+
+impl View for InterruptedSnapshot<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        let found = self.snapshot.get(key);
+        let is_blob = key.first() == Some(&(schema::Table::Blobs as u8));
+        let then = is_blob.then(|| self.index.then.lock().unwrap().take()).flatten();
+        then.into_iter().for_each(|then| then());
+        found
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        self.snapshot.scan(from, until, limit)
     }
 }
 
