@@ -294,3 +294,22 @@ fn each_day_keeps_what_was_used_at_its_end_for_so_many_days() {
     let kept = [7, 9].map(|day| sample(&state, Scope::Registry, day).is_some());
     assert_eq!(kept, [false, true]);
 }
+
+/// It may have been about to be told that it lives again, when it was deleted.
+#[test]
+fn what_is_held_and_then_deleted_has_its_window_from_then_on() {
+    let mut state = pushed(&[(100, manifest(100, Vec::new()), &["latest"])]);
+    let until = |state: &State| {
+        let row: ManifestRow = schema::get(&state.index, key::manifest(1, &digest(100))).unwrap().unwrap();
+        (row.left_ms, row.held_until_ms)
+    };
+    state.batch(1_000, &[untag("latest")]).remove(0).unwrap();
+    assert_eq!(until(&state), (1_000, 6_000));
+    state.batch(3_000, &[delete(100)]).remove(0).unwrap();
+    assert_eq!(until(&state), (3_000, 8_000));
+    state.check();
+    collect(&mut state, 7_999);
+    assert!(life(&state, 100).is_some());
+    collect(&mut state, 8_000);
+    assert!(life(&state, 100).is_none());
+}
