@@ -7,6 +7,8 @@
 use std::{cell::RefCell, collections::BTreeMap, fmt, ops::Bound};
 
 pub mod cached;
+#[cfg(test)]
+pub(crate) mod double;
 #[cfg(any(feature = "rocksdb", test))]
 mod fronts;
 pub mod memory;

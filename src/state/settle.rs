@@ -127,14 +127,11 @@ impl<'a, 'b> Lives<'a, 'b> {
         after.stays_root &= after.root;
         let was = before.map_or(Life::NONE, |row| Life::of(row, parents_before));
         let life = Life::of(&after, parents);
+        // Whoever deletes it gets a window for that, also where it was just about to be told that it lives again.
         let is_deleted = after.deleted && before.is_some_and(|before| !before.deleted);
-        match Change::between(was.is_live(), life.is_live()) {
+        match Change::between(was.is_live() || is_deleted, life.is_live()) {
             Some(Change::Enters) => (after.left_ms, after.held_until_ms) = (0, 0),
             Some(Change::Leaves) => (after.left_ms, after.held_until_ms) = (self.applied.time_ms, self.held_until_ms),
-            // Whoever deletes it gets a window for that, also where it was just about to be told that it lives again.
-            None if is_deleted && !life.is_live() => {
-                (after.left_ms, after.held_until_ms) = (self.applied.time_ms, self.held_until_ms);
-            }
             None => {}
         }
         let due_before = before.and_then(|row| due_ms(row, was, parents_before));

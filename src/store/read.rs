@@ -61,6 +61,7 @@ fn open(
 ) -> Result<Option<Opened>, StoreError> {
     loop {
         let _epoch = shared.segments.enter();
+        // A snapshot: what requests read so is worth holding.
         let Some(row) = schema::get::<BlobRow>(&*shared.index.snapshot(), key::blob(digest))? else { return Ok(None) };
         let location = row.location;
         match before {

@@ -40,6 +40,7 @@ use crate::{
     disk::sim::SimDisk,
     index::{
         Index, View,
+        double::Watched,
         memory::MemoryIndex,
         schema::{self, Applied, LinkRow, ManifestRow, key},
     },
@@ -53,7 +54,7 @@ use crate::{
     store::{Clock, IndexStart, Store, StoreError, StoreOptions},
 };
 
-use batch::{Gate, Gated};
+use batch::Gate;
 use choices::Choices;
 use items::{BLOBS_END, Item, LARGE_BLOB_BYTES};
 use promises::Repository;
@@ -191,7 +192,7 @@ impl World {
             if start == IndexStart::Empty {
                 *index = Arc::default();
             }
-            Ok(Box::new(Gated { index: Arc::clone(&*index), gate: Arc::clone(&self.gate) }))
+            Ok(Box::new(Watched { index: Arc::clone(&*index), watcher: Arc::clone(&self.gate) }))
         });
         self.index = index.into_inner().unwrap();
         let store = Arc::new(store.map_err(|error| error.to_string())?);

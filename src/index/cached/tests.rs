@@ -7,48 +7,26 @@ use std::{
 };
 
 use super::*;
-use crate::index::memory::MemoryIndex;
+use crate::index::{
+    double::{Watched, Watcher},
+    memory::MemoryIndex,
+};
 
 /// Few keys, so that reads and writes meet; of any length.
 fn key(number: u8) -> Vec<u8> {
     vec![number; usize::from(number) + 1]
 }
 
-/// An index whose writes fail on demand, after they were begun.
+/// Writes fail on demand, after they were begun.
 #[derive(Debug, Default)]
-struct Failing {
-    index: MemoryIndex,
-    fails: AtomicBool,
-}
+struct Failing(AtomicBool);
 
-impl View for Failing {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.index.get(key)
-    }
-
-    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        self.index.scan(from, until, limit)
-    }
-}
-
-impl Index for Failing {
-    fn write(&self, changes: &Changes) -> Result<(), IndexError> {
-        if self.fails.load(Ordering::Relaxed) {
-            return Err(IndexError::Failed("as it was told to".to_owned()));
+impl Watcher for Failing {
+    fn write(&self) -> Result<(), IndexError> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(IndexError::Failed("as it was told to".to_owned())),
+            false => Ok(()),
         }
-        self.index.write(changes)
-    }
-
-    fn flush(&self) -> Result<(), IndexError> {
-        self.index.flush()
-    }
-
-    fn health(&self) -> Result<(), IndexError> {
-        self.index.health()
-    }
-
-    fn snapshot(&self) -> Box<dyn View + '_> {
-        self.index.snapshot()
     }
 }
 
@@ -80,7 +58,8 @@ fn each_view_shows_its_own_time_whatever_is_read_and_written_around_it() {
     for bytes in [0, SHARDS * 200, SHARDS * 600, 1 << 20] {
         for keys in [3, 200] {
             let failing = Arc::new(Failing::default());
-            let cached = CachedIndex::new(Box::new(Arc::clone(&failing)), bytes);
+            let index = Watched { index: Arc::default(), watcher: Arc::clone(&failing) };
+            let cached = CachedIndex::new(Box::new(index), bytes);
             let mut model = Model::new();
             let mut views: Vec<(Box<dyn View + '_>, Model)> = Vec::new();
             for _ in 0..10_000 {
@@ -88,7 +67,7 @@ fn each_view_shows_its_own_time_whatever_is_read_and_written_around_it() {
                     0 => {
                         let changes = random_changes(&mut random, keys);
                         let fails = random.u8(..4) == 0;
-                        failing.fails.store(fails, Ordering::Relaxed);
+                        failing.0.store(fails, Ordering::Relaxed);
                         assert_eq!(cached.write(&changes).is_err(), fails);
                         if !fails {
                             apply(&mut model, &changes);

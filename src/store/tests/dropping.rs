@@ -13,7 +13,8 @@ use std::{
 use super::*;
 use crate::{
     index::{
-        Changes, Row, View,
+        Changes,
+        double::{Watched, Watcher},
         schema::{self, BlobRow, RowValue, key},
     },
     location::Location,
@@ -137,62 +138,21 @@ fn readers_of_content_that_is_moved_always_get_it() {
     }
 }
 
-/// An index that lets something happen after one read of a blob's row.
-struct Interrupted {
-    index: Arc<MemoryIndex>,
-    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-}
+/// Something happens after one read of a blob's row.
+#[derive(Default)]
+struct Interruption(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
-impl fmt::Debug for Interrupted {
+impl fmt::Debug for Interruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Interrupted")
+        f.write_str("Interruption")
     }
 }
 
-impl View for Interrupted {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.index.get(key)
-    }
-
-    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        self.index.scan(from, until, limit)
-    }
-}
-
-impl Index for Interrupted {
-    fn write(&self, changes: &Changes) -> Result<(), IndexError> {
-        self.index.write(changes)
-    }
-
-    fn flush(&self) -> Result<(), IndexError> {
-        self.index.flush()
-    }
-
-    fn health(&self) -> Result<(), IndexError> {
-        self.index.health()
-    }
-
-    fn snapshot(&self) -> Box<dyn View + '_> {
-        Box::new(InterruptedSnapshot { snapshot: self.index.snapshot(), index: self })
-    }
-}
-
-struct InterruptedSnapshot<'a> {
-    snapshot: Box<dyn View + 'a>,
-    index: &'a Interrupted,
-}
-
-impl View for InterruptedSnapshot<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        let found = self.snapshot.get(key);
+impl Watcher for Interruption {
+    fn read(&self, key: &[u8]) {
         let is_blob = key.first() == Some(&(schema::Table::Blobs as u8));
-        let then = is_blob.then(|| self.index.then.lock().unwrap().take()).flatten();
+        let then = is_blob.then(|| self.0.lock().unwrap().take()).flatten();
         then.into_iter().for_each(|then| then());
-        found
-    }
-
-    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        self.snapshot.scan(from, until, limit)
     }
 }
 
@@ -203,7 +163,8 @@ fn content_after(
     then: impl FnOnce(&Store, Digest) + Send + 'static,
 ) -> Result<bool, StoreError> {
     let machine = Machine::new();
-    let index = Arc::new(Interrupted { index: Arc::default(), then: Mutex::default() });
+    let interruption = Arc::new(Interruption::default());
+    let index = Arc::new(Watched { index: Arc::default(), watcher: Arc::clone(&interruption) });
     // Each read goes to the index.
     let row_cache_bytes = 0;
     let options = StoreOptions { large_blob_bytes, buffered_bytes_max: 1 << 24, row_cache_bytes, ..Machine::options() };
@@ -212,7 +173,7 @@ fn content_after(
     let store = Arc::new(opened);
     let digest = put(&store, content).unwrap();
     let other = Arc::clone(&store);
-    *index.then.lock().unwrap() = Some(Box::new(move || then(&other, digest)));
+    *interruption.0.lock().unwrap() = Some(Box::new(move || then(&other, digest)));
     let found = store.content(&digest)?;
     let found = found.map(|found| found.read_all().unwrap());
     assert!(found.as_ref().is_none_or(|found| found == content));

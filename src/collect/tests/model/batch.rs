@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    index::{Changes, Index, IndexError, Row},
+    index::{Index, double::Watcher},
     location::RecordKind,
     registry::manifest::{ManifestBounds, parse as parse_manifest},
     state::request::{Outcome, PushRequest},
@@ -39,7 +39,9 @@ impl Gate {
     pub(super) fn take_kept(&self) -> Option<MemoryIndex> {
         self.kept.lock().unwrap().take()
     }
+}
 
+impl Watcher for Gate {
     fn written(&self, index: &MemoryIndex) {
         let mut left = self.writes_left.lock().unwrap();
         *left = left.and_then(|left| left.checked_sub(1));
@@ -48,45 +50,11 @@ impl Gate {
             *self.kept.lock().unwrap() = Some(index.crashed());
         }
     }
-}
 
-/// An index behind a gate.
-#[derive(Debug)]
-pub(super) struct Gated {
-    pub(super) index: Arc<MemoryIndex>,
-    pub(super) gate: Arc<Gate>,
-}
-
-impl View for Gated {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.index.get(key)
-    }
-
-    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        self.index.scan(from, until, limit)
-    }
-}
-
-impl Index for Gated {
-    fn write(&self, changes: &Changes) -> Result<(), IndexError> {
-        self.index.write(changes)?;
-        self.gate.written(&self.index);
-        Ok(())
-    }
-
-    fn flush(&self) -> Result<(), IndexError> {
-        self.index.flush()
-    }
-
-    /// Asked when the first request of a batch is taken, and before the others are.
-    fn health(&self) -> Result<(), IndexError> {
-        let closed = self.gate.closed.lock().unwrap();
-        drop(self.gate.opened.wait_while(closed, |closed| *closed).unwrap());
-        self.index.health()
-    }
-
-    fn snapshot(&self) -> Box<dyn View + '_> {
-        self.index.snapshot()
+    /// When the first request of a batch is taken, and before the others are.
+    fn asked_for_health(&self) {
+        let closed = self.closed.lock().unwrap();
+        drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
     }
 }
 
