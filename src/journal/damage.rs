@@ -175,8 +175,9 @@ impl Survey {
             Err(error) => return Err(error),
         };
         if !gate.passes(file.at)? {
-            let missing = JournalError::NotInHistory { mark: self.sound };
-            return self.ended(disk, path, damage.unwrap_or(missing));
+            // It ends between two batches, but before the point that a snapshot proves.
+            let ends = JournalError::Damaged { file: path.to_owned(), offset: file.offset, next_valid_offset: None };
+            return self.ended(disk, path, damage.unwrap_or(ends));
         }
         self.sound = file.at;
         let (end_offset, cut_bytes) = (file.offset, file.reader.len().saturating_sub(file.offset));

@@ -24,6 +24,8 @@ struct History {
     /// Journal files with their lengths, and where the last batch begins in the last one.
     files: Vec<(String, u64)>,
     last_batch: u64,
+    /// A journal file and where it ended after each put, which is between two batches.
+    ends: Vec<(String, u64)>,
 }
 
 fn journal_files(disk: &SimDisk) -> Vec<(String, u64)> {
@@ -41,13 +43,14 @@ impl History {
         let mut states = vec![(dump(&store), 0)];
         let mut indexes = vec![Arc::default()];
         let whole = vec![false, flush_at + 1 == puts, true];
-        let mut last_batch = 0;
+        let (mut last_batch, mut ends) = (0, Vec::new());
         for n in 0..puts {
             let before = journal_files(&machine.disk);
             put(&store, &bytes(n, 100 + n as usize)).unwrap();
             states.push((dump(&store), n + 1));
             let after = journal_files(&machine.disk);
             last_batch = if before.len() == after.len() { before.last().unwrap().1 } else { 72 };
+            ends.extend(after.last().cloned());
             if snapshots.contains(&n) {
                 store.write_snapshot().unwrap();
             }
@@ -59,7 +62,7 @@ impl History {
         store.close().unwrap();
         indexes.push(Arc::new(machine.index.lock().unwrap().crashed()));
         let files = journal_files(&machine.disk);
-        Self { disk: machine.disk.kill(), states, indexes, whole, files, last_batch }
+        Self { disk: machine.disk.kill(), states, indexes, whole, files, last_batch, ends }
     }
 
     fn machine(&self, index: usize) -> Machine {
@@ -75,9 +78,20 @@ impl History {
         (0..count as u64).for_each(|n| check(store, &bytes(n, 100 + n as usize)));
         count
     }
+
+    /// Changes some bytes of a file's range; what was done.
+    fn damage(&self, disk: &SimDisk, path: &str, range: std::ops::Range<u64>, random: &mut fastrand::Rng) -> String {
+        let ends = self.ends.iter().filter(|(file, end)| file == path && range.contains(end));
+        match random.choice(ends.collect::<Vec<_>>()) {
+            Some((_, end)) if random.u8(..8) == 0 => {
+                disk.open(path).unwrap().set_len(*end).unwrap();
+                format!("{path}: cut at {end}, between two batches")
+            }
+            _ => damage(disk, path, range, random),
+        }
+    }
 }
 
-/// Changes some bytes of a file's range; what was done.
 fn damage(disk: &SimDisk, path: &str, range: std::ops::Range<u64>, random: &mut fastrand::Rng) -> String {
     let file = disk.open(path).unwrap();
     let at = random.u64(range.clone());
@@ -123,7 +137,7 @@ fn a_damaged_end_costs_the_last_batch_only() {
         let index = random.usize(..history.indexes.len());
         let machine = history.machine(index);
         let (path, len) = history.files.last().unwrap();
-        let done = damage(&machine.disk, path, history.last_batch..*len, random);
+        let done = history.damage(&machine.disk, path, history.last_batch..*len, random);
         let what = format!("seed {seed}, index {index}, {done}");
         let store = machine.open_with(options()).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(store.read_only(), None, "{what}");
@@ -154,7 +168,7 @@ fn damage_in_the_middle_is_never_skipped() {
         if (is_last && end <= 12) || *len <= 12 {
             return;
         }
-        let done = damage(&machine.disk, path, 12..end.max(13), random);
+        let done = history.damage(&machine.disk, path, 12..end.max(13), random);
         let what = format!("seed {seed}, index {index}, {done}");
         let outcome = check_middle(&history, &machine, &what);
         *outcomes.entry(outcome).or_insert(0) += 1;
