@@ -17,6 +17,7 @@ use crate::{
     registry::{manifest::ManifestBounds, uploads::Uploads},
     state::{
         decide::find_repository,
+        quota::QuotaExceeded,
         request::{Outcome, PushRequest, Refusal, Request},
     },
     store::{Store, StoreError, StoredContent},
@@ -33,6 +34,7 @@ mod keep;
 mod keepers;
 pub mod manifest;
 mod platform;
+mod quotas;
 mod referrers;
 mod samples;
 #[cfg(test)]
@@ -47,6 +49,7 @@ pub use history::{HistoryEntry, HistoryPlace};
 pub use hurt::hurt;
 pub use inventory::{ManifestInfo, ManifestState, ManifestsWanted};
 pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
+pub use quotas::Quota;
 pub use referrers::{ReferrersPage, ReferrersWanted};
 pub use samples::Sample;
 pub use uploads::UploadLease;
@@ -107,6 +110,9 @@ pub enum RegistryError {
     /// A digest out of its grammar.
     #[error(transparent)]
     Digest(#[from] DigestError),
+    /// It does not fit into what its repository or organisation may store.
+    #[error(transparent)]
+    QuotaExceeded(#[from] QuotaExceeded),
     /// The bytes that came have another digest.
     #[error("the content has digest {found}, not {expected}; nothing was stored under it")]
     DigestMismatch {
@@ -542,6 +548,7 @@ impl Registry {
                 RegistryError::ManifestUnknown { repository, reference }
             }
             Refusal::Dropped { digest, time_ms } => RegistryError::Dropped { repository, digest, time_ms },
+            Refusal::QuotaExceeded(exceeded) => exceeded.into(),
             Refusal::NotDue => RegistryError::Failed(refusal.to_string()),
             Refusal::ReferencesMissing(missing) => RegistryError::ManifestBlobUnknown { repository, missing },
             Refusal::SizeDisagrees { .. } => RegistryError::ManifestInvalid(format!("{refusal}; push the right size")),
@@ -562,6 +569,7 @@ impl From<StoreError> for RegistryError {
             StoreError::Unavailable(_) | StoreError::Stopped(_) => Self::Unavailable(text),
             StoreError::DigestMismatch { expected, found } => Self::DigestMismatch { expected, found },
             StoreError::Corrupt(_) => Self::Corrupt(text),
+            StoreError::Refused(Refusal::QuotaExceeded(exceeded)) => exceeded.into(),
             StoreError::Refused(_) | StoreError::Failed(_) => Self::Failed(text),
         }
     }

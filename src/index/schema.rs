@@ -87,11 +87,12 @@ pub enum Table {
     Dropped = 0x81,
     Reports = 0x82,
     Pauses = 0x83,
+    Quotas = 0x90,
 }
 
 impl Table {
     /// All tables, in key order.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Meta,
         Self::OrganisationNames,
         Self::Organisations,
@@ -125,6 +126,7 @@ impl Table {
         Self::Dropped,
         Self::Reports,
         Self::Pauses,
+        Self::Quotas,
     ];
 
     /// The tables whose rows are facts of repositories, of which the state hash is.
@@ -166,6 +168,7 @@ impl Table {
             Self::Dropped => "dropped",
             Self::Reports => "reports",
             Self::Pauses => "pauses",
+            Self::Quotas => "quotas",
         }
     }
 
@@ -198,6 +201,7 @@ impl Table {
             Self::Drops => &[U64("lsn")],
             Self::Reports => &[U64("number")],
             Self::Pauses => &[U32("what")],
+            Self::Quotas => &[Text("owner")],
             Self::Dropped => &[Digest("digest"), U64("lsn")],
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     codec::{DecodeError, Decoder, Encoder},
     digest::Digest,
     location::{Location, RecordKind, SegmentNumber},
-    name::{RepositoryName, Tag},
+    name::{Owner, RepositoryName, Tag},
 };
 
 use super::operation::{
@@ -258,6 +258,15 @@ facts! {
         /// Bytes of blobs that only held manifests kept.
         reclaimable_bytes: u64,
     }
+    /// What an organisation or a repository may store.
+    15 Quota {
+        /// Whose.
+        owner: Owner,
+        /// In bytes.
+        limit_bytes: u64,
+        /// When it was set, in Unix milliseconds.
+        set_ms: u64,
+    }
 }
 
 /// A field of a fact.
@@ -286,6 +295,7 @@ field!(u64, |value, e| e.u64(*value), |d, field| d.u64(field));
 field!(Digest, |value, e| e.digest(value), |d, field| d.digest(field));
 field!(String, |value, e| e.str(value), |d, field| d.str(field).map(str::to_owned));
 field!(RepositoryName, |value, e| e.str(value.as_str()), |d, field| d.parsed(field));
+field!(Owner, |value, e| e.str(&value.code()), |d, field| d.parsed(field));
 field!(Tag, |value, e| e.str(value.as_str()), |d, field| d.parsed(field));
 field!(SegmentNumber, |value, e| e.u64(value.0), |d, field| d.u64(field).map(SegmentNumber));
 field!(Location, |value, e| e.u64(value.segment.0).u64(value.offset), |d, field| {
@@ -394,6 +404,7 @@ pub(crate) mod tests {
                 repositories: 22,
                 reclaimable_bytes: 23,
             },
+            Fact::Quota { owner: Owner::Organisation("team".to_owned()), limit_bytes: 24, set_ms: 25 },
         ]
     }
 

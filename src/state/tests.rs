@@ -124,7 +124,7 @@ impl State {
 
     fn upload(&mut self, repository: &RepositoryName, number: usize) -> Request {
         let content = self.content(RecordKind::Blob, digest(number), size(number));
-        Request::Upload { repository: repository.clone(), content, session: None, grace_ms: 1_000 }
+        Request::Upload { repository: repository.clone(), content, session: None, held_bytes: 0, grace_ms: 1_000 }
     }
 
     fn push(

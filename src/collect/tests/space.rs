@@ -362,7 +362,8 @@ fn a_record_in_a_segment_that_was_removed_meanwhile_is_written_again() {
     };
     let content = Content { digest, len: 500, placement: Some(placement), replaces_damaged: false };
     let repository = name("team/app");
-    let upload = Request::Upload { repository: repository.clone(), content, session: None, grace_ms: GRACE };
+    let upload =
+        Request::Upload { repository: repository.clone(), content, session: None, held_bytes: 0, grace_ms: GRACE };
     assert_eq!(running.store().commit(upload).unwrap(), Outcome::ContentNeeded);
     let (from, to, record_len) = (appended.location, appended.location, appended.record_len);
     let moved = running.store().commit(Request::Move { digest, from, to, record_len }).unwrap();

@@ -47,6 +47,7 @@ fn encoded_again(table: Table, bytes: &[u8]) -> Option<Vec<u8>> {
         Table::Dropped => again::<DroppedRow>,
         Table::Reports => again::<ReportRow>,
         Table::Pauses => again::<PauseRow>,
+        Table::Quotas => again::<QuotaRow>,
     };
     again(bytes)
 }

@@ -595,3 +595,13 @@ row! {
         until_ms: u64 u64,
     }
 }
+
+row! {
+    /// owner → what it may store
+    QuotaRow in Quotas {
+        /// In bytes.
+        limit_bytes: u64 u64,
+        /// When it was set, in Unix milliseconds.
+        set_ms: u64 u64,
+    }
+}
