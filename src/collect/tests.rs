@@ -17,7 +17,7 @@ use crate::{
     digest::{Algorithm, Digest},
     disk::{Disk, sim::SimDisk},
     index::memory::MemoryIndex,
-    name::RepositoryName,
+    name::{Owner, RepositoryName},
     registry::{Reference, Registry, RegistryError, RegistryOptions, Sparse},
     state::recount::recount,
     store::{Clock, IndexStart, Store, StoreOptions},

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{api::time, buffers::Buffers, header_value};
 use crate::{
     digest::{Digest, DigestError},
-    name::NameError,
+    name::{NameError, Owner},
     registry::RegistryError,
 };
 
@@ -270,12 +270,16 @@ impl From<RegistryError> for HttpError {
             RegistryError::UploadBusy(_) => Self::new(S::CONFLICT, "BLOB_UPLOAD_INVALID", text),
             RegistryError::UploadOutOfOrder { .. } => Self::new(S::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", text),
             RegistryError::QuotaExceeded(exceeded) => {
-                let detail = json!({
+                let mut detail = json!({
                     "limit_bytes": exceeded.limit_bytes,
                     "used_bytes": exceeded.used_bytes,
                     "needed_bytes": exceeded.needed_bytes,
                     "reclaimable_bytes": exceeded.reclaimable_bytes,
                 });
+                match &exceeded.owner {
+                    Owner::Organisation(name) => detail["organization"] = json!(name),
+                    Owner::Repository(name) => detail["repository"] = json!(name),
+                }
                 Self::new(S::FORBIDDEN, "DENIED", text).detailed(detail)
             }
             RegistryError::TooManyUploads { .. } => {
@@ -305,7 +309,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::{digest::Algorithm, name::Owner, state::quota::QuotaExceeded};
+    use crate::{digest::Algorithm, state::quota::QuotaExceeded};
 
     fn buffers() -> Buffers {
         Buffers::new(1 << 20)

@@ -431,7 +431,7 @@ pub(crate) mod tests {
         assert_eq!(examples()[0].encode(), b"\x01\x01\x01\0\0\0\x04\0\0\0team");
         assert_eq!(
             (bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()),
-            (852, "sha256:d77094664cf73124cfb860525dc4f913eee42ac9947bc3fa67b9f7c567ab1cb1")
+            (880, "sha256:31354aefcf803ed5b07d349987285fc25779dc10af2e421c26b43885a4b25a18")
         );
     }
 }

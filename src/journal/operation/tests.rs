@@ -121,7 +121,10 @@ fn later_kinds_round_trip_and_every_cut_is_refused() {
         Operation::DropHistory { repository, entries: vec![("v1".parse().unwrap(), 5, 77)] },
         Operation::DropRepository { repository },
         Operation::ForgetDrops { lsns: vec![1, 2] },
+        Operation::SetQuota { owner: "r:team/app".parse().unwrap(), limit_bytes: Some(7) },
+        Operation::SetQuota { owner: "o:_".parse().unwrap(), limit_bytes: None },
     ];
+    assert_eq!(operations[9].encode(), [SET_QUOTA, VERSION, 3, 0, 0, 0, b'o', b':', b'_', 0]);
     for operation in operations {
         let bytes = operation.encode();
         assert_eq!(Operation::decode(&bytes), Ok(operation));
