@@ -14,7 +14,7 @@ use crate::{
     },
     journal::operation::RepositoryId,
     name::{NameError, RepositoryName, Tag},
-    registry::{manifest::ManifestBounds, uploads::Uploads},
+    registry::{manifest::ManifestBounds, pulls::Pulls, uploads::Uploads},
     state::{
         decide::find_repository,
         quota::QuotaExceeded,
@@ -34,6 +34,7 @@ mod keep;
 mod keepers;
 pub mod manifest;
 mod platform;
+mod pulls;
 mod quotas;
 mod referrers;
 mod samples;
@@ -49,6 +50,7 @@ pub use history::{HistoryEntry, HistoryPlace};
 pub use hurt::hurt;
 pub use inventory::{ManifestInfo, ManifestState, ManifestsWanted};
 pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
+pub use pulls::PULL_PRECISION_MS;
 pub use quotas::Quota;
 pub use referrers::{ReferrersPage, ReferrersWanted};
 pub use samples::Sample;
@@ -270,6 +272,7 @@ pub struct Registry {
     store: Arc<Store>,
     options: RegistryOptions,
     uploads: Arc<Uploads>,
+    pulls: Pulls,
 }
 
 impl Registry {
@@ -279,7 +282,7 @@ impl Registry {
     /// When those cannot be read.
     pub fn new(store: Arc<Store>, options: RegistryOptions) -> Result<Self, RegistryError> {
         let uploads = Arc::new(Uploads::load(Arc::clone(&store), options.uploads_max)?);
-        Ok(Self { store, options, uploads })
+        Ok(Self { store, options, uploads, pulls: Pulls::default() })
     }
 
     /// The limits.
@@ -453,7 +456,7 @@ impl Registry {
         Ok(PushedManifest { digest, subject })
     }
 
-    /// Reads a manifest, with its bytes.
+    /// Reads a manifest, with its bytes. Notes that it was pulled.
     ///
     /// # Errors
     /// When the repository, the tag or the manifest is not known.
@@ -465,7 +468,7 @@ impl Registry {
         Ok(Manifest { bytes: content.read_all()?, ..head })
     }
 
-    /// A manifest's digest, type and length, without its bytes.
+    /// A manifest's digest, type and length, without its bytes. Notes that it was pulled.
     ///
     /// # Errors
     /// As [`Registry::manifest`].
@@ -485,6 +488,7 @@ impl Registry {
         };
         let row: Option<ManifestRow> = row(&*view, key::manifest(id, &digest))?;
         let row = row.filter(|row| !row.deleted).ok_or_else(unknown)?;
+        self.pulls.note(id, &digest, self.store.options().clock.now_ms());
         Ok(Manifest { digest, media_type: row.media_type, len: row.size, bytes: Bytes::new() })
     }
 

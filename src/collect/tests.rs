@@ -29,6 +29,7 @@ mod crashes;
 mod dropping;
 mod holding;
 pub(crate) mod model;
+mod pulls;
 mod races;
 mod reporting;
 mod rot;

@@ -70,6 +70,7 @@ pub enum Table {
     History = 0x41,
     Referrers = 0x42,
     ManifestTags = 0x43,
+    Pulls = 0x44,
     Counts = 0x50,
     Usage = 0x51,
     Samples = 0x53,
@@ -92,7 +93,7 @@ pub enum Table {
 
 impl Table {
     /// All tables, in key order.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Meta,
         Self::OrganisationNames,
         Self::Organisations,
@@ -109,6 +110,7 @@ impl Table {
         Self::History,
         Self::Referrers,
         Self::ManifestTags,
+        Self::Pulls,
         Self::Counts,
         Self::Usage,
         Self::Samples,
@@ -151,6 +153,7 @@ impl Table {
             Self::History => "history",
             Self::Referrers => "referrers",
             Self::ManifestTags => "manifest-tags",
+            Self::Pulls => "pulls",
             Self::Counts => "counts",
             Self::Usage => "usage",
             Self::Samples => "samples",
@@ -188,6 +191,7 @@ impl Table {
             Self::Tags => &[U32("repository"), Text("tag")],
             Self::History => &[U32("repository"), Text("tag"), U64("lsn")],
             Self::Referrers => &[U32("repository"), Digest("subject"), Digest("referrer")],
+            Self::Pulls => &[U32("repository"), Digest("digest")],
             Self::ManifestTags => &[U32("repository"), U64("manifest"), Text("tag")],
             Self::Counts => &[Scope("scope"), Digest("digest")],
             Self::Usage => &[Scope("scope")],

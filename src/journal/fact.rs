@@ -267,6 +267,15 @@ facts! {
         /// When it was set, in Unix milliseconds.
         set_ms: u64,
     }
+    /// When a manifest was pulled last.
+    16 Pulled {
+        /// The repository.
+        repository: RepositoryId,
+        /// The manifest.
+        digest: Digest,
+        /// In Unix milliseconds: the beginning of the hour.
+        pulled_ms: u64,
+    }
 }
 
 /// A field of a fact.
@@ -405,6 +414,7 @@ pub(crate) mod tests {
                 reclaimable_bytes: 23,
             },
             Fact::Quota { owner: Owner::Organisation("team".to_owned()), limit_bytes: 24, set_ms: 25 },
+            Fact::Pulled { repository: 2, digest: digest("manifest"), pulled_ms: 26 },
         ]
     }
 
@@ -431,7 +441,7 @@ pub(crate) mod tests {
         assert_eq!(examples()[0].encode(), b"\x01\x01\x01\0\0\0\x04\0\0\0team");
         assert_eq!(
             (bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()),
-            (880, "sha256:31354aefcf803ed5b07d349987285fc25779dc10af2e421c26b43885a4b25a18")
+            (927, "sha256:fe69f3aeb967c9727b5b30e628c16097976734e6fc0016c2d869942006da1077")
         );
     }
 }

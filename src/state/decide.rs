@@ -94,6 +94,7 @@ impl<'a> Batch<'a> {
             }
             Request::EndWindows { repository, digests } => self.end_windows(*repository, digests),
             Request::Renew { repository, digest, grace_ms } => self.renew(repository, digest, *grace_ms),
+            Request::Pulled { repository, pulled_ms, digests } => self.pulled(*repository, *pulled_ms, digests),
             Request::SetQuota { owner, limit_bytes } => self.set_quota(owner, *limit_bytes),
             Request::Settle { window_ms } => self.settle(*window_ms),
             Request::Drop(due) => self.drop_due(due),

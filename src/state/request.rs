@@ -134,6 +134,16 @@ pub enum Request {
         /// How long content that no manifest names is kept, in milliseconds.
         grace_ms: u64,
     },
+    /// Manifests were pulled. Those that are gone since are left out, and so are those that are known to be pulled in that
+    /// hour.
+    Pulled {
+        /// Where.
+        repository: RepositoryId,
+        /// In Unix milliseconds: the beginning of the hour.
+        pulled_ms: u64,
+        /// Which; at most [`DROPS_PER_STEP`].
+        digests: Vec<Digest>,
+    },
     /// Say what an owner may store, or that there is no limit any more.
     SetQuota {
         /// Whose.

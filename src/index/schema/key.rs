@@ -165,6 +165,10 @@ pub fn report(number: u64) -> Key {
 pub fn pause(what: Pausable) -> Key {
     Key::of(Table::Pauses).u32(u32::from(what as u8))
 }
+/// Of [`super::PullRow`].
+pub fn pull(repository: RepositoryId, digest: &Digest) -> Key {
+    Key::of(Table::Pulls).u32(repository).digest(digest)
+}
 /// Of [`super::QuotaRow`].
 pub fn quota(owner: &Owner) -> Key {
     Key::of(Table::Quotas).raw(owner.code().as_bytes())
