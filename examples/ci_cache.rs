@@ -58,7 +58,7 @@ impl Cache {
                 }
             }
         }
-        Ok(self.store.finish_upload(upload, &self.repository, digest, None)?)
+        Ok(self.store.finish_upload(upload, &self.repository, digest, None, None)?)
     }
 
     /// The content from the cache, or else from `download`.

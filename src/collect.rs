@@ -26,6 +26,7 @@ use std::{
 use crate::{
     digest::Digest,
     journal::operation::{LocalRecord, RepositoryId},
+    name::Owner,
     registry::{Registry, RegistryError},
     state::request::Request,
     store::{Store, StoreError},
@@ -54,7 +55,6 @@ pub(crate) mod tests;
 pub(crate) mod tests;
 
 pub use crate::journal::operation::Pausable;
-pub use purge::PurgeScope;
 pub use report::*;
 pub use scrub::{Pass, ScrubFinding, ScrubOptions, ScrubReport, ScrubStatus, Scrubbed};
 
@@ -166,8 +166,8 @@ impl Collector {
     ///
     /// # Errors
     /// When there is no such repository or organisation; else as [`collect`](Self::collect).
-    pub fn purge(&self, scope: &PurgeScope, dry_run: bool) -> Result<CollectionReport, RegistryError> {
-        let repositories = scope.repositories(&*self.store().snapshot())?;
+    pub fn purge(&self, of: &Owner, dry_run: bool) -> Result<CollectionReport, RegistryError> {
+        let repositories = purge::repositories(&*self.store().snapshot(), of)?;
         if dry_run {
             return self.plan(Trigger::Purge, &repositories);
         }

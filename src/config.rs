@@ -36,6 +36,11 @@ pub const FILE_VARIABLE: &str = "ORLOP_CONFIG";
 /// The variable that names the server which administrative commands ask; it is no setting.
 pub const SERVER_VARIABLE: &str = "ORLOP_SERVER";
 
+/// A size in bytes as settings are written (`20GiB`, `4096`); `None` for anything else.
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    value::bytes(text, (0, u64::MAX))
+}
+
 /// All settings. Sizes are in bytes.
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -138,6 +138,15 @@ impl App {
         }
     }
 
+    /// Writes when manifests were pulled; failures are logged. For the caller to schedule; [`close`](Self::close) does it a last
+    /// time.
+    pub async fn write_pulls(&self) {
+        let registry = Arc::clone(&self.registry);
+        if let Err(error) = self.bridge.go_on(move || registry.write_pulls()).await {
+            error.log();
+        }
+    }
+
     /// Ends soon what may take very long, so that shutting down need not wait for it: to be called as that begins.
     pub fn end_long_work(&self) {
         self.verification.close();
@@ -148,6 +157,7 @@ impl App {
     /// connection that was cut leaves its last call running.
     pub async fn close(&self) {
         self.end_long_work();
+        self.write_pulls().await;
         self.bridge.close().await;
     }
 }

@@ -72,6 +72,64 @@ fn is_component(text: &str) -> bool {
             .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|&b| b == b'-'))
 }
 
+/// Whom a rule is for, by name: it need not be there yet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owner {
+    /// An organisation, `_` among them.
+    Organisation(String),
+    /// A repository.
+    Repository(RepositoryName),
+}
+
+impl Owner {
+    /// An organisation.
+    ///
+    /// # Errors
+    /// When no repository's first component can be that.
+    pub fn organisation(name: &str) -> Result<Self, NameError> {
+        if name != NO_ORGANISATION && (name.contains('/') || name.parse::<RepositoryName>().is_err()) {
+            return Err(NameError::Repository(name.to_owned()));
+        }
+        Ok(Self::Organisation(name.to_owned()))
+    }
+
+    /// Those that a repository's content counts for: itself and its organisation.
+    pub fn of(repository: &RepositoryName) -> [Self; 2] {
+        [Self::Repository(repository.clone()), Self::Organisation(repository.organisation().to_owned())]
+    }
+
+    /// Its text in formats: `o:team`, `r:team/app`.
+    pub fn code(&self) -> String {
+        match self {
+            Self::Organisation(name) => format!("o:{name}"),
+            Self::Repository(name) => format!("r:{name}"),
+        }
+    }
+}
+
+impl FromStr for Owner {
+    type Err = NameError;
+
+    /// Reads what [`Self::code`] gave.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.split_once(':') {
+            Some(("o", name)) => Self::organisation(name),
+            Some(("r", name)) => Ok(Self::Repository(name.parse()?)),
+            _ => Err(NameError::Repository(text.chars().take(200).collect())),
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Organisation(name) => write!(f, "organization {name}"),
+            Self::Repository(name) => write!(f, "repository {name}"),
+        }
+    }
+}
+
 /// A tag, such as `latest`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(String);
@@ -146,6 +204,21 @@ mod tests {
     fn organisation_is_the_first_component() {
         for (name, organisation) in [("team/app/x", "team"), ("debian", "_")] {
             assert_eq!(name.parse::<RepositoryName>().unwrap().organisation(), organisation);
+        }
+    }
+
+    #[test]
+    fn owners_have_a_text_of_their_own() {
+        let owners = [
+            Owner::Organisation("team".into()),
+            Owner::Organisation("_".into()),
+            Owner::Repository("team".parse().unwrap()),
+        ];
+        for owner in owners.into_iter().chain(Owner::of(&"team/app".parse().unwrap())) {
+            assert_eq!(owner.code().parse(), Ok(owner));
+        }
+        for bad in ["", "team", "o:", "o:a/b", "o:A", "r:", "r:_", "x:team"] {
+            assert!(bad.parse::<Owner>().is_err(), "{bad}");
         }
     }
 

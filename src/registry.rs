@@ -14,9 +14,10 @@ use crate::{
     },
     journal::operation::RepositoryId,
     name::{NameError, RepositoryName, Tag},
-    registry::{manifest::ManifestBounds, uploads::Uploads},
+    registry::{manifest::ManifestBounds, pulls::Pulls, uploads::Uploads},
     state::{
         decide::find_repository,
+        quota::QuotaExceeded,
         request::{Outcome, PushRequest, Refusal, Request},
     },
     store::{Store, StoreError, StoredContent},
@@ -33,6 +34,8 @@ mod keep;
 mod keepers;
 pub mod manifest;
 mod platform;
+mod pulls;
+mod quotas;
 mod referrers;
 mod samples;
 #[cfg(test)]
@@ -47,6 +50,8 @@ pub use history::{HistoryEntry, HistoryPlace};
 pub use hurt::hurt;
 pub use inventory::{ManifestInfo, ManifestState, ManifestsWanted};
 pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
+pub use pulls::PULL_PRECISION_MS;
+pub use quotas::Quota;
 pub use referrers::{ReferrersPage, ReferrersWanted};
 pub use samples::Sample;
 pub use uploads::UploadLease;
@@ -107,6 +112,9 @@ pub enum RegistryError {
     /// A digest out of its grammar.
     #[error(transparent)]
     Digest(#[from] DigestError),
+    /// It does not fit into what its repository or organisation may store.
+    #[error(transparent)]
+    QuotaExceeded(#[from] QuotaExceeded),
     /// The bytes that came have another digest.
     #[error("the content has digest {found}, not {expected}; nothing was stored under it")]
     DigestMismatch {
@@ -264,6 +272,7 @@ pub struct Registry {
     store: Arc<Store>,
     options: RegistryOptions,
     uploads: Arc<Uploads>,
+    pulls: Pulls,
 }
 
 impl Registry {
@@ -273,7 +282,7 @@ impl Registry {
     /// When those cannot be read.
     pub fn new(store: Arc<Store>, options: RegistryOptions) -> Result<Self, RegistryError> {
         let uploads = Arc::new(Uploads::load(Arc::clone(&store), options.uploads_max)?);
-        Ok(Self { store, options, uploads })
+        Ok(Self { store, options, uploads, pulls: Pulls::default() })
     }
 
     /// The limits.
@@ -447,7 +456,7 @@ impl Registry {
         Ok(PushedManifest { digest, subject })
     }
 
-    /// Reads a manifest, with its bytes.
+    /// Reads a manifest, with its bytes. Notes that it was pulled.
     ///
     /// # Errors
     /// When the repository, the tag or the manifest is not known.
@@ -459,7 +468,7 @@ impl Registry {
         Ok(Manifest { bytes: content.read_all()?, ..head })
     }
 
-    /// A manifest's digest, type and length, without its bytes.
+    /// A manifest's digest, type and length, without its bytes. Notes that it was pulled.
     ///
     /// # Errors
     /// As [`Registry::manifest`].
@@ -479,6 +488,7 @@ impl Registry {
         };
         let row: Option<ManifestRow> = row(&*view, key::manifest(id, &digest))?;
         let row = row.filter(|row| !row.deleted).ok_or_else(unknown)?;
+        self.pulls.note(id, &digest, self.store.options().clock.now_ms());
         Ok(Manifest { digest, media_type: row.media_type, len: row.size, bytes: Bytes::new() })
     }
 
@@ -542,6 +552,7 @@ impl Registry {
                 RegistryError::ManifestUnknown { repository, reference }
             }
             Refusal::Dropped { digest, time_ms } => RegistryError::Dropped { repository, digest, time_ms },
+            Refusal::QuotaExceeded(exceeded) => exceeded.into(),
             Refusal::NotDue => RegistryError::Failed(refusal.to_string()),
             Refusal::ReferencesMissing(missing) => RegistryError::ManifestBlobUnknown { repository, missing },
             Refusal::SizeDisagrees { .. } => RegistryError::ManifestInvalid(format!("{refusal}; push the right size")),
@@ -562,6 +573,7 @@ impl From<StoreError> for RegistryError {
             StoreError::Unavailable(_) | StoreError::Stopped(_) => Self::Unavailable(text),
             StoreError::DigestMismatch { expected, found } => Self::DigestMismatch { expected, found },
             StoreError::Corrupt(_) => Self::Corrupt(text),
+            StoreError::Refused(Refusal::QuotaExceeded(exceeded)) => exceeded.into(),
             StoreError::Refused(_) | StoreError::Failed(_) => Self::Failed(text),
         }
     }

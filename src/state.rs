@@ -10,6 +10,7 @@
 //! - `life`: which manifests live.
 //! - `settle`: telling lives to what manifests name, in bounded steps.
 //! - `counts`: named and live counts, used and reclaimable bytes, kept by `apply`.
+//! - `quota`: what owners may store.
 //! - `facts`: the state as facts of a snapshot, and back.
 //! - `due`: what is due.
 //! - `dump`: every row as text.
@@ -27,6 +28,7 @@ pub mod facts;
 pub(crate) mod fuzzing;
 mod hash;
 pub mod life;
+pub mod quota;
 pub mod recount;
 pub mod request;
 pub mod samples;

@@ -30,7 +30,7 @@ use crate::{
     index::{Index, View},
     journal::{ReadJournal, operation::SessionId},
     location::{Location, RecordKind, SegmentNumber},
-    name::RepositoryName,
+    name::{Owner, RepositoryName},
     segment::{SegmentError, Segments},
     state::{
         ahead, dump,
@@ -43,6 +43,7 @@ use crate::{
     },
 };
 
+mod accounts;
 mod base;
 mod clock;
 mod commit;
@@ -60,6 +61,7 @@ mod space;
 mod tests;
 mod upload;
 
+pub use accounts::Hold;
 pub use clock::Clock;
 pub use commit::Reply;
 pub use error::{OpenError, StoreError};
@@ -167,6 +169,7 @@ pub struct Store {
 struct Shared {
     disk: Arc<dyn Disk>,
     index: Box<dyn Index>,
+    accounts: Arc<accounts::Accounts>,
     segments: Segments,
     options: StoreOptions,
     store_id: [u8; 16],
@@ -370,11 +373,22 @@ impl Store {
         let mut upload = Upload::new(Arc::clone(&self.shared), algorithm);
         upload.write(bytes)?;
         let digest = upload.digest(algorithm)?;
-        self.finish_upload(upload, repository, digest, None)?;
+        self.finish_upload(upload, repository, digest, None, None)?;
         Ok(digest)
     }
 
-    /// Ends an upload: its bytes become a blob of the repository, durably. `session` names it where it was marked.
+    /// What an upload to a repository holds of its limits: nothing yet.
+    pub fn hold(&self, repository: &RepositoryName) -> Hold {
+        Hold::new(&self.shared.accounts, repository)
+    }
+
+    /// What open uploads hold of an owner's limit, in bytes.
+    pub fn held_bytes(&self, owner: &Owner) -> u64 {
+        self.shared.accounts.held_bytes(owner)
+    }
+
+    /// Ends an upload: its bytes become a blob of the repository, durably. `session` names it where it was marked, `hold` is
+    /// what it holds of limits.
     ///
     /// # Errors
     /// [`StoreError::DigestMismatch`], and whatever keeps it from being stored; the upload is gone then. Where not
@@ -385,16 +399,24 @@ impl Store {
         repository: &RepositoryName,
         digest: Digest,
         session: Option<SessionId>,
+        hold: Option<Hold>,
     ) -> Result<(), StoreError> {
         let grace_ms = self.shared.options.grace_ms;
-        let commit =
-            |content| self.commit(Request::Upload { repository: repository.clone(), content, session, grace_ms });
+        let held_bytes = hold.as_ref().map_or(0, Hold::bytes);
+        let commit = |content| {
+            let repository = repository.clone();
+            self.commit(Request::Upload { repository, content, session, held_bytes, grace_ms })
+        };
         let end = || {
             let Some(session) = session else { return true };
             let ended = self.commit(Request::EndUpload { session });
             ended.inspect_err(|error| tracing::warn!(%error, "a failed upload stays in the journal")).is_ok()
         };
-        upload.finish(digest, RecordKind::Blob, commit, end)
+        let finished = upload.finish(digest, RecordKind::Blob, commit, end);
+        if let (Ok(()), Some(hold)) = (&finished, hold) {
+            hold.spent();
+        }
+        finished
     }
 
     /// Stores bytes of a manifest and does the change that names them; durable on return. `request` makes the change from

@@ -10,7 +10,7 @@ use crate::{
         schema::{self, Key, ManifestRow, OrganisationNameRow, RepositoryNameRow, RowValue, SchemaError, Table, key},
     },
     journal::operation::RepositoryId,
-    name::RepositoryName,
+    name::Owner,
     registry::RegistryError,
     state::{decide::find_repository, request::Request},
     store::StoreError,
@@ -23,34 +23,23 @@ const PAGE_ROWS: usize = 1_000;
 /// Windows that one request ends: fewer than it may, so that clients wait less long.
 const WINDOWS_AT_ONCE: usize = 200;
 
-/// What is purged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PurgeScope {
-    /// All repositories of an organisation; `_` has those whose names have no slash.
-    Organisation(String),
-    /// One repository.
-    Repository(RepositoryName),
-}
-
-impl PurgeScope {
-    /// The repositories, in the order of their ids.
-    ///
-    /// # Errors
-    /// When there is none of that name.
-    pub(super) fn repositories(&self, view: &dyn View) -> Result<Vec<RepositoryId>, RegistryError> {
-        match self {
-            Self::Repository(name) => {
-                let id = find_repository(view, name).map_err(StoreError::from)?;
-                Ok(vec![id.ok_or_else(|| RegistryError::NameUnknown(name.clone()))?])
-            }
-            Self::Organisation(name) => {
-                let row: Option<OrganisationNameRow> =
-                    schema::get(view, key::organisation_name(name)).map_err(StoreError::from)?;
-                row.ok_or_else(|| RegistryError::OrganisationUnknown(name.clone()))?;
-                let mut ids = of_organisation(view, name).map_err(StoreError::from)?;
-                ids.sort_unstable();
-                Ok(ids)
-            }
+/// The repository, or all repositories of the organisation, in the order of their ids.
+///
+/// # Errors
+/// When there is none of that name.
+pub(super) fn repositories(view: &dyn View, owner: &Owner) -> Result<Vec<RepositoryId>, RegistryError> {
+    match owner {
+        Owner::Repository(name) => {
+            let id = find_repository(view, name).map_err(StoreError::from)?;
+            Ok(vec![id.ok_or_else(|| RegistryError::NameUnknown(name.clone()))?])
+        }
+        Owner::Organisation(name) => {
+            let row: Option<OrganisationNameRow> =
+                schema::get(view, key::organisation_name(name)).map_err(StoreError::from)?;
+            row.ok_or_else(|| RegistryError::OrganisationUnknown(name.clone()))?;
+            let mut ids = of_organisation(view, name).map_err(StoreError::from)?;
+            ids.sort_unstable();
+            Ok(ids)
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     digest::{Algorithm, Digest},
     disk::{Disk, sim::SimDisk},
     index::memory::MemoryIndex,
-    name::RepositoryName,
+    name::{Owner, RepositoryName},
     registry::{Reference, Registry, RegistryError, RegistryOptions, Sparse},
     state::recount::recount,
     store::{Clock, IndexStart, Store, StoreOptions},
@@ -29,6 +29,7 @@ mod crashes;
 mod dropping;
 mod holding;
 pub(crate) mod model;
+mod pulls;
 mod races;
 mod reporting;
 mod rot;

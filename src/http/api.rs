@@ -3,8 +3,8 @@
 //!
 //! - `guard`: who may ask; no web page of somebody else's.
 //! - `input`: parameters and bodies; what is not known is refused by name.
-//! - `usage`, `manifests`, `history`, `what_if`, `contents`, `collect`, `space`, `verify`, `health`: the routes, by
-//!   what they are about.
+//! - `usage`, `quotas`, `manifests`, `history`, `what_if`, `contents`, `collect`, `space`, `verify`, `health`: the routes,
+//!   by what they are about.
 //!
 //! Answers are JSON objects; sizes are bytes, times RFC 3339. Lists have `n`, `last` and `next`.
 
@@ -33,6 +33,7 @@ mod health;
 mod history;
 mod input;
 mod manifests;
+mod quotas;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -59,6 +60,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("organizations", "GET"),
     ("repositories", "GET"),
     ("manifests", "GET"),
+    ("quotas", "GET, PUT"),
     ("what-if", "POST"),
     ("history", "GET"),
     ("restore", "POST"),
@@ -110,7 +112,7 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, HttpErro
         "HEAD" if allowed.contains("GET") => "GET",
         method => method,
     };
-    if method == "POST" && allowed.contains("POST") {
+    if matches!(method, "POST" | "PUT") && allowed.contains(method) {
         guard::check_json(&request)?;
     }
     let query = request.uri().query();
@@ -123,6 +125,8 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, HttpErro
         ("organizations", "GET") => usage::organizations(app, query).await,
         ("repositories", "GET") => usage::repositories(app, query).await,
         ("manifests", "GET") => manifests::list(app, query).await,
+        ("quotas", "GET") => quotas::list(app, query).await,
+        ("quotas", "PUT") => quotas::set(app, request).await,
         ("what-if", "POST") => what_if::answer(app, request).await,
         ("history", "GET") => history::list(app, query).await,
         ("restore", "POST") => history::restore(app, request).await,
@@ -144,6 +148,7 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, HttpErro
         _ => Err(HttpError::method(match allowed {
             "GET" => "GET, HEAD",
             "GET, POST" => "GET, HEAD, POST",
+            "GET, PUT" => "GET, HEAD, PUT",
             only => only,
         })),
     }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::{api::time, buffers::Buffers, header_value};
 use crate::{
     digest::{Digest, DigestError},
-    name::NameError,
+    name::{NameError, Owner},
     registry::RegistryError,
 };
 
@@ -269,6 +269,19 @@ impl From<RegistryError> for HttpError {
             // Not 416: that would send the client on to an offset that another request is just moving.
             RegistryError::UploadBusy(_) => Self::new(S::CONFLICT, "BLOB_UPLOAD_INVALID", text),
             RegistryError::UploadOutOfOrder { .. } => Self::new(S::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", text),
+            RegistryError::QuotaExceeded(exceeded) => {
+                let mut detail = json!({
+                    "limit_bytes": exceeded.limit_bytes,
+                    "used_bytes": exceeded.used_bytes,
+                    "needed_bytes": exceeded.needed_bytes,
+                    "reclaimable_bytes": exceeded.reclaimable_bytes,
+                });
+                match &exceeded.owner {
+                    Owner::Organisation(name) => detail["organization"] = json!(name),
+                    Owner::Repository(name) => detail["repository"] = json!(name),
+                }
+                Self::new(S::FORBIDDEN, "DENIED", text).detailed(detail)
+            }
             RegistryError::TooManyUploads { .. } => {
                 Self::new(S::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", text).with(header::RETRY_AFTER, RETRY_SOON)
             }
@@ -296,7 +309,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::digest::Algorithm;
+    use crate::{digest::Algorithm, state::quota::QuotaExceeded};
 
     fn buffers() -> Buffers {
         Buffers::new(1 << 20)
@@ -328,6 +341,17 @@ mod tests {
             (RegistryError::UploadUnknown("x".to_owned()), 404, "BLOB_UPLOAD_UNKNOWN"),
             (RegistryError::UploadBusy("x".to_owned()), 409, "BLOB_UPLOAD_INVALID"),
             (RegistryError::UploadOutOfOrder { begins: 1, offset: 0 }, 416, "BLOB_UPLOAD_INVALID"),
+            (
+                RegistryError::QuotaExceeded(QuotaExceeded {
+                    owner: Owner::Repository(name.clone()),
+                    limit_bytes: 1,
+                    used_bytes: 2,
+                    needed_bytes: 3,
+                    reclaimable_bytes: 4,
+                }),
+                403,
+                "DENIED",
+            ),
             (RegistryError::TooManyUploads { max: 1 }, 429, "TOOMANYREQUESTS"),
             (RegistryError::Full("secret".to_owned()), 507, "UNKNOWN"),
             (RegistryError::Unavailable("secret".to_owned()), 503, "UNKNOWN"),

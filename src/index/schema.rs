@@ -70,6 +70,7 @@ pub enum Table {
     History = 0x41,
     Referrers = 0x42,
     ManifestTags = 0x43,
+    Pulls = 0x44,
     Counts = 0x50,
     Usage = 0x51,
     Samples = 0x53,
@@ -87,11 +88,12 @@ pub enum Table {
     Dropped = 0x81,
     Reports = 0x82,
     Pauses = 0x83,
+    Quotas = 0x90,
 }
 
 impl Table {
     /// All tables, in key order.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 35] = [
         Self::Meta,
         Self::OrganisationNames,
         Self::Organisations,
@@ -108,6 +110,7 @@ impl Table {
         Self::History,
         Self::Referrers,
         Self::ManifestTags,
+        Self::Pulls,
         Self::Counts,
         Self::Usage,
         Self::Samples,
@@ -125,6 +128,7 @@ impl Table {
         Self::Dropped,
         Self::Reports,
         Self::Pauses,
+        Self::Quotas,
     ];
 
     /// The tables whose rows are facts of repositories, of which the state hash is.
@@ -149,6 +153,7 @@ impl Table {
             Self::History => "history",
             Self::Referrers => "referrers",
             Self::ManifestTags => "manifest-tags",
+            Self::Pulls => "pulls",
             Self::Counts => "counts",
             Self::Usage => "usage",
             Self::Samples => "samples",
@@ -166,6 +171,7 @@ impl Table {
             Self::Dropped => "dropped",
             Self::Reports => "reports",
             Self::Pauses => "pauses",
+            Self::Quotas => "quotas",
         }
     }
 
@@ -185,6 +191,7 @@ impl Table {
             Self::Tags => &[U32("repository"), Text("tag")],
             Self::History => &[U32("repository"), Text("tag"), U64("lsn")],
             Self::Referrers => &[U32("repository"), Digest("subject"), Digest("referrer")],
+            Self::Pulls => &[U32("repository"), Digest("digest")],
             Self::ManifestTags => &[U32("repository"), U64("manifest"), Text("tag")],
             Self::Counts => &[Scope("scope"), Digest("digest")],
             Self::Usage => &[Scope("scope")],
@@ -198,6 +205,7 @@ impl Table {
             Self::Drops => &[U64("lsn")],
             Self::Reports => &[U64("number")],
             Self::Pauses => &[U32("what")],
+            Self::Quotas => &[Text("owner")],
             Self::Dropped => &[Digest("digest"), U64("lsn")],
         }
     }

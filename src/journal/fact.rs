@@ -8,7 +8,7 @@ use crate::{
     codec::{DecodeError, Decoder, Encoder},
     digest::Digest,
     location::{Location, RecordKind, SegmentNumber},
-    name::{RepositoryName, Tag},
+    name::{Owner, RepositoryName, Tag},
 };
 
 use super::operation::{
@@ -258,6 +258,24 @@ facts! {
         /// Bytes of blobs that only held manifests kept.
         reclaimable_bytes: u64,
     }
+    /// What an organisation or a repository may store.
+    15 Quota {
+        /// Whose.
+        owner: Owner,
+        /// In bytes.
+        limit_bytes: u64,
+        /// When it was set, in Unix milliseconds.
+        set_ms: u64,
+    }
+    /// When a manifest was pulled last.
+    16 Pulled {
+        /// The repository.
+        repository: RepositoryId,
+        /// The manifest.
+        digest: Digest,
+        /// In Unix milliseconds: the beginning of the hour.
+        pulled_ms: u64,
+    }
 }
 
 /// A field of a fact.
@@ -286,6 +304,7 @@ field!(u64, |value, e| e.u64(*value), |d, field| d.u64(field));
 field!(Digest, |value, e| e.digest(value), |d, field| d.digest(field));
 field!(String, |value, e| e.str(value), |d, field| d.str(field).map(str::to_owned));
 field!(RepositoryName, |value, e| e.str(value.as_str()), |d, field| d.parsed(field));
+field!(Owner, |value, e| e.str(&value.code()), |d, field| d.parsed(field));
 field!(Tag, |value, e| e.str(value.as_str()), |d, field| d.parsed(field));
 field!(SegmentNumber, |value, e| e.u64(value.0), |d, field| d.u64(field).map(SegmentNumber));
 field!(Location, |value, e| e.u64(value.segment.0).u64(value.offset), |d, field| {
@@ -394,6 +413,8 @@ pub(crate) mod tests {
                 repositories: 22,
                 reclaimable_bytes: 23,
             },
+            Fact::Quota { owner: Owner::Organisation("team".to_owned()), limit_bytes: 24, set_ms: 25 },
+            Fact::Pulled { repository: 2, digest: digest("manifest"), pulled_ms: 26 },
         ]
     }
 
@@ -420,7 +441,7 @@ pub(crate) mod tests {
         assert_eq!(examples()[0].encode(), b"\x01\x01\x01\0\0\0\x04\0\0\0team");
         assert_eq!(
             (bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()),
-            (852, "sha256:d77094664cf73124cfb860525dc4f913eee42ac9947bc3fa67b9f7c567ab1cb1")
+            (927, "sha256:fe69f3aeb967c9727b5b30e628c16097976734e6fc0016c2d869942006da1077")
         );
     }
 }

@@ -8,7 +8,7 @@
 use crate::{
     codec::{DecodeError, Decoder, Encoder},
     digest::Digest,
-    name::{RepositoryName, Tag},
+    name::{Owner, RepositoryName, Tag},
 };
 
 mod local;
@@ -146,6 +146,13 @@ pub enum Operation {
         /// The repository.
         repository: RepositoryId,
     },
+    /// What an organisation or a repository may store changes.
+    SetQuota {
+        /// Whose.
+        owner: Owner,
+        /// In bytes; `None` for no limit.
+        limit_bytes: Option<u64>,
+    },
     /// Records of drops are old enough to be forgotten.
     ForgetDrops {
         /// The operations that dropped; at most 1,000.
@@ -250,6 +257,7 @@ const DROP_MANIFEST: u8 = 11;
 const DROP_HISTORY: u8 = 12;
 const DROP_REPOSITORY: u8 = 13;
 const FORGET_DROPS: u8 = 14;
+const SET_QUOTA: u8 = 15;
 
 /// Version of every operation and record so far.
 const VERSION: u8 = 1;
@@ -270,7 +278,7 @@ impl Operation {
             | Self::DropManifest { repository, .. }
             | Self::DropHistory { repository, .. }
             | Self::DropRepository { repository } => Some(*repository),
-            Self::Settle { .. } | Self::ForgetDrops { .. } => None,
+            Self::Settle { .. } | Self::ForgetDrops { .. } | Self::SetQuota { .. } => None,
         }
     }
 
@@ -337,6 +345,11 @@ impl Operation {
             }
             Self::DropRepository { repository } => {
                 e.u8(DROP_REPOSITORY).u8(VERSION).u32(*repository);
+            }
+            Self::SetQuota { owner, limit_bytes } => {
+                e.u8(SET_QUOTA).u8(VERSION).str(&owner.code()).option(*limit_bytes, |e, limit| {
+                    e.u64(limit);
+                });
             }
             Self::ForgetDrops { lsns } => {
                 e.u8(FORGET_DROPS).u8(VERSION).list(lsns, |e, lsn| {
@@ -411,6 +424,9 @@ impl Operation {
                 entries: d.list("entries", |d| Ok((d.parsed("tag")?, d.u64("entry")?, d.u64("due")?)))?,
             },
             DROP_REPOSITORY => Self::DropRepository { repository: d.u32("repository")? },
+            SET_QUOTA => {
+                Self::SetQuota { owner: d.parsed("owner")?, limit_bytes: d.option("limit", |d| d.u64("limit"))? }
+            }
             FORGET_DROPS => Self::ForgetDrops { lsns: d.list("drops", |d| d.u64("drop"))? },
             _ => return Err(DecodeError { field: "operation kind", problem: "unknown; a newer orlop wrote it" }),
         };

@@ -8,7 +8,7 @@ use crate::{
     digest::Digest,
     index::{
         Row, View, prefix_end,
-        schema::{self, Key, ManifestRow, ParentsRow, RowValue, SchemaError, Table, key},
+        schema::{self, Key, ManifestRow, ParentsRow, PullRow, RowValue, SchemaError, Table, key},
     },
     journal::operation::RepositoryId,
     name::RepositoryName,
@@ -87,6 +87,8 @@ pub struct ManifestInfo {
     pub own_bytes: Option<u64>,
     /// Its first tags, in byte order; how many there are says its head.
     pub tags: Vec<String>,
+    /// The beginning of the hour in which it was pulled last, in Unix milliseconds; `None` for one that never was.
+    pub pulled_ms: Option<u64>,
 }
 
 impl Registry {
@@ -107,9 +109,17 @@ impl Registry {
                 || RegistryError::ManifestUnknown { repository: repository.clone(), reference: digest.to_string() };
             let mut budget = ALONE_DIGESTS_MAX;
             let info = info(&*view, id, *digest, row.ok_or_else(unknown)?, wanted.own, &mut budget);
-            return Ok(List { items: vec![info.map_err(StoreError::from)?], next: None });
+            let items = vec![self.pulled(id, info.map_err(StoreError::from)?)];
+            return Ok(List { items, next: None });
         }
-        Ok(page(&*view, id, wanted).map_err(StoreError::from)?)
+        let List { items, next } = page(&*view, id, wanted).map_err(StoreError::from)?;
+        Ok(List { items: items.into_iter().map(|info| self.pulled(id, info)).collect(), next })
+    }
+
+    /// With the pulls that are not written yet.
+    fn pulled(&self, repository: RepositoryId, info: ManifestInfo) -> ManifestInfo {
+        let noted_ms = self.pulls.noted_ms(repository, &info.digest);
+        ManifestInfo { pulled_ms: info.pulled_ms.max(noted_ms), ..info }
     }
 }
 
@@ -164,6 +174,7 @@ fn info(
         image_bytes: bytes.map(|bytes| bytes.all),
         own_bytes: bytes.map(|bytes| bytes.own).filter(|_| own),
         tags: view.scan(&tags, &prefix_end(&tags), TAGS_MAX)?.iter().map(tag).collect(),
+        pulled_ms: schema::get::<PullRow>(view, key::pull(repository, &digest))?.map(|row| row.pulled_ms),
         row,
     })
 }

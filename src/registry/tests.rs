@@ -5,6 +5,7 @@
 //! - `items`: the blobs and manifests that are pushed.
 //! - `model`: what every call should answer, and what it leaves.
 //! - `mounts`: who may mount from where.
+//! - `quotas`: limits of what may be stored.
 //! - `compare`: the registry against the model.
 //! - `steps`: random steps, and doing them in the registry.
 //! - `random`: random calls, faults and restarts, held against the model.
@@ -18,6 +19,7 @@ mod items;
 mod machine;
 mod model;
 mod mounts;
+mod quotas;
 mod random;
 mod steps;
 mod threads;

@@ -15,12 +15,15 @@ use data_encoding::HEXLOWER;
 
 use crate::{
     digest::{Algorithm, Digest},
-    index::schema::{self, RowValue, Table, UploadRow, key},
+    index::schema::{self, BlobRow, RowValue, Table, UploadRow, key},
     journal::operation::SessionId,
     location::SegmentNumber,
     name::RepositoryName,
-    state::request::Request,
-    store::{Store, StoreError, Upload},
+    state::{
+        quota::{self, Coming},
+        request::Request,
+    },
+    store::{Hold, Store, StoreError, Upload},
     sync::{Mutex, MutexGuard},
 };
 
@@ -50,6 +53,8 @@ struct Slot {
     /// Bytes that the journal knows of; `None` when it does not know the session.
     marked: Option<u64>,
     touched: Instant,
+    /// What it holds of limits; while it is leased, the lease has that.
+    hold: Option<Hold>,
 }
 
 #[derive(Debug)]
@@ -84,12 +89,15 @@ impl Uploads {
             let row = UploadRow::from_bytes(value)?;
             let mut session = [0; 16];
             session.copy_from_slice(key.get(1..17).ok_or(schema::SchemaError::Missing { table: "uploads" })?);
+            let mut hold = store.hold(&row.repository);
+            hold.set(row.bytes);
             let slot = Slot {
                 repository: row.repository,
                 state: State::Resting(row.segment),
                 offset: row.bytes,
                 marked: Some(row.bytes),
                 touched: instant_of(row.time_ms),
+                hold: Some(hold),
             };
             slots.insert(session, slot);
             Ok(ControlFlow::Continue(()))
@@ -114,6 +122,7 @@ impl Uploads {
             offset: 0,
             marked: None,
             touched: Instant::now(),
+            hold: Some(self.store.hold(repository)),
         };
         slots.insert(session, slot);
         Ok(HEXLOWER.encode(&session))
@@ -127,7 +136,7 @@ impl Uploads {
 
     pub(super) fn lease(self: &Arc<Self>, repository: &RepositoryName, id: &str) -> Result<UploadLease, RegistryError> {
         let session = parse(id)?;
-        let (state, marked) = {
+        let (state, marked, hold) = {
             let mut slots = self.slots();
             let slot = find(&slots, repository, id, &session)?;
             if matches!(slot.state, State::Leased) {
@@ -135,7 +144,7 @@ impl Uploads {
             }
             let marked = slot.marked;
             let slot = slots.get_mut(&session).ok_or_else(|| RegistryError::UploadUnknown(id.to_owned()))?;
-            (std::mem::replace(&mut slot.state, State::Leased), marked)
+            (std::mem::replace(&mut slot.state, State::Leased), marked, slot.hold.take())
         };
         let upload = match state {
             State::Idle(upload) => *upload,
@@ -143,7 +152,7 @@ impl Uploads {
                 Ok(upload) => upload,
                 Err(error) => {
                     // It may be readable later; until it expires nothing is thrown away.
-                    self.give_back(session, None, marked, State::Resting(segment));
+                    self.give_back(session, None, marked, State::Resting(segment), hold);
                     return Err(error.into());
                 }
             },
@@ -151,7 +160,7 @@ impl Uploads {
         };
         let uploads = Arc::clone(self);
         let (repository, upload) = (repository.clone(), Some(upload));
-        Ok(UploadLease { uploads, session, repository, upload, marked, resting: None })
+        Ok(UploadLease { uploads, session, repository, upload, marked, resting: None, hold, free_bytes: 0 })
     }
 
     pub(super) fn cancel(self: &Arc<Self>, repository: &RepositoryName, id: &str) -> Result<(), RegistryError> {
@@ -187,19 +196,19 @@ impl Uploads {
     /// be ended, and somebody may have come back to a late one meanwhile.
     fn end(&self, session: SessionId, idle: Option<Duration>) -> Result<(), RegistryError> {
         let id = || HEXLOWER.encode(&session);
-        let (state, marked) = {
+        let (state, marked, hold) = {
             let mut slots = self.slots();
             let slot = slots.get_mut(&session).ok_or_else(|| RegistryError::UploadUnknown(id()))?;
             let in_use = matches!(slot.state, State::Leased);
             if in_use || idle.is_some_and(|idle| slot.touched.elapsed() <= idle) {
                 return Err(RegistryError::UploadBusy(id()));
             }
-            (std::mem::replace(&mut slot.state, State::Leased), slot.marked)
+            (std::mem::replace(&mut slot.state, State::Leased), slot.marked, slot.hold.take())
         };
         if marked.is_some()
             && let Err(error) = self.store.commit(Request::EndUpload { session })
         {
-            self.give_back(session, None, marked, state);
+            self.give_back(session, None, marked, state, hold);
             return Err(error.into());
         }
         self.slots().remove(&session);
@@ -211,10 +220,22 @@ impl Uploads {
         Ok(())
     }
 
-    fn give_back(&self, session: SessionId, offset: Option<u64>, marked: Option<u64>, state: State) {
+    /// What was announced and did not come is held no longer.
+    fn give_back(
+        &self,
+        session: SessionId,
+        offset: Option<u64>,
+        marked: Option<u64>,
+        state: State,
+        mut hold: Option<Hold>,
+    ) {
         let mut slots = self.slots();
         let Some(slot) = slots.get_mut(&session) else { return };
         slot.offset = offset.unwrap_or(slot.offset);
+        if let Some(hold) = hold.as_mut().filter(|hold| hold.bytes() > slot.offset) {
+            hold.set(slot.offset);
+        }
+        slot.hold = hold;
         slot.marked = marked;
         slot.touched = Instant::now();
         slot.state = state;
@@ -274,6 +295,10 @@ pub struct UploadLease {
     marked: Option<u64>,
     /// Where it rests after a finish that failed, if the journal still knows it.
     resting: Option<SegmentNumber>,
+    /// What it holds of limits; `None` once it was finished.
+    hold: Option<Hold>,
+    /// Bytes that need not be held: its owners have them already.
+    free_bytes: u64,
 }
 
 impl UploadLease {
@@ -290,11 +315,38 @@ impl UploadLease {
         }
     }
 
+    /// Holds room for so many more bytes before they come. What the repository and its organisation have already, if the digest
+    /// is told, needs none.
+    ///
+    /// # Errors
+    /// [`RegistryError::QuotaExceeded`].
+    pub fn announce(&mut self, bytes: u64, digest: Option<&Digest>) -> Result<(), RegistryError> {
+        if let Some(digest) = digest {
+            let view = self.uploads.store.snapshot();
+            let growths =
+                quota::growths(&*view, &self.repository, Coming::Blob(digest), 1).map_err(StoreError::from)?;
+            if !growths.is_empty() && growths.iter().all(|growth| growth.added_bytes == 0) {
+                let row: Option<BlobRow> = schema::get(&*view, key::blob(digest)).map_err(StoreError::from)?;
+                self.free_bytes = row.map_or(0, |row| row.size);
+            }
+        }
+        self.room_for(bytes)
+    }
+
+    fn room_for(&mut self, bytes: u64) -> Result<(), RegistryError> {
+        let needed = self.offset().saturating_add(bytes).saturating_sub(self.free_bytes);
+        match &mut self.hold {
+            Some(hold) => Ok(hold.grow_to(needed)?),
+            None => Ok(()),
+        }
+    }
+
     /// Appends bytes.
     ///
     /// # Errors
-    /// When the disk is full or fails, or the store takes no writes; the upload is as before.
+    /// When the disk is full or fails, a limit would be passed, or the store takes no writes; the upload is as before.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), RegistryError> {
+        self.room_for(bytes.len() as u64)?;
         if let Some(upload) = &mut self.upload {
             upload.write(bytes)?;
         }
@@ -322,7 +374,7 @@ impl UploadLease {
         let Some(upload) = self.upload.take() else { return Ok(()) };
         let session = self.marked.map(|_| self.session);
         let store = &self.uploads.store;
-        let result = store.finish_upload(upload, &self.repository, digest, session);
+        let result = store.finish_upload(upload, &self.repository, digest, session, self.hold.take());
         // After `Unavailable` the journal may name the segment as the blob's: nobody may write to it any more.
         if !matches!(result, Ok(()) | Err(StoreError::Unavailable(_))) {
             let row: Option<UploadRow> =
@@ -350,10 +402,12 @@ impl Drop for UploadLease {
         match (self.upload.take(), self.resting) {
             (Some(upload), _) => {
                 let offset = Some(upload.len());
-                self.uploads.give_back(self.session, offset, self.marked, State::Idle(Box::new(upload)));
+                let state = State::Idle(Box::new(upload));
+                self.uploads.give_back(self.session, offset, self.marked, state, self.hold.take());
             }
             (None, Some(segment)) => {
-                self.uploads.give_back(self.session, self.marked, self.marked, State::Resting(segment));
+                let hold = Some(self.uploads.store.hold(&self.repository));
+                self.uploads.give_back(self.session, self.marked, self.marked, State::Resting(segment), hold);
             }
             (None, None) => drop(self.uploads.slots().remove(&self.session)),
         }

@@ -12,7 +12,7 @@ use crate::{
         schema::{self, ManifestRow, ReferencesRow, SchemaError, Scope, TagRow, key},
     },
     journal::operation::{OrganisationId, RepositoryId},
-    name::{RepositoryName, Tag},
+    name::{Owner, RepositoryName, Tag},
     state::{
         counts, decide,
         request::{Due, PushRequest, Request},
@@ -25,13 +25,20 @@ use crate::{
 /// When a row cannot be read. The committer tells who asks for the change.
 pub fn read(view: &dyn View, request: &Request) -> Result<(), SchemaError> {
     match request {
-        Request::Upload { repository, content, .. } => within(view, repository, |ahead| ahead.link(&content.digest)),
+        Request::Upload { repository, content, .. } => {
+            quotas(view, repository)?;
+            within(view, repository, |ahead| ahead.link(&content.digest))
+        }
         Request::Mount { repository, digest, from, .. } => {
+            quotas(view, repository)?;
             within(view, from, |ahead| ahead.row(key::link(ahead.repository, digest)))?;
             within(view, repository, |ahead| ahead.link(digest))
         }
         Request::Unlink { repository, digest } => within(view, repository, |ahead| ahead.link(digest)),
-        Request::Push(push) => within(view, &push.repository, |ahead| ahead.push(push)),
+        Request::Push(push) => {
+            quotas(view, &push.repository)?;
+            within(view, &push.repository, |ahead| ahead.push(push))
+        }
         Request::Delete { repository, digest, .. } => {
             within(view, repository, |ahead| ahead.manifest(digest).map(|_| ()))
         }
@@ -40,6 +47,11 @@ pub fn read(view: &dyn View, request: &Request) -> Result<(), SchemaError> {
         Request::Drop(Due::Manifest { repository, digest }) => Ahead::of(view, *repository)?.drop_manifest(digest),
         _ => Ok(()),
     }
+}
+
+fn quotas(view: &dyn View, name: &RepositoryName) -> Result<(), SchemaError> {
+    let rows = Owner::of(name).map(|owner| view.get(&key::quota(&owner).bytes()));
+    rows.into_iter().try_for_each(|row| Ok(row.map(drop)?))
 }
 
 /// In a repository that is not there yet nothing is.

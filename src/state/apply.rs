@@ -12,7 +12,7 @@ use crate::{
     index::{
         Changes, Overlay,
         schema::{
-            self, Applied, LinkRow, OrganisationNameRow, OrganisationRow, RepositoryNameRow, RepositoryRow,
+            self, Applied, LinkRow, OrganisationNameRow, OrganisationRow, QuotaRow, RepositoryNameRow, RepositoryRow,
             SchemaError, key,
         },
     },
@@ -99,6 +99,15 @@ fn operation(overlay: &mut Overlay<'_>, applied: &mut Applied, operation: &Opera
         Operation::DropHistory { repository, entries } => drops::history(overlay, *repository, entries),
         Operation::DropRepository { repository } => drops::repository(overlay, at, *repository),
         Operation::ForgetDrops { lsns } => drops::forget(overlay, lsns),
+        Operation::SetQuota { owner, limit_bytes } => {
+            match *limit_bytes {
+                Some(limit_bytes) => {
+                    schema::put(overlay, key::quota(owner), &QuotaRow { limit_bytes, set_ms: at.time_ms });
+                }
+                None => overlay.delete(key::quota(owner).bytes()),
+            }
+            Ok(())
+        }
         Operation::Settle { held_until_ms } => Lives::new(overlay, applied, *held_until_ms).settle_noted(),
         _ => manifests::apply(overlay, applied, at, operation),
     }

@@ -10,16 +10,17 @@ use crate::{
     index::{
         Overlay, View, prefix_end,
         schema::{
-            self, Applied, BlobRow, CountRow, LinkRow, ManifestIdRow, ManifestRow, NameRow, RepositoryNameRow,
-            RowValue, SchemaError, Scope, TagRow, UsageRow, key,
+            self, Applied, BlobRow, CountRow, LinkRow, ManifestIdRow, ManifestRow, NameRow, QuotaRow,
+            RepositoryNameRow, RowValue, SchemaError, Scope, TagRow, UsageRow, key,
         },
     },
     journal::operation::{LocalRecord, NamedReference, Operation, Record, RepositoryId, Role},
     location::SegmentNumber,
-    name::{RepositoryName, Tag},
+    name::{Owner, RepositoryName, Tag},
     state::{
         apply,
         life::Life,
+        quota::{self, Account, Coming, NoUploads},
         request::{Content, Outcome, Placement, PushRequest, Refusal, Request, Sparse, TAGS_PER_STEP},
     },
 };
@@ -30,7 +31,6 @@ mod places;
 pub use due::renewed;
 
 /// A batch in the making: the state with the batch's own changes laid over it, and the records that make them.
-#[derive(Debug)]
 pub struct Batch<'a> {
     /// The state as the next request sees it.
     pub overlay: Overlay<'a>,
@@ -42,6 +42,7 @@ pub struct Batch<'a> {
     pub removed: Vec<SegmentNumber>,
     /// Shared segments that were removed since the store was opened.
     gone: Option<&'a BTreeSet<SegmentNumber>>,
+    account: &'a dyn Account,
 }
 
 impl<'a> Batch<'a> {
@@ -49,13 +50,18 @@ impl<'a> Batch<'a> {
     pub fn new(view: &'a dyn View, applied: Applied, now_ms: u64) -> Self {
         let time_ms = applied.time_ms.max(now_ms);
         let (overlay, applied) = (Overlay::new(view), Applied { time_ms, ..applied });
-        Self { overlay, applied, records: Vec::new(), removed: Vec::new(), gone: None }
+        Self { overlay, applied, records: Vec::new(), removed: Vec::new(), gone: None, account: &NoUploads }
     }
 
     /// The batch knows these shared segments to be removed: what was written to one before that, and is to be named only
     /// now, has to be written again.
     pub fn without(self, gone: &'a BTreeSet<SegmentNumber>) -> Self {
         Self { gone: Some(gone), ..self }
+    }
+
+    /// The batch knows what open uploads hold of quotas.
+    pub fn with(self, account: &'a dyn Account) -> Self {
+        Self { account, ..self }
     }
 
     /// The time of its operations, in Unix milliseconds.
@@ -69,8 +75,8 @@ impl<'a> Batch<'a> {
     /// Why the request is refused; then the batch is as before. After [`Refusal::Schema`] it must not be used.
     pub fn decide(&mut self, request: &Request) -> Result<Outcome, Refusal> {
         match request {
-            Request::Upload { repository, content, session, grace_ms } => {
-                let outcome = self.upload(repository, content, *grace_ms)?;
+            Request::Upload { repository, content, session, held_bytes, grace_ms } => {
+                let outcome = self.upload(repository, content, *held_bytes, *grace_ms)?;
                 if let (Outcome::Done, Some(session)) = (&outcome, session) {
                     self.local(LocalRecord::UploadEnded { session: *session })?;
                 }
@@ -88,6 +94,8 @@ impl<'a> Batch<'a> {
             }
             Request::EndWindows { repository, digests } => self.end_windows(*repository, digests),
             Request::Renew { repository, digest, grace_ms } => self.renew(repository, digest, *grace_ms),
+            Request::Pulled { repository, pulled_ms, digests } => self.pulled(*repository, *pulled_ms, digests),
+            Request::SetQuota { owner, limit_bytes } => self.set_quota(owner, *limit_bytes),
             Request::Settle { window_ms } => self.settle(*window_ms),
             Request::Drop(due) => self.drop_due(due),
             Request::Move { digest, from, to, record_len } => self.move_content(digest, *from, *to, *record_len),
@@ -130,10 +138,18 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn upload(&mut self, repository: &RepositoryName, content: &Content, grace_ms: u64) -> Result<Outcome, Refusal> {
-        if !self.place(content)? {
+    fn upload(
+        &mut self,
+        repository: &RepositoryName,
+        content: &Content,
+        held_bytes: u64,
+        grace_ms: u64,
+    ) -> Result<Outcome, Refusal> {
+        if !self.is_there(content)? {
             return Ok(Outcome::ContentNeeded);
         }
+        self.admit(repository, Coming::Blob(&content.digest), content.len, held_bytes)?;
+        self.place(content)?;
         let repository = self.intern(repository)?;
         let due_ms = self.time_ms().saturating_add(grace_ms);
         let (digest, size) = (content.digest, content.len);
@@ -141,8 +157,38 @@ impl<'a> Batch<'a> {
         Ok(Outcome::Done)
     }
 
-    /// Keeps the first copy of some content, unless it is known to be damaged. `false` when there is none at all.
-    fn place(&mut self, content: &Content) -> Result<bool, Refusal> {
+    /// Lets the owners of a repository that have limits grow. The last check of a request: it is accounted for from then on.
+    fn admit(
+        &self,
+        repository: &RepositoryName,
+        coming: Coming<'_>,
+        size: u64,
+        held_bytes: u64,
+    ) -> Result<(), Refusal> {
+        let growths = quota::growths(&self.overlay, repository, coming, size)?;
+        if growths.is_empty() && held_bytes == 0 {
+            return Ok(());
+        }
+        Ok(self.account.admit(&Owner::of(repository), held_bytes, &growths)?)
+    }
+
+    fn set_quota(&mut self, owner: &Owner, limit_bytes: Option<u64>) -> Result<Outcome, Refusal> {
+        let row: Option<QuotaRow> = schema::get(&self.overlay, key::quota(owner))?;
+        if row.map(|row| row.limit_bytes) != limit_bytes {
+            self.logical(Operation::SetQuota { owner: owner.clone(), limit_bytes })?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Whether there is a copy of some content, stored or just written.
+    fn is_there(&self, content: &Content) -> Result<bool, SchemaError> {
+        let is_written = content.placement.is_some_and(|placement| !self.is_gone(placement.location.segment));
+        Ok(is_written
+            || (!content.replaces_damaged && self.overlay.get(&key::blob(&content.digest).bytes())?.is_some()))
+    }
+
+    /// Keeps the first copy of some content that is there, unless it is known to be damaged.
+    fn place(&mut self, content: &Content) -> Result<(), Refusal> {
         let stored: Option<BlobRow> = schema::get(&self.overlay, key::blob(&content.digest))?;
         let placement = content.placement.filter(|placement| !self.is_gone(placement.location.segment));
         if let Some(stored) = stored.filter(|_| !content.replaces_damaged) {
@@ -151,13 +197,10 @@ impl<'a> Batch<'a> {
             if let Some(Placement { location, record_len, .. }) = unused {
                 self.discard(location, record_len)?;
             }
-            return Ok(true);
+        } else if let Some(placement) = placement {
+            self.local(placement.record(content.digest, content.len))?;
         }
-        match placement {
-            Some(placement) => self.local(placement.record(content.digest, content.len))?,
-            None => return Ok(false),
-        }
-        Ok(true)
+        Ok(())
     }
 
     fn mount(
@@ -170,6 +213,7 @@ impl<'a> Batch<'a> {
         let unknown = || Refusal::BlobUnknown(*digest);
         let source = find_repository(&self.overlay, from)?.ok_or_else(unknown)?;
         let link: LinkRow = schema::get(&self.overlay, key::link(source, digest))?.ok_or_else(unknown)?;
+        self.admit(repository, Coming::Blob(digest), link.size, 0)?;
         let repository = self.intern(repository)?;
         let due_ms = self.time_ms().saturating_add(grace_ms);
         let (digest, size) = (*digest, link.size);
@@ -200,9 +244,11 @@ impl<'a> Batch<'a> {
         if let Some(row) = stored.as_ref().filter(|row| row.media_type != push.manifest.media_type) {
             return Err(Refusal::TypeDiffers { digest, stored: row.media_type.clone() });
         }
-        if !self.place(&push.content)? {
+        if !self.is_there(&push.content)? {
             return Ok(Outcome::ContentNeeded);
         }
+        self.admit(&push.repository, Coming::Manifest(&digest), push.manifest.size, 0)?;
+        self.place(&push.content)?;
         let repository = self.intern(&push.repository)?;
         let manifest = stored.as_ref().map_or(self.applied.manifests + 1, |row| row.manifest);
         let content = stored.is_none().then(|| Box::new(push.manifest.clone()));

@@ -15,9 +15,9 @@ use crate::{
         schema::{
             self, Applied, BlobRow, CountRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow,
             DueManifestRow, EmptyRepositoryRow, HistoryRow, KeyPart, LinkRow, ManifestIdRow, ManifestRow,
-            ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ParentsRow, PauseRow, ReferencesRow,
-            ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, RowValue, SampleRow, SchemaError, SegmentRow,
-            SettlingRow, SparseRow, Table, TagRow, UploadRow, UsageRow,
+            ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ParentsRow, PauseRow, PullRow, QuotaRow,
+            ReferencesRow, ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, RowValue, SampleRow, SchemaError,
+            SegmentRow, SettlingRow, SparseRow, Table, TagRow, UploadRow, UsageRow,
         },
     },
 };
@@ -55,6 +55,7 @@ pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, Sch
         Table::Tags => json::<TagRow>(value),
         Table::History => json::<HistoryRow>(value),
         Table::Referrers => json::<ReferrerRow>(value),
+        Table::Pulls => json::<PullRow>(value),
         Table::ManifestTags => json::<ManifestTagRow>(value),
         Table::Counts => json::<CountRow>(value),
         Table::Usage => json::<UsageRow>(value),
@@ -73,6 +74,7 @@ pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, Sch
         Table::Dropped => json::<DroppedRow>(value),
         Table::Reports => json::<ReportRow>(value),
         Table::Pauses => json::<PauseRow>(value),
+        Table::Quotas => json::<QuotaRow>(value),
     }?;
     text.push(' ');
     text.push_str(&row);

@@ -17,8 +17,9 @@ use crate::{
         Index, Overlay, View,
         schema::{
             self, Applied, BlobRow, DeadRow, DropRow, DueHistoryRow, EmptyRepositoryRow, HistoryRow, INDEX_VERSION,
-            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, PauseRow, ReferencesRow, ReportRow, RepositoryRow,
-            RowValue, SampleRow, SchemaError, Scope, SegmentRow, Table, TagRow, UploadRow, key,
+            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, PauseRow, PullRow, QuotaRow, ReferencesRow,
+            ReportRow, RepositoryRow, RowValue, SampleRow, SchemaError, Scope, SegmentRow, Table, TagRow, UploadRow,
+            key,
         },
     },
     journal::{
@@ -90,7 +91,7 @@ pub fn applied(store: [u8; 16], header: &SnapshotHeader) -> Applied {
 /// # Errors
 /// When the index fails or a row does not decode, and whatever `visit` returns.
 pub fn each<E: From<SchemaError>>(view: &dyn View, visit: &mut dyn FnMut(Fact) -> Result<(), E>) -> Result<(), E> {
-    const TABLES: [Table; 14] = [
+    const TABLES: [Table; 16] = [
         Table::Organisations,
         Table::Repositories,
         Table::Segments,
@@ -105,6 +106,8 @@ pub fn each<E: From<SchemaError>>(view: &dyn View, visit: &mut dyn FnMut(Fact) -
         Table::Reports,
         Table::Pauses,
         Table::Samples,
+        Table::Quotas,
+        Table::Pulls,
     ];
     for table in TABLES {
         let mut failed = Ok(());
@@ -216,6 +219,15 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
                 reclaimable_bytes,
             }
         }
+        Table::Quotas => {
+            let QuotaRow { limit_bytes, set_ms } = QuotaRow::from_bytes(value)?;
+            Fact::Quota { owner: key::read_rest(d, "owner").map_err(bad)?, limit_bytes, set_ms }
+        }
+        Table::Pulls => {
+            let PullRow { pulled_ms } = PullRow::from_bytes(value)?;
+            let repository = d.key_u32("id").map_err(bad)?;
+            Fact::Pulled { repository, digest: d.digest("digest").map_err(bad)?, pulled_ms }
+        }
         _ => return Err(bad(DecodeError { field: "table", problem: "holds no facts" })),
     })
 }
@@ -322,6 +334,12 @@ impl<'a> Loader<'a> {
             }
             Fact::Reported { number, summary, items } => {
                 schema::put(overlay, key::report(number), &ReportRow { summary, items });
+            }
+            Fact::Quota { owner, limit_bytes, set_ms } => {
+                schema::put(overlay, key::quota(&owner), &QuotaRow { limit_bytes, set_ms });
+            }
+            Fact::Pulled { repository, digest, pulled_ms } => {
+                schema::put(overlay, key::pull(repository, &digest), &PullRow { pulled_ms });
             }
             Fact::Paused { what, until_ms } => schema::put(overlay, key::pause(what), &PauseRow { until_ms }),
             Fact::Sample {

@@ -19,8 +19,8 @@ use crate::{
         schema::{
             self, Applied, BlobRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow, HistoryRow,
             Key, LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow, NameRow, NamedDigest, OrganisationNameRow,
-            OrganisationRow, ReferencesRow, ReferrerRow, RepositoryNameRow, RepositoryRow, RowValue, SchemaError,
-            SegmentRow, SparseRow, StateHash, Table, TagRow, key,
+            OrganisationRow, PullRow, ReferencesRow, ReferrerRow, RepositoryNameRow, RepositoryRow, RowValue,
+            SchemaError, SegmentRow, SparseRow, StateHash, Table, TagRow, key,
         },
     },
     journal::operation::{ManifestId, OrganisationId, RepositoryId},
@@ -51,7 +51,7 @@ impl fmt::Display for Difference {
 }
 
 /// Tables of which every row is counted again.
-const COUNTED: [Table; 23] = [
+const COUNTED: [Table; 24] = [
     Table::OrganisationNames,
     Table::Organisations,
     Table::RepositoryNames,
@@ -63,6 +63,7 @@ const COUNTED: [Table; 23] = [
     Table::Tags,
     Table::Referrers,
     Table::ManifestTags,
+    Table::Pulls,
     Table::Counts,
     Table::Usage,
     Table::DueLinks,
@@ -110,6 +111,7 @@ pub fn explain(view: &dyn View, report: &mut dyn FnMut(Difference)) -> Result<Ex
     recount.links(&named, &mut totals)?;
     recount.history(&mut totals)?;
     recount.usage(&named, &totals)?;
+    recount.pulls()?;
     recount.drops()?;
     recount.segments(&mut ids)?;
     recount.ids(&ids)?;
@@ -313,6 +315,21 @@ impl Recount<'_> {
             *totals.links.entry(repository).or_default() += 1;
             Ok(())
         })
+    }
+
+    /// Whatever was pulled is there.
+    fn pulls(&mut self) -> Result<(), SchemaError> {
+        each(
+            self.view,
+            Table::Pulls,
+            |d| Ok((d.key_u32("repository")?, d.digest("digest")?)),
+            |(repository, digest), row: PullRow| {
+                if self.rows.contains_key(&key::manifest(repository, &digest).bytes()) {
+                    self.expect(key::pull(repository, &digest), &row);
+                }
+                Ok(())
+            },
+        )
     }
 
     /// The records of drops can be found by digest, and are forgotten some time.

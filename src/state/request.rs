@@ -5,7 +5,8 @@ use crate::{
     index::schema::SchemaError,
     journal::operation::{LocalRecord, ManifestContent, RepositoryId, Role, SessionId},
     location::{Location, RecordKind, SegmentNumber},
-    name::{RepositoryName, Tag},
+    name::{Owner, RepositoryName, Tag},
+    state::quota::QuotaExceeded,
 };
 
 /// Most tags that one operation removes; more take further operations.
@@ -60,6 +61,8 @@ pub enum Request {
         content: Content,
         /// The upload session that ends with it, if it was marked.
         session: Option<SessionId>,
+        /// What the upload holds of quotas, in bytes.
+        held_bytes: u64,
         /// How long it is kept without a manifest, in milliseconds.
         grace_ms: u64,
     },
@@ -130,6 +133,23 @@ pub enum Request {
         digest: Digest,
         /// How long content that no manifest names is kept, in milliseconds.
         grace_ms: u64,
+    },
+    /// Manifests were pulled. Those that are gone since are left out, and so are those that are known to be pulled in that
+    /// hour.
+    Pulled {
+        /// Where.
+        repository: RepositoryId,
+        /// In Unix milliseconds: the beginning of the hour.
+        pulled_ms: u64,
+        /// Which; at most [`DROPS_PER_STEP`].
+        digests: Vec<Digest>,
+    },
+    /// Say what an owner may store, or that there is no limit any more.
+    SetQuota {
+        /// Whose.
+        owner: Owner,
+        /// In bytes.
+        limit_bytes: Option<u64>,
     },
     /// Take the next steps of what earlier changes have begun.
     Settle {
@@ -331,6 +351,9 @@ pub enum Refusal {
         /// The media type that it has.
         stored: String,
     },
+    /// It does not fit into what its repository or organisation may store.
+    #[error(transparent)]
+    QuotaExceeded(#[from] QuotaExceeded),
     /// What was to be dropped is not due: it was used again, is named, or gone.
     #[error("it is not due")]
     NotDue,

@@ -178,6 +178,7 @@ impl<'a, 'b> Lives<'a, 'b> {
     ) -> Result<(), SchemaError> {
         self.overlay.delete(key::manifest(repository, digest).bytes());
         self.overlay.delete(key::due_manifest(row.held_until_ms, repository, digest).bytes());
+        self.overlay.delete(key::pull(repository, digest).bytes());
         if let Some(subject) = &row.subject {
             self.overlay.delete(key::referrer(repository, subject, digest).bytes());
         }

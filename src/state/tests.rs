@@ -19,7 +19,7 @@ use crate::{
         Index, Overlay, View,
         memory::MemoryIndex,
         schema::{
-            self, Applied, INDEX_VERSION, Key, ManifestIdRow, ManifestRow, ParentsRow, REFERENCES_PER_ROW,
+            self, Applied, INDEX_VERSION, Key, ManifestIdRow, ManifestRow, ParentsRow, PullRow, REFERENCES_PER_ROW,
             RepositoryRow, RowValue, Table, UsageRow, key,
         },
     },
@@ -124,7 +124,7 @@ impl State {
 
     fn upload(&mut self, repository: &RepositoryName, number: usize) -> Request {
         let content = self.content(RecordKind::Blob, digest(number), size(number));
-        Request::Upload { repository: repository.clone(), content, session: None, grace_ms: 1_000 }
+        Request::Upload { repository: repository.clone(), content, session: None, held_bytes: 0, grace_ms: 1_000 }
     }
 
     fn push(
@@ -309,6 +309,8 @@ fn a_recount_tells_every_wrong_row() {
     let held = state.push(&repository, 105, manifest(105, Vec::new()), &["held"]);
     state.done(held);
     state.done(Request::Untag { repository, tag: "held".parse().unwrap(), window_ms: 5_000 });
+    state.done(Request::SetQuota { owner: "o:a".parse().unwrap(), limit_bytes: Some(1 << 40) });
+    state.done(Request::Pulled { repository: 1, pulled_ms: 7, digests: vec![digest(100), digest(77)] });
     state.check();
     let differences = |change: &dyn Fn(&mut Overlay<'_>)| {
         let mut overlay = Overlay::new(&state.index);
@@ -321,7 +323,8 @@ fn a_recount_tells_every_wrong_row() {
     for (key, value) in state.index.scan(&[], &[u8::MAX], 1_000).unwrap() {
         let table = Table::of(&key).unwrap();
         let told = |change: &dyn Fn(&mut Overlay<'_>)| differences(change).is_ok_and(|count| count == 0);
-        let primary = matches!(table, Table::Meta | Table::Uploads | Table::Dead | Table::Samples);
+        let primary =
+            matches!(table, Table::Meta | Table::Uploads | Table::Dead | Table::Samples | Table::Quotas | Table::Pulls);
         assert_eq!(told(&|overlay| overlay.delete(key.clone())), primary, "{} removed", table.name());
         tables.insert(table.name());
         let counted =
@@ -340,8 +343,10 @@ fn a_recount_tells_every_wrong_row() {
         [&Table::Settling, &Table::Uploads, &Table::Reports, &Table::Pauses],
         "all others are looked at"
     );
-    let invented = key::due_link(77, 1, &digest(0));
-    assert_eq!(differences(&|overlay| overlay.put(invented.clone().bytes(), Vec::new())).unwrap(), 1);
+    let pull = PullRow { pulled_ms: 7 }.to_bytes();
+    for (key, row) in [(key::due_link(77, 1, &digest(0)), Vec::new()), (key::pull(1, &digest(77)), pull)] {
+        assert_eq!(differences(&|overlay| overlay.put(key.clone().bytes(), row.clone())).unwrap(), 1);
+    }
 }
 
 #[test]

@@ -179,7 +179,9 @@ impl Work {
         self.sealed.extend(shared.segments.take_sealed());
         self.discards.append(&mut shared.discards());
         let gone = Arc::clone(&self.gone);
-        let mut batch = Batch::new(&*shared.index, self.applied.clone(), shared.options.clock.now_ms()).without(&gone);
+        let batch = Batch::new(&*shared.index, self.applied.clone(), shared.options.clock.now_ms()).without(&gone);
+        let accounts = Arc::clone(&shared.accounts);
+        let mut batch = batch.with(&*accounts);
         let mut results: Vec<(Reply, Result<Outcome, StoreError>)> = Vec::new();
         let mut failure = self.cannot_begin(&mut batch);
         let mut next = first;
@@ -203,6 +205,11 @@ impl Work {
             failure = Some(self.index_failed(&error));
         }
         let failure = failure.or_else(|| self.write(batch).err());
+        if failure.is_some()
+            && let Err(error) = accounts.undo(&*shared.index)
+        {
+            self.index_failed(&error);
+        }
         for (reply, result) in results {
             // Refusals too: they were decided against changes that did not come to be.
             reply(failure.as_ref().map_or(result, |failure| Err(failure.clone())));
@@ -261,7 +268,11 @@ impl Work {
         // From here on the batch is durable. When it cannot be applied the state in memory is behind the journal: no
         // more decisions until it is opened again.
         let changes = apply::finish(&mut batch.overlay, &batch.applied);
-        let written = changes.and_then(|changes| Ok(self.shared.index.write(&changes)?));
+        let shared = &self.shared;
+        let written = changes.and_then(|changes| {
+            shared.index.write(&changes)?;
+            shared.accounts.written(&*shared.index, &changes)
+        });
         written.map_err(|error| self.index_failed(&error))?;
         self.applied = batch.applied;
         self.sealed.clear();

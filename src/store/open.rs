@@ -37,7 +37,9 @@ use crate::{
 };
 
 use super::{
-    OpenError, Shared, StoreOptions, base, format,
+    OpenError, Shared, StoreOptions,
+    accounts::Accounts,
+    base, format,
     repair::{self, GivenUp},
     reserve,
     snapshot::{Growth, trim},
@@ -191,8 +193,10 @@ pub(super) fn open(
     recovery.duration = began.elapsed();
     recovery.last_operation_ms = applied.time_ms;
     recovery.opened_ms = options.clock.now_ms();
+    let accounts = Arc::new(Accounts::load(&*index)?);
     let shared = Shared {
         disk,
+        accounts,
         index: Box::new(CachedIndex::new(index, options.row_cache_bytes)),
         segments,
         unflushed: AtomicU64::new(recovery.replayed_bytes),

@@ -345,6 +345,7 @@ fn content_of_another_digest_is_found_though_its_checksums_hold() {
             ..content
         },
         session: None,
+        held_bytes: 0,
         grace_ms: 1_000_000,
     };
     machine.store().commit_manifest(claimed, b"what was written", placed).unwrap();

@@ -203,6 +203,22 @@ resumed() {
     ask gc
 }
 
+# What an organisation has costs it nothing more; what it has no room for is refused, and told in numbers.
+limited() {
+    ask quota org5/ 78000000 | grep -qF 'quota of org5/'
+    push --preserve-digests "oci:$work/image:app" "docker://$address/org5/one:latest"
+    push --preserve-digests "oci:$work/image:app" "docker://$address/org5/two:latest"
+    if push --preserve-digests "oci:$work/other:app" "docker://$address/org5/two:other" >"$work/denied" 2>&1; then return 1; fi
+    grep -qF 'organization org5 may store 78000000 bytes' "$work/denied"
+    ask quota org5/one --json | jq -e '.quotas[0].used_bytes > 75000000 and .quotas[0].uploading_bytes == 0'
+    ask quota org5/ 90MiB
+    push --preserve-digests "oci:$work/other:app" "docker://$address/org5/two:other"
+    pull "docker://$address/org5/two:other" "dir:$work/pulled"
+    ask ls org5/two --json | jq -e '[.manifests[] | select(.tags == ["other"]).pulled_at != null] == [true]'
+    ask quota org5/ none | grep -qF 'no quota'
+    ask quota org1/ 1GiB
+}
+
 verified() {
     ask verify | grep -qF 'no findings'
     ask verify --content --json | jq -e --argjson bytes "$image_bytes" '.findings == [] and .content_bytes > $bytes'
@@ -211,7 +227,7 @@ verified() {
 # The same questions to the store itself have the same answers.
 at_rest_as_served() {
     local question
-    for question in usage "usage org3" "ls" "ls org3" "ls org2/image" "history org4/two"; do
+    for question in usage "usage org3" "ls" "ls org3" "ls org2/image" "history org4/two" "quota org1/image"; do
         # shellcheck disable=SC2086 # words
         at_rest $question --json >"$work/rest"
         # shellcheck disable=SC2086 # words
@@ -224,7 +240,7 @@ at_rest_as_served() {
 
 save_answers() {
     local question
-    for question in usage "usage org3" "ls" "ls org3" "ls org2/image" "history org4/two"; do
+    for question in usage "usage org3" "ls" "ls org3" "ls org2/image" "history org4/two" "quota org1/image"; do
         # shellcheck disable=SC2086 # words
         ask $question --json >"$work/served-${question//[ \/]/-}"
     done
@@ -257,6 +273,7 @@ check "collecting and compacting are paused" paused
 stop_server || fail "the server ends cleanly" "$server_log"
 start_server "$data"
 check "pauses outlive a restart, and end" resumed
+check "a quota is held" limited
 check "answers are kept for comparison" save_answers
 stop_server || fail "the server ends cleanly" "$server_log"
 check "the store answers the same without a server" at_rest_as_served

@@ -27,6 +27,8 @@ use crate::{ConfigArguments, Failure, engine, logging};
 
 /// How often uploads are looked at that nobody writes to; more often where they are kept for less than twice as long.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(60);
+/// How often is written when manifests were pulled.
+const PULLS_PERIOD: Duration = Duration::from_secs(300);
 /// Open files beside connections and segments: journal, index, logs, uploads that nobody writes to just now.
 const SPARE_FILES: u64 = 768;
 
@@ -92,22 +94,27 @@ async fn serve(app: Arc<App>, config: &Config) -> Result<(), Failure> {
         version = env!("CARGO_PKG_VERSION"),
         "serving",
     );
-    let expiry = tokio::spawn(expire_uploads(Arc::clone(&app), config.upload_idle));
+    let (expiring, writing, idle) = (Arc::clone(&app), Arc::clone(&app), config.upload_idle);
+    let scheduled = [
+        tokio::spawn(every(EXPIRY_PERIOD.min(idle / 2), async move || expiring.expire_uploads(idle).await)),
+        tokio::spawn(every(PULLS_PERIOD, async move || writing.write_pulls().await)),
+    ];
     let drained = server::serve(listener, http::router(Arc::clone(&app)), config.server.clone(), shutdown).await;
     if drained.cut > 0 {
         tracing::warn!(connections = drained.cut, "connections were cut: they were not done within the grace");
     }
-    expiry.abort();
+    scheduled.iter().for_each(tokio::task::JoinHandle::abort);
     app.close().await;
     Ok(())
 }
 
-async fn expire_uploads(app: Arc<App>, idle: Duration) {
-    let mut ticks = tokio::time::interval(EXPIRY_PERIOD.min(idle / 2));
+/// Does something again and again.
+async fn every(period: Duration, task: impl AsyncFn()) {
+    let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        app.expire_uploads(idle).await;
+        task().await;
     }
 }
 

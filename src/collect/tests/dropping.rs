@@ -142,11 +142,11 @@ fn a_purge_ends_the_windows_of_its_scope_only_and_tells_what_a_grace_still_keeps
     running.put("a/x", &content(50, 2_000));
     running.clock.advance(1);
     let unknown = |scope| running.collector.purge(&scope, false).unwrap_err();
-    assert!(matches!(unknown(PurgeScope::Organisation("zz".into())), RegistryError::OrganisationUnknown(_)));
-    assert!(matches!(unknown(PurgeScope::Repository(name("zz"))), RegistryError::NameUnknown(_)));
+    assert!(matches!(unknown(Owner::Organisation("zz".into())), RegistryError::OrganisationUnknown(_)));
+    assert!(matches!(unknown(Owner::Repository(name("zz"))), RegistryError::NameUnknown(_)));
     let alive = |running: &Running| -> Vec<bool> { manifests.iter().map(|it| running.has(&digest_of(it))).collect() };
 
-    let scope = PurgeScope::Organisation("a".to_owned());
+    let scope = Owner::Organisation("a".to_owned());
     let plan = running.collector.purge(&scope, true).unwrap();
     assert_eq!(alive(&running), [true; 5]);
     let report = running.collector.purge(&scope, false).unwrap();
@@ -157,10 +157,10 @@ fn a_purge_ends_the_windows_of_its_scope_only_and_tells_what_a_grace_still_keeps
     assert!((0..4).all(|id| running.files_with(id).is_empty()) && !running.files_with(4).is_empty());
 
     running.clock.advance(GRACE);
-    let report = running.collector.purge(&PurgeScope::Organisation("_".to_owned()), false).unwrap();
+    let report = running.collector.purge(&Owner::Organisation("_".to_owned()), false).unwrap();
     assert_eq!(alive(&running), [false, false, true, false, false]);
     assert!(report.freed_bytes > 10_000, "{report:?}");
-    running.collector.purge(&PurgeScope::Repository(name("a-b/x")), false).unwrap();
+    running.collector.purge(&Owner::Repository(name("a-b/x")), false).unwrap();
     assert_eq!(alive(&running), [false; 5]);
     assert!((0..10).all(|id| running.files_with(id).is_empty()));
     running.clock.advance(WINDOW);

@@ -35,7 +35,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::collect::{CollectOptions, Collector, Pausable, PurgeScope};
+use crate::collect::{CollectOptions, Collector, Pausable};
 use crate::{
     disk::sim::SimDisk,
     index::{
@@ -44,7 +44,7 @@ use crate::{
         memory::MemoryIndex,
         schema::{self, Applied, LinkRow, ManifestRow, key},
     },
-    name::{RepositoryName, Tag},
+    name::{Owner, RepositoryName, Tag},
     registry::{Reference, Registry, RegistryError, RegistryOptions, Sparse},
     state::{
         decide::find_repository,
@@ -490,14 +490,14 @@ impl World {
         let now_ms = self.now_ms();
         let of_organisation = self.random.bool();
         let scope = match of_organisation {
-            true => PurgeScope::Organisation(parse(name).organisation().to_owned()),
-            false => PurgeScope::Repository(parse(name)),
+            true => Owner::Organisation(parse(name).organisation().to_owned()),
+            false => Owner::Repository(parse(name)),
         };
         let purged = self.collector().purge(&scope, false);
         self.log("purge", name, of_organisation, &purged.as_ref().map(|report| &report.totals));
         let is_in = |other: &str| match &scope {
-            PurgeScope::Organisation(organisation) => parse(other).organisation() == organisation,
-            PurgeScope::Repository(_) => other == name,
+            Owner::Organisation(organisation) => parse(other).organisation() == organisation,
+            Owner::Repository(_) => other == name,
         };
         for (_, repository) in self.promised.iter_mut().filter(|(other, _)| is_in(other)) {
             repository.purged(&self.items, now_ms);

@@ -107,7 +107,7 @@ fn what_is_paused_stays_paused_over_a_restart() {
     let report = running.collect();
     assert_eq!((report.paused, report.id, running.has(&digest)), (Some(Pausable::Collect), 0, true));
     assert!(running.collector.compact(false).unwrap().paused);
-    assert!(running.collector.purge(&PurgeScope::Repository(name("team/app")), false).unwrap().paused.is_some());
+    assert!(running.collector.purge(&Owner::Repository(name("team/app")), false).unwrap().paused.is_some());
     running.collector.tick();
     assert!(running.has(&digest));
     running.collector.resume(Pausable::Collect).unwrap();

@@ -145,7 +145,7 @@ fn compacting_beside_pushes_deletes_and_collections_loses_nothing_and_leaves_not
             running.push("team/app", Some(&format!("k{round}")), &keeper).unwrap();
             running.delete("team/app", digest_of(&manifest));
             running.clock.advance(GRACE);
-            running.collector.purge(&PurgeScope::Repository(name("team/app")), false).unwrap();
+            running.collector.purge(&Owner::Repository(name("team/app")), false).unwrap();
         }
         done.store(true, Ordering::Release);
         compacting.join().unwrap();
@@ -274,7 +274,7 @@ fn on_a_full_disk_collecting_works_and_gives_room_for_pushes() {
     running.disk.set_capacity(Some(0));
     let full = running.store().put(&name("team/app"), Algorithm::Sha256, &content(200, 18_000));
     assert!(matches!(full, Err(StoreError::Full(_))), "{full:?}");
-    let report = running.collector.purge(&PurgeScope::Repository(name("team/held")), false).unwrap();
+    let report = running.collector.purge(&Owner::Repository(name("team/held")), false).unwrap();
     assert!(report.returned_bytes > 13 * 18_000, "{report:?}");
     assert!((0..12).all(|id| running.files_with(id).is_empty()));
     running.disk.set_capacity(None);
@@ -362,7 +362,8 @@ fn a_record_in_a_segment_that_was_removed_meanwhile_is_written_again() {
     };
     let content = Content { digest, len: 500, placement: Some(placement), replaces_damaged: false };
     let repository = name("team/app");
-    let upload = Request::Upload { repository: repository.clone(), content, session: None, grace_ms: GRACE };
+    let upload =
+        Request::Upload { repository: repository.clone(), content, session: None, held_bytes: 0, grace_ms: GRACE };
     assert_eq!(running.store().commit(upload).unwrap(), Outcome::ContentNeeded);
     let (from, to, record_len) = (appended.location, appended.location, appended.record_len);
     let moved = running.store().commit(Request::Move { digest, from, to, record_len }).unwrap();

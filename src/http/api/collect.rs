@@ -15,7 +15,7 @@ use super::{
     optional_time, order, time, told,
 };
 use crate::{
-    collect::{CollectionReport, DueSummary, Kept, Kind, Pausable, PurgeScope, Reason, Status},
+    collect::{CollectionReport, DueSummary, Kept, Kind, Pausable, Reason, Status},
     registry::RegistryError,
 };
 
@@ -71,14 +71,10 @@ struct Purged {
 pub(super) async fn purge(app: &Arc<App>, request: Request) -> Result<Response, HttpError> {
     let dry_run = Parameters::parse(request.uri().query(), &["dry_run"])?.flag("dry_run")?;
     let purged: Purged = input::json(request.into_body()).await?;
-    let scope = match (purged.organization, purged.repository) {
-        (Some(name), None) => PurgeScope::Organisation(input::organization(&name)?),
-        (None, Some(name)) => PurgeScope::Repository(name.parse()?),
-        _ => return Err(HttpError::bad_request("name an organization or a repository, and not both")),
-    };
+    let of = input::owner(purged.organization.as_deref(), purged.repository.as_deref())?;
     let collector = Arc::clone(&app.collector);
     let done = order(app, move || {
-        let done = collector.purge(&scope, dry_run)?;
+        let done = collector.purge(&of, dry_run)?;
         Ok::<_, RegistryError>(report(&done, &collector.status()?))
     });
     told(app, &done.await?)

@@ -22,6 +22,7 @@ pub(in crate::http) fn requests() -> Vec<String> {
             let body = match (method, route.as_str()) {
                 ("GET", _) => String::new(),
                 (_, "purge") => r#"{"repository":"a/b"}"#.to_owned(),
+                (_, "quotas") => r#"{"organization":"a","limit_bytes":1000000}"#.to_owned(),
                 (_, "pause" | "resume") => r#"{"what":"compact"}"#.to_owned(),
                 (_, "restore") => r#"{"repository":"a/b","digest":"{manifest}","tag":"x"}"#.to_owned(),
                 (_, "what-if") => r#"{"repository":"a/b","digests":["{manifest}"]}"#.to_owned(),

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::super::{body, error::HttpError, path, query::Query, range};
 use crate::{
     digest::Digest,
-    name::{NO_ORGANISATION, NameError, RepositoryName, Tag},
+    name::{Owner, RepositoryName, Tag},
     registry::{Reference, RegistryError},
 };
 
@@ -133,13 +133,20 @@ fn refused(key: &str, text: &str, remedy: &str) -> HttpError {
 /// # Errors
 /// NAME_INVALID.
 pub(super) fn organization(text: &str) -> Result<String, RegistryError> {
-    if text != NO_ORGANISATION {
-        text.parse::<RepositoryName>()?;
-        if text.contains('/') {
-            return Err(NameError::Repository(text.to_owned()).into());
-        }
-    }
+    Owner::organisation(text)?;
     Ok(text.to_owned())
+}
+
+/// An organisation or a repository, of which one is named.
+///
+/// # Errors
+/// 400 when it is none of them, or both; NAME_INVALID.
+pub(super) fn owner(organization: Option<&str>, repository: Option<&str>) -> Result<Owner, HttpError> {
+    match (organization, repository) {
+        (Some(name), None) => Ok(Owner::organisation(name)?),
+        (None, Some(name)) => Ok(Owner::Repository(name.parse()?)),
+        _ => Err(HttpError::bad_request("name an organization or a repository, and not both")),
+    }
 }
 
 /// What a tag or digest names.

@@ -42,7 +42,7 @@ fn manifest(info: &ManifestInfo, own: bool) -> Value {
         "state": info.state.name(),
         "held_until": optional_time(info.held_until_ms),
         "pushed_at": time(row.pushed_ms),
-        "pulled_at": Value::Null,
+        "pulled_at": optional_time(info.pulled_ms),
     });
     if own {
         manifest["own_bytes"] = info.own_bytes.into();

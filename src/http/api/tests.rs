@@ -59,8 +59,12 @@ impl Api {
     }
 
     async fn post(&self, path: &str, body: Value) -> Answer {
+        self.order("POST", path, body).await
+    }
+
+    async fn order(&self, method: &str, path: &str, body: Value) -> Answer {
         let headers = [("host", "localhost:5000"), ("content-type", "application/json")];
-        self.send("POST", &format!("/api/v1/{path}"), &headers, body.to_string()).await
+        self.send(method, &format!("/api/v1/{path}"), &headers, body.to_string()).await
     }
 
     async fn blob(&self, name: &str, content: &[u8]) -> Digest {
@@ -137,6 +141,44 @@ async fn what_is_deleted_is_held_comes_back_and_goes_when_it_is_purged() {
 }
 
 #[tokio::test]
+async fn a_quota_refuses_what_is_too_much_and_says_what_would_help() {
+    let api = Api::new();
+    let set = async |limit: Value| {
+        let quota = json!({ "organization": "team", "limit_bytes": limit });
+        api.order("PUT", "quotas", quota).await.json
+    };
+    assert_eq!(set(json!(6_000)).await["warning"], Value::Null);
+    api.image("team/app", Some("latest"), &[7; 5_000]).await;
+    let used = api.get("quotas?repository=team/app").await.json["quotas"][0].clone();
+    let used_bytes = used["used_bytes"].as_u64().unwrap();
+    assert_eq!((&used["organization"], used["free_bytes"].as_u64()), (&json!("team"), Some(6_000 - used_bytes)));
+    assert!(used_bytes > 5_002 && used["uploading_bytes"] == 0, "{used:#}");
+
+    let more = vec![8; 1_000];
+    let path = format!("/v2/team/more/blobs/uploads/?digest={}", Digest::of(Algorithm::Sha256, &more));
+    let refused = api.send("POST", &path, &[], more.clone()).await;
+    assert_eq!(refused.error(), (403, "DENIED"));
+    assert_eq!(
+        refused.json["errors"][0]["detail"],
+        json!({
+            "organization": "team",
+            "limit_bytes": 6_000,
+            "used_bytes": used_bytes,
+            "needed_bytes": 1_000,
+            "reclaimable_bytes": 0,
+        })
+    );
+    // What the organisation has costs nothing more, in whatever repository.
+    api.blob("team/more", &[7; 5_000]).await;
+    let below = set(json!(100)).await;
+    assert!(below["warning"].as_str().unwrap().contains("nothing more can be pushed"), "{below:#}");
+    assert_eq!(below["quota"]["free_bytes"], 0);
+    assert_eq!(set(Value::Null).await["quota"], Value::Null);
+    assert_eq!(api.get("quotas").await.json["quotas"], json!([]));
+    api.blob("team/more", &more).await;
+}
+
+#[tokio::test]
 async fn pauses_are_told_and_end() {
     let api = Api::new();
     assert_eq!(api.post("pause", json!({ "what": "collect" })).await.json["paused"], json!(["collect"]));
@@ -167,7 +209,13 @@ async fn lists_go_on_where_the_page_before_says() {
         ("usage/history?", "samples", 1),
         ("usage/history?organization=a&", "samples", 1),
         ("segments?", "segments", 1),
+        ("quotas?", "quotas", 3),
     ];
+    for owner in [json!({ "repository": "a/x" }), json!({ "organization": "_" }), json!({ "organization": "none" })] {
+        let mut quota = owner;
+        quota["limit_bytes"] = json!(1_000_000);
+        assert_eq!(api.order("PUT", "quotas", quota).await.status, 200);
+    }
     for (path, plural, count) in cases {
         let (mut found, mut last) = (0, String::new());
         loop {

@@ -32,6 +32,8 @@ pub(super) struct Intake {
     begins: Option<u64>,
     finish: Option<Digest>,
     blob_bytes_max: u64,
+    /// Bytes that the body has, as far as that was announced.
+    announced: u64,
     lease: Option<UploadLease>,
 }
 
@@ -48,7 +50,7 @@ impl Intake {
         let own = id.is_none();
         let blob_bytes_max = app.limits.blob_bytes_max;
         let (registry, bridge) = (app.registry.clone(), app.bridge.clone());
-        Self { registry, bridge, repository, id, own, begins, finish, blob_bytes_max, lease: None }
+        Self { registry, bridge, repository, id, own, begins, finish, blob_bytes_max, announced: 0, lease: None }
     }
 
     /// Writes a chunk that is not the last.
@@ -103,7 +105,10 @@ impl Intake {
                     .with(header::RANGE, received(offset))
                     .with(DOCKER_UPLOAD_UUID, id))
             }
-            _ => Ok(lease),
+            _ => {
+                lease.announce(self.announced, self.finish.as_ref())?;
+                Ok(lease)
+            }
         }
     }
 
@@ -163,6 +168,7 @@ fn cancel(registry: &Registry, repository: &RepositoryName, id: &str) {
 /// # Errors
 /// What the registry refuses, and the failure of the body: then what came is in the upload, unless that was the request's own.
 pub(super) async fn take(app: &Arc<App>, mut intake: Intake, mut body: BodyReader) -> Result<u64, HttpError> {
+    intake.announced = body.len_max().unwrap_or_default();
     // One more than there is: a body that comes in one chunk then ends with it.
     let len = body.len_max().map_or(STEP_LEN, |len| len.saturating_add(1).min(STEP_LEN as u64) as usize);
     let step = app.buffers.step(len);

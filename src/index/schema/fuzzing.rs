@@ -29,6 +29,7 @@ fn encoded_again(table: Table, bytes: &[u8]) -> Option<Vec<u8>> {
         Table::Tags => again::<TagRow>,
         Table::History => again::<HistoryRow>,
         Table::Referrers => again::<ReferrerRow>,
+        Table::Pulls => again::<PullRow>,
         Table::ManifestTags => again::<ManifestTagRow>,
         Table::Counts => again::<CountRow>,
         Table::Usage => again::<UsageRow>,
@@ -47,6 +48,7 @@ fn encoded_again(table: Table, bytes: &[u8]) -> Option<Vec<u8>> {
         Table::Dropped => again::<DroppedRow>,
         Table::Reports => again::<ReportRow>,
         Table::Pauses => again::<PauseRow>,
+        Table::Quotas => again::<QuotaRow>,
     };
     again(bytes)
 }

@@ -6,7 +6,7 @@ use crate::{
     index::schema::{Key, Scope, Table},
     journal::operation::{ManifestId, OrganisationId, Pausable, RepositoryId, SessionId},
     location::{Location, SegmentNumber},
-    name::Tag,
+    name::{Owner, Tag},
 };
 
 /// The one row of `meta`.
@@ -165,6 +165,14 @@ pub fn report(number: u64) -> Key {
 pub fn pause(what: Pausable) -> Key {
     Key::of(Table::Pauses).u32(u32::from(what as u8))
 }
+/// Of [`super::PullRow`].
+pub fn pull(repository: RepositoryId, digest: &Digest) -> Key {
+    Key::of(Table::Pulls).u32(repository).digest(digest)
+}
+/// Of [`super::QuotaRow`].
+pub fn quota(owner: &Owner) -> Key {
+    Key::of(Table::Quotas).raw(owner.code().as_bytes())
+}
 /// Of [`super::SparseRow`].
 pub fn sparse(number: SegmentNumber) -> Key {
     Key::of(Table::Sparse).u64(number.0)
@@ -175,7 +183,15 @@ pub fn sparse(number: SegmentNumber) -> Key {
 /// # Errors
 /// When it is none.
 pub fn read_tag(d: &mut Decoder<'_>) -> Result<Tag, DecodeError> {
-    read_text(d, d.rest().len())
+    read_text(d, d.rest().len(), "tag")
+}
+
+/// Reads the name that a key ends with.
+///
+/// # Errors
+/// When it is none.
+pub fn read_rest<T: std::str::FromStr>(d: &mut Decoder<'_>, field: &'static str) -> Result<T, DecodeError> {
+    read_text(d, d.rest().len(), field)
 }
 
 /// Reads the tag and the number of an operation that the key of an entry of a history, or of one that is due, ends with.
@@ -185,12 +201,12 @@ pub fn read_tag(d: &mut Decoder<'_>) -> Result<Tag, DecodeError> {
 pub fn read_history(d: &mut Decoder<'_>) -> Result<(Tag, u64), DecodeError> {
     // A zero byte and the number.
     const END_LEN: usize = 9;
-    let tag = read_text(d, d.rest().len().saturating_sub(END_LEN))?;
+    let tag = read_text(d, d.rest().len().saturating_sub(END_LEN), "tag")?;
     d.raw(1, "tag's end")?;
     Ok((tag, d.key_u64("lsn")?))
 }
 
-fn read_text(d: &mut Decoder<'_>, len: usize) -> Result<Tag, DecodeError> {
-    let text = std::str::from_utf8(d.raw(len, "tag")?).ok();
-    text.and_then(|text| text.parse().ok()).ok_or(DecodeError { field: "tag", problem: "is none" })
+fn read_text<T: std::str::FromStr>(d: &mut Decoder<'_>, len: usize, field: &'static str) -> Result<T, DecodeError> {
+    let text = std::str::from_utf8(d.raw(len, field)?).ok();
+    text.and_then(|text| text.parse().ok()).ok_or(DecodeError { field, problem: "is none" })
 }

@@ -595,3 +595,21 @@ row! {
         until_ms: u64 u64,
     }
 }
+
+row! {
+    /// (repository, manifest) → when it was pulled last; no row for one that never was
+    PullRow in Pulls {
+        /// In Unix milliseconds: the beginning of the hour.
+        pulled_ms: u64 u64,
+    }
+}
+
+row! {
+    /// owner → what it may store
+    QuotaRow in Quotas {
+        /// In bytes.
+        limit_bytes: u64 u64,
+        /// When it was set, in Unix milliseconds.
+        set_ms: u64 u64,
+    }
+}

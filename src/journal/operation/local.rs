@@ -125,6 +125,15 @@ pub enum LocalRecord {
         /// Until when, in Unix milliseconds: 0 says that it goes on, [`u64::MAX`] until somebody lets it.
         until_ms: u64,
     },
+    /// Manifests were pulled.
+    Pulled {
+        /// The repository that they were pulled from.
+        repository: RepositoryId,
+        /// When, in Unix milliseconds: the beginning of the hour.
+        pulled_ms: u64,
+        /// Which; at most 1,000.
+        digests: Vec<Digest>,
+    },
 }
 
 const PLACED: u8 = 1;
@@ -138,6 +147,7 @@ const SEGMENT_REMOVED: u8 = 8;
 const RENEWED: u8 = 9;
 const REPORTED: u8 = 10;
 const PAUSED: u8 = 11;
+const PULLED: u8 = 12;
 
 impl LocalRecord {
     /// Its bytes.
@@ -180,6 +190,11 @@ impl LocalRecord {
             }
             Self::Paused { what, until_ms } => {
                 e.u8(PAUSED).u8(VERSION).u8(*what as u8).u64(*until_ms);
+            }
+            Self::Pulled { repository, pulled_ms, digests } => {
+                e.u8(PULLED).u8(VERSION).u32(*repository).u64(*pulled_ms).list(digests, |e, digest| {
+                    e.digest(digest);
+                });
             }
         }
         e.finish()
@@ -231,6 +246,11 @@ impl LocalRecord {
                 what: Pausable::from_code(d.u8("what is paused")?)
                     .ok_or(DecodeError { field: "what is paused", problem: "unknown" })?,
                 until_ms: d.u64("until")?,
+            },
+            PULLED => Self::Pulled {
+                repository: d.u32("repository")?,
+                pulled_ms: d.u64("pulled")?,
+                digests: d.list("digests", |d| d.digest("digest"))?,
             },
             _ => return Err(DecodeError { field: "local record kind", problem: "unknown; a newer orlop wrote it" }),
         };

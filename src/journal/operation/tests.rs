@@ -102,7 +102,10 @@ fn later_kinds_round_trip_and_every_cut_is_refused() {
         LocalRecord::SegmentRemoved { segment: SegmentNumber(4) },
         LocalRecord::Renewed { repository: 2, digest: digest("layer"), due_ms: 77 },
         report,
+        LocalRecord::Pulled { repository: 2, pulled_ms: 77, digests: vec![digest("layer"), digest("config")] },
     ];
+    let pulled = LocalRecord::Pulled { repository: 2, pulled_ms: 77, digests: Vec::new() };
+    assert_eq!(pulled.encode(), [12, VERSION, 2, 0, 0, 0, 77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let pauses = Pausable::ALL.map(|what| LocalRecord::Paused { what, until_ms: u64::MAX });
     assert_eq!(pauses[1].encode(), [&[11, VERSION, 2][..], &[255; 8]].concat());
     for record in pauses.into_iter().chain(records) {
@@ -121,7 +124,10 @@ fn later_kinds_round_trip_and_every_cut_is_refused() {
         Operation::DropHistory { repository, entries: vec![("v1".parse().unwrap(), 5, 77)] },
         Operation::DropRepository { repository },
         Operation::ForgetDrops { lsns: vec![1, 2] },
+        Operation::SetQuota { owner: "r:team/app".parse().unwrap(), limit_bytes: Some(7) },
+        Operation::SetQuota { owner: "o:_".parse().unwrap(), limit_bytes: None },
     ];
+    assert_eq!(operations[9].encode(), [SET_QUOTA, VERSION, 3, 0, 0, 0, b'o', b':', b'_', 0]);
     for operation in operations {
         let bytes = operation.encode();
         assert_eq!(Operation::decode(&bytes), Ok(operation));

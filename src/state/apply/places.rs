@@ -5,7 +5,7 @@ use crate::{
     index::{
         Overlay, View,
         schema::{
-            self, Applied, BlobRow, DeadRow, LinkRow, PauseRow, ReportRow, SchemaError, SegmentRow, SparseRow,
+            self, Applied, BlobRow, DeadRow, LinkRow, PauseRow, PullRow, ReportRow, SchemaError, SegmentRow, SparseRow,
             UploadRow, key,
         },
     },
@@ -61,6 +61,11 @@ pub(super) fn apply(overlay: &mut Overlay<'_>, applied: &mut Applied, record: &L
             let after = LinkRow { due_ms: before.due_ms.max(*due_ms), ..before.clone() };
             counts::link_changed(overlay, *repository, digest, Some(&before), Some(&after))?;
             schema::put(overlay, key::link(*repository, digest), &after);
+            Ok(())
+        }
+        LocalRecord::Pulled { repository, pulled_ms, digests } => {
+            let row = PullRow { pulled_ms: *pulled_ms };
+            digests.iter().for_each(|digest| schema::put(overlay, key::pull(*repository, digest), &row));
             Ok(())
         }
         LocalRecord::Reported { number, summary, items } => report(overlay, *number, summary, items),

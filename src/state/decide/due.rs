@@ -1,4 +1,4 @@
-//! What ends, and what is given back before it does: drops, windows, restoring, renewing.
+//! What ends, and what is given back before it does: drops, windows, restoring, renewing, pulls.
 //!
 //! Whoever asks for a drop has read that it is due; here it is read again, in the step whose records are journaled next.
 //! What was pushed, named or linked anew in between stays.
@@ -8,7 +8,8 @@ use crate::{
     index::{
         View, prefix_end,
         schema::{
-            self, DropRow, HistoryRow, LinkRow, ManifestRow, ParentsRow, SchemaError, Scope, SettlingRow, UsageRow, key,
+            self, DropRow, HistoryRow, LinkRow, ManifestRow, ParentsRow, PullRow, SchemaError, Scope, SettlingRow,
+            UsageRow, key,
         },
     },
     journal::operation::{DropKind, LocalRecord, Operation, RepositoryId},
@@ -135,6 +136,27 @@ impl Batch<'_> {
             }
         }
         Ok(dropped.unwrap_or(Refusal::ManifestUnknown(*digest)))
+    }
+
+    /// Notes when manifests were pulled.
+    pub(super) fn pulled(
+        &mut self,
+        repository: RepositoryId,
+        pulled_ms: u64,
+        digests: &[Digest],
+    ) -> Result<Outcome, Refusal> {
+        let mut pulled = Vec::new();
+        for digest in digests {
+            let known: Option<PullRow> = schema::get(&self.overlay, key::pull(repository, digest))?;
+            let is_news = known.is_none_or(|known| known.pulled_ms < pulled_ms);
+            if is_news && schema::get::<ManifestRow>(&self.overlay, key::manifest(repository, digest))?.is_some() {
+                pulled.push(*digest);
+            }
+        }
+        if !pulled.is_empty() {
+            self.local(LocalRecord::Pulled { repository, pulled_ms, digests: pulled })?;
+        }
+        Ok(Outcome::Done)
     }
 
     /// Prolongs the grace of a blob that no manifest names when less than half of it is left, up to so many graces after

@@ -210,7 +210,7 @@ pub(super) fn tell_uploads(store: &Store) {
         store.commit(Request::MarkUpload { session, repository: repository.clone(), segment, bytes }).unwrap();
         if session == FINISHED {
             let digest = Digest::of(Algorithm::Sha256, &content);
-            store.finish_upload(upload, &repository, digest, Some(session)).unwrap();
+            store.finish_upload(upload, &repository, digest, Some(session), None).unwrap();
         } else if session == CANCELLED {
             store.commit(Request::EndUpload { session }).unwrap();
             upload.discard();
@@ -269,7 +269,7 @@ fn check(store: &Store) {
     upload.write(b"the rest").unwrap();
     let whole = [unfinished(), b"the rest".to_vec()].concat();
     let digest = Digest::of(Algorithm::Sha256, &whole);
-    store.finish_upload(upload, &row.repository, digest, Some(UNFINISHED)).unwrap();
+    store.finish_upload(upload, &row.repository, digest, Some(UNFINISHED), None).unwrap();
     assert_eq!(store.content(&digest).unwrap().unwrap().read_all().unwrap(), whole);
 }
 

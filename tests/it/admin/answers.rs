@@ -15,9 +15,24 @@ fn fill(server: &Orlop) {
     server.delete("/v2/team/app/manifests/gone").is(202);
     server.push_image("other/app", "one", 1);
     server.push_image("plain", "one", 5);
+    check(ask(server, &["quota", "team/", "1GiB"]), 0, &["quota of team/", "1.0 GiB"]);
+    check(ask(server, &["quota", "team/app", "1"]), 0, &["quota of team/app", "Warning", "nothing more can be pushed"]);
 }
 
-const QUESTIONS: [&[&str]; 16] = [
+#[test]
+fn a_quota_is_set_met_and_taken_away() {
+    let server = Orlop::start();
+    check(ask(&server, &["quota", "team/", "1KiB"]), 0, &["quota of team/", "1.0 KiB"]);
+    let blob = noise(1, 2_000);
+    let push = || server.send("POST", &format!("/v2/team/app/blobs/uploads/?digest={}", sha256(&blob)), &[], &blob);
+    push().is(403);
+    check(ask(&server, &["quota", "team/app"]), 0, &["team/", "1.0 KiB"]);
+    check(ask(&server, &["quota", "team/", "none"]), 0, &["no quota"]);
+    push().is(201);
+    check(ask(&server, &["quota", "team/", "1GB"]), 2, &["1GB", "20GiB"]);
+}
+
+const QUESTIONS: [&[&str]; 18] = [
     &["usage"],
     &["usage", "team"],
     &["usage", "team/app"],
@@ -33,6 +48,8 @@ const QUESTIONS: [&[&str]; 16] = [
     &["history", "team/app"],
     &["history", "team/app", "two"],
     &["why", "team/app:one"],
+    &["quota"],
+    &["quota", "team/app"],
     &["segments"],
 ];
 

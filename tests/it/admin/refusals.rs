@@ -49,8 +49,8 @@ fn wrong_arguments_end_with_2_and_every_help_has_an_example() {
         check(run(command, &[]), 2, &["error"]);
     }
     for command in [
-        "usage", "ls", "what-if", "history", "restore", "purge", "gc", "compact", "segments", "blob", "why", "pause",
-        "resume", "verify",
+        "usage", "ls", "quota", "what-if", "history", "restore", "purge", "gc", "compact", "segments", "blob", "why",
+        "pause", "resume", "verify",
     ] {
         check(run(&[command, "--help"], &[]), 0, &[&format!("Example:\n  orlop {command}")]);
     }

@@ -31,6 +31,32 @@ pub(crate) struct Ls {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Quota {
+    /// An organisation or a repository; without it, all quotas are listed.
+    #[arg(value_name = "O|R")]
+    pub(super) scope: Option<String>,
+    /// What it may store, such as 20GiB; `none` takes its quota away. Without it, what a push there meets is shown.
+    #[arg(value_name = "SIZE|none", value_parser = parse_limit)]
+    pub(super) limit_bytes: Option<LimitBytes>,
+    #[command(flatten)]
+    pub(super) limit: Limit,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+/// What a quota is set to: a size, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LimitBytes(pub(super) Option<u64>);
+
+fn parse_limit(text: &str) -> Result<LimitBytes, String> {
+    match (text, orlop::config::parse_bytes(text)) {
+        ("none", _) => Ok(LimitBytes(None)),
+        (_, Some(bytes)) => Ok(LimitBytes(Some(bytes))),
+        _ => Err("give a size such as 500MiB, 20GiB or 1TiB, or none".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct WhatIf {
     /// The repository.
     #[arg(value_name = "R")]

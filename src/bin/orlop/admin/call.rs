@@ -17,9 +17,10 @@ const SHOWN_MAX: usize = 300;
 /// A request.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Call {
+    method: &'static str,
     path: String,
     query: Vec<(&'static str, String)>,
-    /// What is to be changed; without it the request only reads.
+    /// What is to be changed; none where the request only reads.
     body: Option<Value>,
 }
 
@@ -33,12 +34,17 @@ pub(super) struct Answer {
 impl Call {
     /// A request that reads; `path` is below `/api/v1/`.
     pub(super) fn get(path: &str) -> Self {
-        Self { path: path.to_owned(), query: Vec::new(), body: None }
+        Self { method: "GET", path: path.to_owned(), query: Vec::new(), body: None }
     }
 
     /// A request that changes something, or asks by a document.
     pub(super) fn post(path: &str, body: Value) -> Self {
-        Self { body: Some(body), ..Self::get(path) }
+        Self { method: "POST", body: Some(body), ..Self::get(path) }
+    }
+
+    /// A request that sets something.
+    pub(super) fn put(path: &str, body: Value) -> Self {
+        Self { method: "PUT", ..Self::post(path, body) }
     }
 
     /// Adds a parameter.
@@ -53,7 +59,7 @@ impl Call {
     }
 
     pub(super) fn method(&self) -> &'static str {
-        if self.body.is_some() { "POST" } else { "GET" }
+        self.method
     }
 
     /// Path and query as they stand in a request line.

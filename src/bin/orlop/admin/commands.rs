@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{
     Column, Outcome, Plan, Shape, Target,
     arguments::{
-        Blob, Compact, Gc, History, Ls, Pausable, Pausing, Purge, Restore, Scrub, Segments, Status, Usage, Verify,
-        WhatIf, Why,
+        Blob, Compact, Gc, History, Ls, Pausable, Pausing, Purge, Quota, Restore, Scrub, Segments, Status, Usage,
+        Verify, WhatIf, Why,
     },
     call::{Call, is_unknown},
     run,
@@ -29,6 +29,9 @@ pub(crate) enum Admin {
     /// Lists organisations, the repositories of one, or the manifests of a repository, with their usage.
     #[command(after_help = format!("{SCOPE}\n\nExample:\n  orlop ls org1/image --own"))]
     Ls(Ls),
+    /// Sets what an organisation or a repository may store, or shows such quotas and what is used of them.
+    #[command(after_help = format!("{SCOPE}\n\nExample:\n  orlop quota org1/ 20GiB"))]
+    Quota(Quota),
     /// Tells what deleting a repository, tags or manifests of it would give back; changes nothing.
     #[command(after_help = "Example:\n  orlop what-if org1/image --tag 1.0 --tag 1.1")]
     WhatIf(WhatIf),
@@ -131,6 +134,7 @@ impl Admin {
         match self {
             Self::Usage(it) => run(&it.target, |transport| it.plan(transport)),
             Self::Ls(it) => run(&it.target, |transport| it.plan(transport)),
+            Self::Quota(it) => run(&it.target, |transport| it.plan(transport)),
             Self::WhatIf(it) => one(&it.target, it.call(), show::what_if::show),
             Self::History(it) => run(&it.target, |_| Ok(it.plan())),
             Self::Restore(it) => one(&it.target, it.call(), show::history::restored),
@@ -220,6 +224,19 @@ impl Ls {
             ),
         };
         Ok(Plan { call: Scope::of(call, scope.as_ref()), shape })
+    }
+}
+
+impl Quota {
+    fn plan(&self, transport: &dyn Transport) -> Result<Plan, Failure> {
+        let scope = optional_scope(transport, self.scope.as_deref())?;
+        let (Some(scope), Some(limit)) = (&scope, self.limit_bytes) else {
+            let shape = list("quotas", show::quotas::columns(), self.limit.count, None);
+            return Ok(Plan { call: Scope::of(Call::get("quotas"), scope.as_ref()), shape });
+        };
+        let (name, value) = scope.parameter();
+        let call = Call::put("quotas", json!({ name: value, "limit_bytes": limit.0 }));
+        Ok(Plan { call, shape: Shape::One(show::quotas::set) })
     }
 }
 

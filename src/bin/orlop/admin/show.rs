@@ -7,6 +7,7 @@ pub(super) mod collection;
 pub(super) mod health;
 pub(super) mod history;
 pub(super) mod manifests;
+pub(super) mod quotas;
 pub(super) mod segments;
 #[cfg(test)]
 mod tests;

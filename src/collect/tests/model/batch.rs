@@ -109,7 +109,7 @@ impl World {
                 let Item { digest, bytes, .. } = &items[blob];
                 let content = self.registry().store().stage(RecordKind::Blob, *digest, bytes)?;
                 to.linked(&items, blob, now_ms);
-                Some(Request::Upload { repository, content, session: None, grace_ms: GRACE_MS })
+                Some(Request::Upload { repository, content, session: None, held_bytes: 0, grace_ms: GRACE_MS })
             }
             3 if mountable => {
                 to.linked(&items, blob, now_ms);

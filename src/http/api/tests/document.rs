@@ -31,7 +31,7 @@ async fn every_route_stands_in_the_document_and_the_other_way_round() {
         let answer = api.send(&method, &path, &headers, "").await;
         let message = answer.message();
         assert!(answer.status != 405 && !message.contains("there is nothing at"), "{method} {path}: {message}");
-        let other = if method == "GET" { "DELETE" } else { "PUT" };
+        let other = if method == "GET" { "DELETE" } else { "PATCH" };
         assert_eq!(api.send(other, &path, &headers, "").await.error(), (405, "UNSUPPORTED"), "{other} {path}");
     }
     assert_eq!(api.get("openapi.json").await.json, document);
@@ -127,7 +127,16 @@ async fn answers_are_what_the_document_says() {
         "segments",
         "status",
         "scrub",
+        "quotas",
+        "quotas?repository=team/app",
     ];
+    for owner in [json!({ "organization": "team" }), json!({ "repository": "team/app" })] {
+        for limit in [json!(1_000_000), json!(1), json!(null), json!(1_000_000)] {
+            let mut quota = owner.clone();
+            quota["limit_bytes"] = limit;
+            conforms(&api, &document, "put", "quotas", Some(quota)).await;
+        }
+    }
     for path in gets {
         conforms(&api, &document, "get", path, None).await;
     }
@@ -161,7 +170,7 @@ async fn answers_are_what_the_document_says() {
 /// The answer has the status 200 and what the document says of it; a refusal is told there, too.
 async fn conforms(api: &Api, document: &Value, method: &str, path: &str, body: Option<Value>) {
     let answer = match body {
-        Some(body) => api.post(path, body).await,
+        Some(body) => api.order(&method.to_uppercase(), path, body).await,
         None => api.get(path).await,
     };
     assert_eq!(answer.status, 200, "{path}: {}", answer.message());

@@ -41,18 +41,19 @@ async fn foreign_pages_reach_no_route() {
 #[tokio::test]
 async fn changes_are_json_of_a_bounded_length() {
     let api = Api::new();
-    for path in ["what-if", "restore", "purge", "collect", "compact", "pause", "resume", "verify"] {
+    let posts = ["what-if", "restore", "purge", "collect", "compact", "pause", "resume", "verify"];
+    for (method, path) in posts.map(|path| ("POST", path)).into_iter().chain([("PUT", "quotas")]) {
         let path = format!("{ROOT}{path}");
         for content_type in [None, Some("text/plain"), Some("application/x-www-form-urlencoded")] {
             let mut headers = vec![("host", "localhost")];
             headers.extend(content_type.map(|content_type| ("content-type", content_type)));
-            assert_eq!(api.send("POST", &path, &headers, "{}").await.error(), (415, "UNSUPPORTED"), "{path}");
+            assert_eq!(api.send(method, &path, &headers, "{}").await.error(), (415, "UNSUPPORTED"), "{path}");
         }
         let headers = [("host", "localhost"), ("content-type", "application/json")];
         let long = format!("{{\"x\":\"{}\"}}", "x".repeat(64 << 10));
-        assert_eq!(api.send("POST", &path, &headers, long).await.error(), (413, "SIZE_INVALID"), "{path}");
+        assert_eq!(api.send(method, &path, &headers, long).await.error(), (413, "SIZE_INVALID"), "{path}");
         for body in ["{", "[]", "{\"unheard\":1}", "null", "{}{}", "\u{0}"] {
-            let answer = api.send("POST", &path, &headers, body).await;
+            let answer = api.send(method, &path, &headers, body).await;
             assert_eq!(answer.error(), (400, "UNSUPPORTED"), "{path} {body}");
             assert!(body != "{\"unheard\":1}" || answer.message().contains("unheard"), "{}", answer.message());
         }
@@ -84,6 +85,9 @@ async fn what_is_out_of_its_grammar_is_named() {
         ("usage/history?last=2026-13-01".to_owned(), 400, "2026-13-01"),
         ("usage/history?last=1969-01-01".to_owned(), 400, "1969-01-01"),
         ("segments?last=first".to_owned(), 400, "first"),
+        ("quotas?last=team".to_owned(), 400, "team"),
+        ("quotas?organization=team&repository=team/app".to_owned(), 400, "or none"),
+        ("quotas?organization=a/b".to_owned(), 400, "a/b"),
         ("blobs/sha256:00".to_owned(), 400, "sha256:00"),
         (format!("blobs/{digest}?search=1"), 400, "search"),
         ("why".to_owned(), 400, "give a digest"),
@@ -149,4 +153,17 @@ async fn orders_name_what_they_mean() {
         assert_eq!(answer.status, status, "{path} {body}: {}", answer.message());
         assert!(answer.message().contains(&named), "{path} {body}: {}", answer.message());
     }
+    for (body, named) in [
+        (json!({ "limit_bytes": 1 }), "name an organization or a repository"),
+        (json!({ "organization": "team" }), "limit_bytes"),
+        (json!({ "organization": "team", "limit_bytes": -1 }), "-1"),
+        (json!({ "organization": "team", "limit_bytes": 1.5 }), "1.5"),
+        (json!({ "organization": "team", "limit_bytes": "1GiB" }), "1GiB"),
+        (json!({ "organization": "a/b", "limit_bytes": 1 }), "a/b"),
+        (json!({ "repository": "A", "limit_bytes": 1 }), "\"A\""),
+    ] {
+        let answer = api.order("PUT", "quotas", body.clone()).await;
+        assert!(answer.status == 400 && answer.message().contains(named), "{body}: {}", answer.message());
+    }
+    assert_eq!(api.get("quotas").await.json["quotas"], json!([]), "nothing was set");
 }

@@ -23,6 +23,7 @@ pub(in crate::admin) fn columns(own: bool) -> Vec<Column> {
     }
     columns.extend([
         left("PUSHED", |entry| time(&entry["pushed_at"])),
+        left("PULLED", |entry| time(&entry["pulled_at"])),
         left("HELD UNTIL", |entry| time(&entry["held_until"])),
         left("DIGEST", |entry| text(&entry["digest"])),
     ]);
