@@ -75,6 +75,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("verify", "GET, POST"),
     ("scrub", "GET, POST"),
     ("status", "GET"),
+    ("doctor", "GET"),
 ];
 
 /// Routes whose POST takes as long as it takes, and ends by itself when the server shuts down. So does a search.
@@ -145,6 +146,7 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, HttpErro
         ("scrub", "GET") => health::scrub_status(app, query).await,
         ("scrub", "POST") => health::run_scrub(app, request).await,
         ("status", "GET") => health::status(app, query).await,
+        ("doctor", "GET") => health::doctor(app, query).await,
         _ => Err(HttpError::method(match allowed {
             "GET" => "GET, HEAD",
             "GET, POST" => "GET, HEAD, POST",

@@ -142,6 +142,17 @@ fn a_pause_outlives_a_restart_and_a_collection_says_that_it_did_nothing() {
     check(ask(&server, &["gc"]), 0, &["0 things dropped"]);
 }
 
+/// What else the doctor finds is up to the machine.
+#[test]
+fn the_doctor_finds_what_is_paused_and_says_how_it_goes_on() {
+    let mut server = Orlop::start();
+    check(ask(&server, &["pause", "compact"]), 0, &["paused: compact\n"]);
+    check(ask(&server, &["doctor"]), 1, &["compact is paused", "orlop resume compact", "warning"]);
+    server.terminate();
+    assert_eq!(server.wait(), Some(0));
+    check(at_rest(&server, &["doctor", "--json"]), 1, &["\"name\": \"file system\"", "orlop resume compact"]);
+}
+
 #[test]
 fn the_environment_can_name_the_server() {
     let server = Orlop::start();

@@ -201,6 +201,12 @@ pub(crate) struct Status {
     pub(super) target: Target,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
 /// How much of a list is shown.
 #[derive(Debug, Args)]
 pub(super) struct Limit {

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{
     Column, Outcome, Plan, Shape, Target,
     arguments::{
-        Blob, Compact, Gc, History, Ls, Pausable, Pausing, Purge, Quota, Restore, Scrub, Segments, Status, Usage,
-        Verify, WhatIf, Why,
+        Blob, Compact, Doctor, Gc, History, Ls, Pausable, Pausing, Purge, Quota, Restore, Scrub, Segments, Status,
+        Usage, Verify, WhatIf, Why,
     },
     call::{Call, is_unknown},
     run,
@@ -77,6 +77,11 @@ pub(crate) enum Admin {
     /// Tells whether the server takes writes, what it does, what is paused, and whether anything is damaged.
     #[command(after_help = "Ends with 1 when writes are refused or something is damaged.\n\nExample:\n  orlop status")]
     Status(Status),
+    /// Looks at the store, what it lies on and what it runs in; says in words whether all is well, and what to do where not.
+    #[command(
+        after_help = "Ends with 1 when there is a warning or a problem.\n\nExample:\n  orlop doctor --data /srv/orlop"
+    )]
+    Doctor(Doctor),
 }
 
 /// What a name names.
@@ -166,6 +171,7 @@ impl Admin {
             Self::Scrub(it) if it.status => one(&it.target, Call::get("scrub"), show::health::scrub),
             Self::Scrub(it) => long(&it.target, Call::post("scrub", no_fields()), show::health::scrub, "scrubbing"),
             Self::Status(it) => one(&it.target, Call::get("status"), show::health::status),
+            Self::Doctor(it) => one(&it.target, Call::get("doctor"), show::doctor::show),
             Self::Verify(it) => run(&it.target, |_| {
                 let call = Call::post("verify", json!({ "content": it.content }));
                 let far = Some(Call::get("verify"));

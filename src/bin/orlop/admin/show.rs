@@ -4,6 +4,7 @@ use serde_json::Value;
 
 pub(super) mod blob;
 pub(super) mod collection;
+pub(super) mod doctor;
 pub(super) mod health;
 pub(super) mod history;
 pub(super) mod manifests;

@@ -127,6 +127,7 @@ async fn answers_are_what_the_document_says() {
         "segments",
         "status",
         "scrub",
+        "doctor",
         "quotas",
         "quotas?repository=team/app",
     ];

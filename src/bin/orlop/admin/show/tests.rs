@@ -418,3 +418,30 @@ fn what_a_verification_found() {
     let text = format!("no findings: {end}, no content read, in 1m 30s\nstate hash 5e1f after operation 9\n");
     check(verify::show, &counted, &text, false);
 }
+
+#[test]
+fn what_the_doctor_says() {
+    let check = |level: &str, name: &str, what: &str, remedy: Value| json!({ "level": level, "name": name, "what": what, "remedy": remedy });
+    let ok = check("ok", "writes", "writes are taken", Value::Null);
+    let note = check("note", "scrub", "never", json!("nothing"));
+    let answer = |checks: &[&Value]| json!({ "level": "ok", "checks": checks });
+    let text = "\
+LEVEL  CHECK   WHAT
+ok     writes  writes are taken
+note   scrub   never
+               → nothing
+all is well
+";
+    self::check(doctor::show, &answer(&[&ok, &note]), text, false);
+    let problem = check("problem", "space", "507\u{7}", json!("make room"));
+    let warning = check("warning", "file system", "nfs", json!("move it"));
+    let text = "\
+LEVEL    CHECK        WHAT
+problem  space        507\\u{7}
+                      → make room
+warning  file system  nfs
+                      → move it
+1 problem, 1 warning
+";
+    self::check(doctor::show, &answer(&[&problem, &warning]), text, true);
+}
