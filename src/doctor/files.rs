@@ -132,7 +132,7 @@ pub(super) fn recoverable(history: &History, recovery: &Recovery) -> Check {
             let seconds = i64::try_from(bytes / per_second).unwrap_or(i64::MAX);
             duration(jiff::SignedDuration::from_secs(seconds.max(1)))
         };
-        format!(" (some {}; {}, at the pace of the last one)", long(*unflushed_bytes), long(whole))
+        format!(" ({} and {} at the pace of the last start)", long(*unflushed_bytes), long(whole))
     });
     let what = format!(
         "{from} {} of journal behind; a start would replay {}, and {} if the index were lost{pace}",

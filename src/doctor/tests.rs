@@ -145,7 +145,7 @@ fn the_stores_own_files() {
     };
     let sound = files::recoverable(&history(&[60 << 20, 50 << 20], 20 << 20), &plain);
     is(&sound, Level::Ok, "2 snapshots, the newest of 60.0 MiB, and 20.0 MiB of journal behind");
-    is(&sound, Level::Ok, "replay 8.0 MiB, and 80.0 MiB if the index were lost (some 4s; 40s,");
+    is(&sound, Level::Ok, "replay 8.0 MiB, and 80.0 MiB if the index were lost (4s and 40s at");
     is(&files::recoverable(&history(&[], 8 << 20), &Recovery::default()), Level::Ok, "no snapshot yet, and 8.0 MiB");
     is(&files::recoverable(&history(&[], 303 << 20), &plain), Level::Warning, "due after 100.0 MiB");
 
@@ -221,9 +221,9 @@ fn the_last_scrub_and_each_of_its_findings() {
     }
     let many = found(vec![finding(Scrubbed::Content); 101], 5, 101);
     assert_eq!(many.len(), 101);
-    is(&many[100], Level::Problem, "6 more damaged places");
+    is(&many[100], Level::Problem, "6 damaged places more");
     let read = found(vec![finding(Scrubbed::Journal)], 0, 2);
-    is(&read[1], Level::Problem, "2 blobs found to be damaged");
+    is(&read[1], Level::Problem, "damage was met in 2 blobs");
 }
 
 /// A store on a simulated disk of a TiB, and who looks at it.

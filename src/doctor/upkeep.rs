@@ -153,9 +153,9 @@ pub(super) fn due(due: &DueSummary, settling: u64, failures: &BTreeMap<Pausable,
     let count: u64 = due.kinds.iter().map(|kind| kind.count).sum();
     let more = if is_more { " or more" } else { "" };
     let figures = format!(
-        "{count}{more} things are due, {}{more} wait to be erased, {} of a change to be followed up",
+        "{count}{more} things are due, {}{more} wait to be erased, {} settle",
         counted(due.dead_records, "dead record"),
-        counted(settling, "step")
+        counted(settling, "manifest")
     );
     if let Some((work, why)) = failures.iter().next() {
         let work = if *work == Pausable::Compact { "compacting" } else { "collecting" };
@@ -276,7 +276,7 @@ pub(super) fn damage(status: &ScrubStatus, damaged: u64) -> Vec<Check> {
     let content = status.findings.iter().filter(|finding| finding.kind == Scrubbed::Content).count() as u64;
     let unread = damaged.saturating_sub(content.saturating_add(status.findings_more));
     if unread > 0 {
-        let what = format!("{} found to be damaged when somebody read it", counted(unread, "blob"));
+        let what = format!("damage was met in {} that somebody read", counted(unread, "blob"));
         let remedy = "`orlop scrub` tells which, and whom they hurt; pushing them again heals them";
         checks.push(Check::new(NAME, Level::Problem, what, remedy));
     }
