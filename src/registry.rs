@@ -39,6 +39,7 @@ mod referrers;
 mod samples;
 #[cfg(test)]
 mod tests;
+mod top;
 mod uploads;
 mod usage;
 mod what_if;
@@ -52,6 +53,7 @@ pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
 pub use quotas::Quota;
 pub use referrers::{ReferrersPage, ReferrersWanted};
 pub use samples::Sample;
+pub use top::{TOP_MAX, Top, TopManifest, TopScope};
 pub use uploads::UploadLease;
 pub use usage::{OrganisationUsage, RepositoryUsage};
 pub use what_if::{Deletion, Gain, Stay, WhatIf};

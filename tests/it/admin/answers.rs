@@ -17,7 +17,7 @@ fn fill(server: &Orlop) {
     server.push_image("plain", "one", 5);
 }
 
-const QUESTIONS: [&[&str]; 16] = [
+const QUESTIONS: [&[&str]; 19] = [
     &["usage"],
     &["usage", "team"],
     &["usage", "team/app"],
@@ -30,6 +30,9 @@ const QUESTIONS: [&[&str]; 16] = [
     &["ls", "team/app", "--own"],
     &["what-if", "team/app"],
     &["what-if", "team/app", "--tag", "one", "--tag", "two"],
+    &["top"],
+    &["top", "team", "-n", "1"],
+    &["top", "team/app"],
     &["history", "team/app"],
     &["history", "team/app", "two"],
     &["why", "team/app:one"],

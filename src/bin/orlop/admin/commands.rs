@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     Column, Outcome, Plan, Shape, Target,
     arguments::{
-        Blob, Compact, Doctor, Gc, History, Ls, Pausable, Pausing, Purge, Quota, Restore, Scrub, Segments, Status,
+        Blob, Compact, Doctor, Gc, History, Ls, Pausable, Pausing, Purge, Quota, Restore, Scrub, Segments, Status, Top,
         Usage, Verify, WhatIf, Why,
     },
     call::{Call, is_unknown},
@@ -35,6 +35,9 @@ pub(crate) enum Admin {
     /// Tells what deleting a repository, tags or manifests of it would give back; changes nothing.
     #[command(after_help = "Example:\n  orlop what-if org1/image --tag 1.0 --tag 1.1")]
     WhatIf(WhatIf),
+    /// Shows what keeps the most by itself: organisations, repositories of one, or manifests of a repository.
+    #[command(after_help = format!("{SCOPE}\n\nExample:\n  orlop top org1 -n 5"))]
+    Top(Top),
     /// Shows what tags pointed to, as far back as it is kept.
     #[command(after_help = "Example:\n  orlop history org1/image latest")]
     History(History),
@@ -141,6 +144,11 @@ impl Admin {
             Self::Ls(it) => run(&it.target, |transport| it.plan(transport)),
             Self::Quota(it) => run(&it.target, |transport| it.plan(transport)),
             Self::WhatIf(it) => one(&it.target, it.call(), show::what_if::show),
+            Self::Top(it) => run(&it.target, |transport| {
+                let scope = optional_scope(transport, it.scope.as_deref())?;
+                let call = Call::get("top").with("n", it.count.unwrap_or(10).to_string());
+                Ok(Plan { call: Scope::of(call, scope.as_ref()), shape: Shape::One(show::top::show) })
+            }),
             Self::History(it) => run(&it.target, |_| Ok(it.plan())),
             Self::Restore(it) => one(&it.target, it.call(), show::history::restored),
             Self::Purge(it) => run(&it.target, |transport| it.plan(transport)),

@@ -12,6 +12,7 @@ pub(super) mod quotas;
 pub(super) mod segments;
 #[cfg(test)]
 mod tests;
+pub(super) mod top;
 pub(super) mod usage;
 pub(super) mod verify;
 pub(super) mod what_if;

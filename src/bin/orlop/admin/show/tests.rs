@@ -445,3 +445,31 @@ warning  file system  nfs
 ";
     self::check(doctor::show, &answer(&[&problem, &warning]), text, true);
 }
+
+#[test]
+fn what_keeps_the_most() {
+    let scope = |name: &str, freed: Value| json!({ "name": name, "freed_bytes": freed, "unique_bytes": 4_096, "reclaimable_bytes": 1_024 });
+    let answer =
+        json!({ "organizations": [scope("big", Value::Null), scope("team", json!(2_048))], "complete": false });
+    let text = "\
+ORGANISATION    FREED   STORED  RECLAIMABLE
+big                 -  4.0 KiB      1.0 KiB
+team          2.0 KiB  4.0 KiB      1.0 KiB
+
+FREED is what deleting that one alone gives back; what others keep, too, stays.
+Others may keep more: there is too much for one answer. Ask for an organisation or a repository.
+";
+    check(top::show, &answer, text, false);
+    let manifest = json!({
+        "digest": DIGEST, "tags": ["1.0"], "tags_total": 1, "state": "live", "freed_bytes": 0, "unique_bytes": 4_096,
+        "reclaimable_bytes": 0,
+    });
+    let text = "\
+TAGS  FREED   STORED  RECLAIMABLE  STATE  DIGEST
+1.0     0 B  4.0 KiB          0 B  live   E3B0
+
+FREED is what deleting that one alone gives back; what others keep, too, stays.
+";
+    check(top::show, &json!({ "manifests": [manifest], "complete": true }), text, false);
+    check(top::show, &json!({ "repositories": [], "complete": true }), "no repositories\n", false);
+}
