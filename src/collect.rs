@@ -259,6 +259,11 @@ impl Collector {
         self.options.interval
     }
 
+    /// Why scheduled work failed that has not been done since.
+    pub fn failures(&self) -> BTreeMap<Pausable, String> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Ends what runs at its next safe point; later calls are refused. The store can be closed when they have returned.
     pub fn stop(&self) {
         self.stop.set();

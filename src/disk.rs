@@ -10,8 +10,10 @@ use rustix::io::Errno;
 
 mod real;
 pub mod sim;
+mod volume;
 
 pub use real::RealDisk;
+pub use volume::{FileSystem, Nature, Volume};
 
 /// A directory tree in which the store lives. Paths are relative to its root and use `/`.
 pub trait Disk: Send + Sync + fmt::Debug {
@@ -36,6 +38,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Send + Sync>>>;
     /// Bytes that this user can still write.
     fn free_bytes(&self) -> io::Result<u64>;
+    /// What the root lies on.
+    fn volume(&self) -> io::Result<Volume>;
     /// The root as the operating system names it, for what opens its own files (RocksDB) and for messages.
     fn root(&self) -> &Path;
 }

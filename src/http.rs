@@ -20,7 +20,11 @@ use axum::{
 
 use tokio::sync::Semaphore;
 
-use crate::{collect::Collector, registry::Registry};
+use crate::{
+    collect::Collector,
+    doctor::{Doctor, Host},
+    registry::Registry,
+};
 use bridge::Bridge;
 use buffers::Buffers;
 use error::HttpError;
@@ -90,6 +94,7 @@ pub struct Limits {
 pub struct App {
     registry: Arc<Registry>,
     collector: Arc<Collector>,
+    doctor: Arc<Doctor>,
     bridge: Bridge,
     buffers: Buffers,
     /// Places for questions of the admin API that take long or much memory.
@@ -103,8 +108,9 @@ pub struct App {
 }
 
 impl App {
-    /// Handlers over a registry, and over what collects in it.
-    pub fn new(registry: Arc<Registry>, collector: Arc<Collector>, limits: Limits) -> Self {
+    /// Handlers over a registry, and over what collects in it, in a process that `host` tells of.
+    pub fn new(registry: Arc<Registry>, collector: Arc<Collector>, host: Host, limits: Limits) -> Self {
+        let doctor = Arc::new(Doctor::new(Arc::clone(&registry), Arc::clone(&collector), host));
         let bridge = Bridge::new(limits.blocking_threads, limits.blocking_queue);
         let buffers = Buffers::new(limits.body_memory_bytes);
         let questions = Arc::new(Semaphore::new(api::QUESTIONS_MAX));
@@ -113,6 +119,7 @@ impl App {
         Self {
             registry,
             collector,
+            doctor,
             bridge,
             buffers,
             questions,

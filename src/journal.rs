@@ -34,8 +34,8 @@ mod tests;
 mod writer;
 
 pub use check::{Checked, check};
-pub use damage::{Survey, move_to_lost, read_after, survey};
-pub use format::{BODY_BYTES_MAX, Batch};
+pub use damage::{LOST_DIRECTORY, Survey, move_to_lost, read_after, survey};
+pub use format::{BODY_BYTES_MAX, Batch, VERSION};
 pub use recovery::{ReadJournal, read, read_end};
 pub use writer::Journal;
 

@@ -8,7 +8,8 @@
 //!
 //! From below to above; each knows only what is below it:
 //!
-//! - [`digest`], [`name`], [`location`], [`codec`]: small types, parsed once at the boundary. `sync`: threads and locks.
+//! - [`digest`], [`name`], [`location`], [`codec`]: small types, parsed once at the boundary. [`words`]: figures as people
+//!   read them. `sync`: threads and locks.
 //! - [`disk`]: the only door to the file system, and a double of it that forgets what was not synced.
 //! - [`segment`], [`journal`], [`index`]: the three kinds of files.
 //! - [`state`]: requests are decided into operations, operations become changes of the index. Pure.
@@ -16,6 +17,7 @@
 //! - [`registry`]: what OCI means: manifests, references, tags, uploads.
 //! - [`collect`]: what is due goes, and its space comes back.
 //! - [`verify`]: the store against itself.
+//! - [`doctor`]: whether all is well with a store and what it lies on, in words with remedies.
 //! - [`http`]: the routes, the bounds of what clients may do, the table of status codes.
 //! - [`config`]: all settings of `orlop serve`.
 //!
@@ -27,6 +29,8 @@ pub mod collect;
 pub mod config;
 pub mod digest;
 pub mod disk;
+pub mod doctor;
+
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -41,6 +45,7 @@ pub mod state;
 pub mod store;
 mod sync;
 pub mod verify;
+pub mod words;
 
 pub use digest::{Algorithm, Digest};
 pub use name::{RepositoryName, Tag};

@@ -40,6 +40,7 @@ mod referrers;
 mod samples;
 #[cfg(test)]
 mod tests;
+mod top;
 mod uploads;
 mod usage;
 mod what_if;
@@ -54,6 +55,7 @@ pub use pulls::PULL_PRECISION_MS;
 pub use quotas::Quota;
 pub use referrers::{ReferrersPage, ReferrersWanted};
 pub use samples::Sample;
+pub use top::{TOP_MAX, Top, TopManifest, TopScope};
 pub use uploads::UploadLease;
 pub use usage::{OrganisationUsage, RepositoryUsage};
 pub use what_if::{Deletion, Gain, Stay, WhatIf};

@@ -42,7 +42,7 @@ mod walk;
 pub use crate::location::RecordKind;
 pub use erase::DeadRecord;
 pub use error::{Damage, SegmentError};
-pub use format::{SegmentKind, number_of, path_of};
+pub use format::{SegmentKind, VERSION, number_of, path_of};
 pub use reader::RecordReader;
 pub use readers::Epoch;
 pub use recovery::{CutSegment, DamagedSegment, OpenReport};

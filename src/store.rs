@@ -10,6 +10,7 @@
 //! - `read`: bytes on their way out.
 //! - `pace`: how fast background work may go; reading content for itself.
 //! - `space`: bytes that go, for who knows that nobody needs them.
+//! - `condition`: what is known of its files without reading them.
 //! - `clock`: where the time of operations comes from.
 //! - `format`: the file that says what the directory is.
 //! - `error`: why something was not done.
@@ -47,6 +48,7 @@ mod accounts;
 mod base;
 mod clock;
 mod commit;
+mod condition;
 mod error;
 mod flush;
 mod format;
@@ -64,6 +66,7 @@ mod upload;
 pub use accounts::Hold;
 pub use clock::Clock;
 pub use commit::Reply;
+pub use condition::{History, Lost, Reserve, formats};
 pub use error::{OpenError, StoreError};
 pub use open::{IndexStart, OpenIndex, Opening, Recovery};
 pub use pace::Pace;

@@ -38,6 +38,21 @@ pub(super) fn fit(config: &mut Config, memory_bytes: u64) {
     http.verify_memory_bytes = lower(http.verify_memory_bytes, 4, 1);
 }
 
+/// Bytes of memory that the settings let be filled.
+pub fn needed(config: &Config) -> u64 {
+    let (store, http) = (&config.store, &config.http);
+    [
+        store.index_memtable_bytes as u64,
+        store.index_cache_bytes as u64,
+        store.row_cache_bytes as u64,
+        store.buffered_bytes_max,
+        http.body_memory_bytes,
+        http.verify_memory_bytes,
+    ]
+    .into_iter()
+    .fold(0, u64::saturating_add)
+}
+
 /// Files in which limits may be for a process in these control groups (`/proc/self/cgroup`), from its own up to the root; of
 /// both versions. Inside of a container the root is its own.
 fn limit_files(groups: &str) -> Vec<PathBuf> {
@@ -72,10 +87,9 @@ mod tests {
             let mut config = Config::default();
             fit(&mut config, memory_bytes);
             let (store, http) = (&config.store, &config.http);
-            let index = (store.index_memtable_bytes + store.index_cache_bytes + store.row_cache_bytes) as u64;
             assert!(store.buffered_bytes_max >= store.large_blob_bytes);
             assert!(http.body_memory_bytes >= config.registry.manifest_bytes_max as u64);
-            index + store.buffered_bytes_max + http.body_memory_bytes + http.verify_memory_bytes
+            needed(&config)
         };
         for mib in [64, 128, 256, 512, 1024, 2048] {
             assert!(sum(mib * MIB) <= mib * MIB * 2 / 3, "{mib}: {}", sum(mib * MIB) / MIB);

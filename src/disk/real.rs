@@ -13,11 +13,11 @@ use std::{
 };
 
 use rustix::{
-    fs::{FallocateFlags, fallocate, fdatasync, fsync, statvfs},
+    fs::{FallocateFlags, StatVfsMountFlags, fallocate, fdatasync, fsync, statfs, statvfs},
     io::Errno,
 };
 
-use super::{DirEntry, Disk, DiskFile};
+use super::{DirEntry, Disk, DiskFile, FileSystem, Volume};
 
 /// Unit of [`MetadataExt::blocks`], whatever the file system's blocks are.
 const STAT_BLOCK_BYTES: u64 = 512;
@@ -147,6 +147,17 @@ impl Disk for RealDisk {
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
+    fn volume(&self) -> io::Result<Volume> {
+        let found = statvfs(&self.root)?;
+        Ok(Volume {
+            // The numbers have 32 bits; the field is wider on some machines, and signed on some.
+            file_system: FileSystem::of(statfs(&self.root)?.f_type as u32),
+            size_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+            files_free: (found.f_files > 0).then_some(found.f_favail),
+            is_read_only: found.f_flag.contains(StatVfsMountFlags::RDONLY),
+        })
+    }
+
     fn root(&self) -> &Path {
         &self.root
     }
@@ -267,6 +278,8 @@ mod tests {
         disk.remove_dir_all("d").unwrap();
         disk.remove_dir_all("d").unwrap();
         assert_eq!(disk.list("").unwrap(), []);
+        let volume = disk.volume().unwrap();
+        assert!(!volume.is_read_only && volume.size_bytes >= disk.free_bytes().unwrap(), "{volume:?}");
         assert!(disk.free_bytes().unwrap() > 0);
     }
 

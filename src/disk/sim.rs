@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::sync::{Mutex, MutexGuard};
 
-use super::{DirEntry, Disk, DiskFile};
+use super::{DirEntry, Disk, DiskFile, FileSystem, Nature, Volume};
 
 mod file;
 mod names;
@@ -323,6 +323,12 @@ impl Disk for SimDisk {
 
     fn free_bytes(&self) -> io::Result<u64> {
         Ok(self.enter(Call::Read)?.free_bytes())
+    }
+
+    fn volume(&self) -> io::Result<Volume> {
+        let size_bytes = self.enter(Call::Read)?.capacity_bytes.unwrap_or(u64::MAX);
+        let file_system = FileSystem { name: "simulated".to_owned(), nature: Nature::Local };
+        Ok(Volume { file_system, size_bytes, files_free: None, is_read_only: false })
     }
 
     fn root(&self) -> &Path {

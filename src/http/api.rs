@@ -3,7 +3,7 @@
 //!
 //! - `guard`: who may ask; no web page of somebody else's.
 //! - `input`: parameters and bodies; what is not known is refused by name.
-//! - `usage`, `quotas`, `manifests`, `history`, `what_if`, `contents`, `collect`, `space`, `verify`, `health`: the routes,
+//! - `usage`, `quotas`, `manifests`, `history`, `what_if`, `top`, `contents`, `collect`, `space`, `verify`, `health`: the routes,
 //!   by what they are about.
 //!
 //! Answers are JSON objects; sizes are bytes, times RFC 3339. Lists have `n`, `last` and `next`.
@@ -37,6 +37,7 @@ mod quotas;
 mod space;
 #[cfg(test)]
 mod tests;
+mod top;
 mod usage;
 pub(super) mod verify;
 mod what_if;
@@ -62,6 +63,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("manifests", "GET"),
     ("quotas", "GET, PUT"),
     ("what-if", "POST"),
+    ("top", "GET"),
     ("history", "GET"),
     ("restore", "POST"),
     ("blobs/{digest}", "GET"),
@@ -75,6 +77,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("verify", "GET, POST"),
     ("scrub", "GET, POST"),
     ("status", "GET"),
+    ("doctor", "GET"),
 ];
 
 /// Routes whose POST takes as long as it takes, and ends by itself when the server shuts down. So does a search.
@@ -128,6 +131,7 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, HttpErro
         ("quotas", "GET") => quotas::list(app, query).await,
         ("quotas", "PUT") => quotas::set(app, request).await,
         ("what-if", "POST") => what_if::answer(app, request).await,
+        ("top", "GET") => top::answer(app, query).await,
         ("history", "GET") => history::list(app, query).await,
         ("restore", "POST") => history::restore(app, request).await,
         ("blobs/{digest}", "GET") => contents::blob(app, &component, query).await,
@@ -145,6 +149,7 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, HttpErro
         ("scrub", "GET") => health::scrub_status(app, query).await,
         ("scrub", "POST") => health::run_scrub(app, request).await,
         ("status", "GET") => health::status(app, query).await,
+        ("doctor", "GET") => health::doctor(app, query).await,
         _ => Err(HttpError::method(match allowed {
             "GET" => "GET, HEAD",
             "GET, POST" => "GET, HEAD, POST",

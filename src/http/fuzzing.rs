@@ -22,6 +22,7 @@ use crate::{
     collect::{CollectOptions, Collector},
     digest::Algorithm,
     disk::sim::SimDisk,
+    doctor::Host,
     index::memory::MemoryIndex,
     registry::{Registry, RegistryOptions, Sparse, manifest::MEDIA_TYPES},
     store::{Store, StoreOptions},
@@ -147,7 +148,7 @@ impl World {
             verify_bytes_per_second: 1 << 30,
             api_hosts: Vec::new(),
         };
-        let app = App::new(Arc::clone(&registry), collector, limits);
+        let app = App::new(Arc::clone(&registry), collector, Host::default(), limits);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
         let names = [("{blob}", blob.to_string()), ("{manifest}", manifest.to_string())];
         Some(Self { runtime, router: router(Arc::new(app)), registry, requests: 0, names })

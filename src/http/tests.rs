@@ -105,7 +105,7 @@ pub(super) fn app() -> (App, SimDisk) {
     };
     let registry = Arc::new(registry);
     let collector = Collector::new(Arc::clone(&registry), CollectOptions::default()).unwrap();
-    (App::new(registry, collector, limits), disk)
+    (App::new(registry, collector, Host::default(), limits), disk)
 }
 
 impl Client {

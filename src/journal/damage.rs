@@ -20,7 +20,8 @@ use crate::disk::Disk;
 
 const HEADER_END: u64 = FILE_HEADER_LEN as u64;
 /// Where goes what is cut off.
-const LOST_DIRECTORY: &str = "lost";
+/// Where goes what could not be proven worthless.
+pub const LOST_DIRECTORY: &str = "lost";
 /// Bytes that are copied at a time.
 const COPY_BYTES: usize = 1 << 20;
 

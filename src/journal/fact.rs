@@ -17,7 +17,7 @@ use super::operation::{
 };
 
 /// Version of every fact so far.
-const VERSION: u8 = 1;
+pub const VERSION: u8 = 1;
 
 /// Declares the facts: kind, name, and the fields in the order of their bytes.
 macro_rules! facts {

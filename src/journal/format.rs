@@ -20,7 +20,8 @@ const TEMPORARY_SUFFIX: &str = ".new";
 
 const FILE_MAGIC: &[u8; 8] = b"ORLOPJNL";
 const BATCH_MAGIC: &[u8; 8] = b"ORLBATCH";
-const VERSION: u32 = 1;
+/// The version of the files that are written.
+pub const VERSION: u32 = 1;
 
 /// Bytes of a file before its first batch.
 pub(super) const FILE_HEADER_LEN: usize = 72;

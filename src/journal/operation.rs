@@ -260,7 +260,7 @@ const FORGET_DROPS: u8 = 14;
 const SET_QUOTA: u8 = 15;
 
 /// Version of every operation and record so far.
-const VERSION: u8 = 1;
+pub const VERSION: u8 = 1;
 
 impl Operation {
     /// The repository that it changes; `None` where it changes several, or none.

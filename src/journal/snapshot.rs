@@ -34,7 +34,8 @@ pub use writer::{Sealed, SnapshotWriter};
 const FILE_MAGIC: &[u8; 8] = b"ORLOPSNP";
 const PAGE_MAGIC: &[u8; 8] = b"ORLSPAGE";
 const END_MAGIC: &[u8; 8] = b"ORLSPEND";
-const VERSION: u32 = 1;
+/// The version of the files that are written.
+pub const VERSION: u32 = 1;
 
 const HEADER_LEN: usize = 96;
 const PAGE_HEADER_LEN: usize = 24;

@@ -4,8 +4,12 @@
 //! reads is taken from a budget; when that is spent it ends without an answer, so an index of 28,000 children can be
 //! asked for but does not make a page of a list take as long as it likes.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::ControlFlow,
+};
 
+use super::inventory;
 use crate::{
     digest::Digest,
     index::{
@@ -23,6 +27,8 @@ use crate::{
 pub(super) struct ImageBytes {
     /// Of the blobs that it and the manifests below it name, each once, as far as the repository has them.
     pub(super) all: u64,
+    /// Of those of them that only held manifests of the repository keep.
+    pub(super) held: u64,
     /// Of those of them that nothing in the registry names but it, and children that nothing else keeps.
     pub(super) own: u64,
 }
@@ -50,6 +56,39 @@ impl<'a> ImageWalk<'a> {
     ) -> Result<Option<ImageBytes>, SchemaError> {
         let walk = Self { view, repository, budget, blobs: HashMap::new(), children: HashMap::new() };
         walk.run(row.manifest, wants_own)
+    }
+
+    /// Bytes of the blobs of all that can leave with a manifest: those below it, those that refer to any of them, and so on;
+    /// `None` when the budget ended before.
+    pub(super) fn reach(
+        view: &'a dyn View,
+        repository: RepositoryId,
+        digest: &Digest,
+        budget: &'a mut usize,
+    ) -> Result<Option<u64>, SchemaError> {
+        let mut walk = Self { view, repository, budget, blobs: HashMap::new(), children: HashMap::new() };
+        let (mut open, mut seen) = (vec![*digest], HashSet::from([*digest]));
+        while let Some(digest) = open.pop() {
+            let row: Option<ManifestRow> = schema::get(view, key::manifest(repository, &digest))?;
+            let Some(row) = row else { continue };
+            let Some(children) = walk.read(row.manifest, 0)? else { return Ok(None) };
+            let Some(referrers) = walk.referrers(&digest)? else { return Ok(None) };
+            open.extend(children.into_iter().chain(referrers).filter(|digest| seen.insert(*digest)));
+        }
+        Ok(Some(walk.sum(false)?.all))
+    }
+
+    /// The manifests that name this one as their subject. `None` when the budget does not have so many.
+    fn referrers(&mut self, subject: &Digest) -> Result<Option<Vec<Digest>>, SchemaError> {
+        let prefix = key::referrers(self.repository, subject).bytes();
+        let mut referrers = Vec::new();
+        schema::each_row(self.view, &prefix, |key, _| {
+            referrers.push(inventory::digest(&prefix, key)?);
+            Ok(if referrers.len() > *self.budget { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        let Some(left) = self.budget.checked_sub(referrers.len()) else { return Ok(None) };
+        *self.budget = left;
+        Ok(Some(referrers))
     }
 
     fn run(mut self, first: ManifestId, wants_own: bool) -> Result<Option<ImageBytes>, SchemaError> {
@@ -125,6 +164,7 @@ impl<'a> ImageWalk<'a> {
                 continue;
             }
             bytes.all = bytes.all.saturating_add(count.size);
+            bytes.held = bytes.held.saturating_add(if count.live == 0 { count.size } else { 0 });
             if wants_own && count.named == names && self.is_only_here(organisation, digest)? {
                 bytes.own = bytes.own.saturating_add(count.size);
             }

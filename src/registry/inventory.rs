@@ -83,6 +83,8 @@ pub struct ManifestInfo {
     pub held_until_ms: Option<u64>,
     /// Bytes of the blobs that it and the manifests below it name, each once; `None` when that took too long.
     pub image_bytes: Option<u64>,
+    /// Of these bytes, those that only held manifests of the repository keep; `None` as above.
+    pub reclaimable_bytes: Option<u64>,
     /// Of these bytes, those that nothing in the registry keeps but it; `None` when not asked for, or as above.
     pub own_bytes: Option<u64>,
     /// Its first tags, in byte order; how many there are says its head.
@@ -155,7 +157,8 @@ pub(super) fn digest(prefix: &[u8], key: &[u8]) -> Read<Digest> {
     }
 }
 
-fn info(
+/// What is told of a manifest.
+pub(super) fn info(
     view: &dyn View,
     repository: RepositoryId,
     digest: Digest,
@@ -172,6 +175,7 @@ fn info(
         state,
         held_until_ms: held_until_ms(state, &row),
         image_bytes: bytes.map(|bytes| bytes.all),
+        reclaimable_bytes: bytes.map(|bytes| bytes.held),
         own_bytes: bytes.map(|bytes| bytes.own).filter(|_| own),
         tags: view.scan(&tags, &prefix_end(&tags), TAGS_MAX)?.iter().map(tag).collect(),
         pulled_ms: schema::get::<PullRow>(view, key::pull(repository, &digest))?.map(|row| row.pulled_ms),

@@ -73,20 +73,7 @@ impl Registry {
     /// # Errors
     /// When the index fails.
     pub fn organisations(&self, after: Option<&str>, limit: usize) -> Result<List<OrganisationUsage>, RegistryError> {
-        let view = self.store.snapshot();
-        let table = key::organisation_name("").bytes();
-        let mut list = List { items: Vec::new(), next: None };
-        let from = behind(&table, after);
-        for (found, value) in scan(&*view, &from, &prefix_end(&table), limit.saturating_add(1))? {
-            if list.items.len() == limit {
-                list.next = list.items.last().map(|last: &OrganisationUsage| last.name.clone());
-                break;
-            }
-            let id = OrganisationNameRow::from_bytes(&value).map_err(StoreError::from)?.organisation;
-            let name = text(&found, &table);
-            list.items.push(OrganisationUsage { name, totals: totals(&*view, Scope::Organisation(id))? });
-        }
-        Ok(list)
+        organisations(&*self.store.snapshot(), after, limit)
     }
 
     /// The first `limit` repositories of an organisation, or of all, after `after`, in byte order. `after` is a name or
@@ -101,25 +88,55 @@ impl Registry {
         after: Option<&str>,
         limit: usize,
     ) -> Result<List<RepositoryUsage>, RegistryError> {
-        let view = self.store.snapshot();
-        let table = key::repository_name("").bytes();
-        let prefix = match organisation {
-            Some(name) => {
-                organisation_id(&*view, name)?;
-                let within = if name == NO_ORGANISATION { String::new() } else { format!("{name}/") };
-                [table.as_slice(), within.as_bytes()].concat()
-            }
-            None => table.clone(),
-        };
-        let from = cmp::max(behind(&table, after), prefix.clone());
-        let range = Range { table: &table, from, until: prefix_end(&prefix) };
-        let found = match organisation {
-            Some(NO_ORGANISATION) => range.without_organisation(&*view, limit)?,
-            _ => range.all(&*view, limit)?,
-        };
-        let items = found.items.into_iter().map(|id| repository_usage(&*view, id)).collect::<Result<_, _>>()?;
-        Ok(List { items, next: found.next })
+        repositories(&*self.store.snapshot(), organisation, after, limit)
     }
+}
+
+/// A page of organisations.
+pub(super) fn organisations(
+    view: &dyn View,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<List<OrganisationUsage>, RegistryError> {
+    let table = key::organisation_name("").bytes();
+    let mut list = List { items: Vec::new(), next: None };
+    let from = behind(&table, after);
+    for (found, value) in scan(view, &from, &prefix_end(&table), limit.saturating_add(1))? {
+        if list.items.len() == limit {
+            list.next = list.items.last().map(|last: &OrganisationUsage| last.name.clone());
+            break;
+        }
+        let id = OrganisationNameRow::from_bytes(&value).map_err(StoreError::from)?.organisation;
+        let name = text(&found, &table);
+        list.items.push(OrganisationUsage { name, totals: totals(view, Scope::Organisation(id))? });
+    }
+    Ok(list)
+}
+
+/// A page of repositories, of an organisation or of all.
+pub(super) fn repositories(
+    view: &dyn View,
+    organisation: Option<&str>,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<List<RepositoryUsage>, RegistryError> {
+    let table = key::repository_name("").bytes();
+    let prefix = match organisation {
+        Some(name) => {
+            organisation_id(view, name)?;
+            let within = if name == NO_ORGANISATION { String::new() } else { format!("{name}/") };
+            [table.as_slice(), within.as_bytes()].concat()
+        }
+        None => table.clone(),
+    };
+    let from = cmp::max(behind(&table, after), prefix.clone());
+    let range = Range { table: &table, from, until: prefix_end(&prefix) };
+    let found = match organisation {
+        Some(NO_ORGANISATION) => range.without_organisation(view, limit)?,
+        _ => range.all(view, limit)?,
+    };
+    let items = found.items.into_iter().map(|id| repository_usage(view, id)).collect::<Result<_, _>>()?;
+    Ok(List { items, next: found.next })
 }
 
 /// Names of repositories, from a key on.

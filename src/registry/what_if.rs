@@ -22,6 +22,8 @@ use crate::{
 mod trial;
 mod whole;
 
+pub(super) use trial::{Settled, TrialError};
+
 /// Kept manifests that an answer names.
 const STAYS_MAX: usize = 100;
 
@@ -78,9 +80,9 @@ pub struct Stay {
 
 /// The scopes that gain.
 #[derive(Debug, Clone, Copy)]
-struct Scopes {
-    repository: RepositoryId,
-    organisation: OrganisationId,
+pub(super) struct Scopes {
+    pub(super) repository: RepositoryId,
+    pub(super) organisation: OrganisationId,
 }
 
 impl Scopes {
@@ -109,8 +111,10 @@ impl Registry {
         match deletion {
             Deletion::All => whole::gain(&*view, scopes),
             Deletion::Tags(_) | Deletion::Digests(_) => {
-                trial::gain(&*view, repository, scopes, deletion, self.window_ms())
-                    .map_err(|error| error.told(|store, reference| self.refused(store, repository, reference)))
+                let tried = Settled::new(&*view, self.window_ms())
+                    .and_then(|settled| settled.gain(repository, scopes, deletion, usize::MAX));
+                let gains = tried.map(|(gains, _)| gains);
+                gains.map_err(|error| error.told(|store, reference| self.refused(store, repository, reference)))
             }
         }
     }

@@ -12,7 +12,8 @@ use crate::{
 use super::error::{Fault, SegmentError};
 
 const MAGIC: &[u8; 8] = b"ORLOPSEG";
-const VERSION: u32 = 1;
+/// The version of the files that are written.
+pub const VERSION: u32 = 1;
 const RECORD_MAGIC: &[u8; 4] = b"OREC";
 /// Length of the header of a segment file; the first record of a shared segment begins behind it.
 pub(super) const FILE_HEADER_LEN: u64 = 64;

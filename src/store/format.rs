@@ -11,7 +11,7 @@ use super::OpenError;
 
 const PATH: &str = "FORMAT";
 const NEW_PATH: &str = "FORMAT.new";
-const VERSION: &str = "1";
+pub(super) const VERSION: &str = "1";
 
 /// What the file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

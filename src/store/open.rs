@@ -23,7 +23,7 @@ use crate::{
         schema::{self, Applied, INDEX_VERSION, RowValue, SchemaError, SegmentRow, Table, UploadRow, key},
     },
     journal::{
-        self, Batch, Journal, JournalError, JournalOptions, Position, ReadJournal, RecordClass, Survey,
+        self, Batch, Journal, JournalError, JournalOptions, LOST_DIRECTORY, Position, ReadJournal, RecordClass, Survey,
         operation::{LocalRecord, Operation, Record},
         snapshot,
     },
@@ -48,9 +48,6 @@ use super::{
 
 /// The directory of RocksDB, below the disk's root.
 pub(super) const INDEX_DIRECTORY: &str = "index";
-
-/// Where goes what is named by nothing and could not be proven worthless.
-const LOST_DIRECTORY: &str = "lost";
 
 /// How an index is to be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

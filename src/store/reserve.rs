@@ -13,10 +13,10 @@ use crate::disk::Disk;
 
 use super::StoreOptions;
 
-const PATH: &str = "reserve";
+pub(super) const PATH: &str = "reserve";
 
 /// How much is set aside, in bytes: what an open and a few flushes write. Who reserves nothing on the disk gets none.
-fn wanted(options: &StoreOptions) -> u64 {
+pub(super) fn wanted(options: &StoreOptions) -> u64 {
     let needed = options.journal_file_bytes_max.saturating_add(options.flush_bytes.saturating_mul(4));
     needed.min(options.reserve_bytes / 2)
 }

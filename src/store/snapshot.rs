@@ -76,8 +76,13 @@ impl Growth {
         self.bytes_min.max(snapshot_len - snapshot_len / 4)
     }
 
+    /// How much growth makes the next snapshot due, in bytes.
+    pub(super) fn due_bytes(&self) -> u64 {
+        self.due_at.load(Ordering::Relaxed)
+    }
+
     fn is_due(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) >= self.due_at.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed) >= self.due_bytes()
     }
 
     /// `grown` of the bytes are in a snapshot of that length now.

@@ -4,17 +4,21 @@ use std::{path::Path, sync::Arc};
 
 use orlop::{
     collect::Collector,
-    config::Config,
+    config::{Config, memory},
+    doctor::Host,
     http::App,
     registry::Registry,
     store::{Opening, Recovery, Store},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 
 use crate::Failure;
 
 /// Threads of the runtime beside those of requests: name resolution, mostly.
 const SPARE_THREADS: usize = 4;
+/// Open files beside connections and segments: journal, index, logs, uploads that nobody writes to just now.
+const SPARE_FILES: u64 = 768;
 
 /// Refuses a directory that is no store: a name with a typing error would otherwise become an empty one.
 pub(crate) fn must_exist(data: &Path) -> Result<(), Failure> {
@@ -86,11 +90,30 @@ fn open(config: &Config, opening: Opening) -> Result<Store, Failure> {
     Ok(Store::open_on_as(Arc::new(disk), config.store.clone(), opening, &|_| Ok(Box::new(MemoryIndex::new())))?)
 }
 
-/// The handlers over a store.
-pub(crate) fn open_app(store: &Arc<Store>, config: &Config) -> Result<Arc<App>, Failure> {
+/// What this process may have, and what the settings let it take. Lifts the soft limit of open files to the hard one: many
+/// systems start processes with 1,024, fewer than the bounds on connections and segments add up to.
+pub(crate) fn host(config: &Config) -> Host {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(reason = %error, "the limit of open files could not be raised");
+    }
+    // Each may wait for a place, and each that has one may hold a segment.
+    let connections = config.server.connections_max.saturating_mul(3);
+    let files = connections.saturating_add(config.store.open_files_max) as u64;
+    Host {
+        files_allowed: getrlimit(Resource::Nofile).current,
+        files_needed: files.saturating_add(SPARE_FILES),
+        memory_bytes: memory::available(),
+        memory_needed_bytes: memory::needed(config),
+    }
+}
+
+/// The handlers over a store, in a process that `host` tells of.
+pub(crate) fn open_app(store: &Arc<Store>, config: &Config, host: Host) -> Result<Arc<App>, Failure> {
     let registry = Arc::new(Registry::new(Arc::clone(store), config.registry.clone())?);
     let collector = Collector::new(Arc::clone(&registry), config.collect.clone())?;
-    Ok(Arc::new(App::new(registry, collector, config.http.clone())))
+    Ok(Arc::new(App::new(registry, collector, host, config.http.clone())))
 }
 
 /// What handlers run on.

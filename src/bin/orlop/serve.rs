@@ -16,7 +16,6 @@ use orlop::{
     config::{Config, Loaded},
     http::{self, App, server},
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -29,8 +28,6 @@ use crate::{ConfigArguments, Failure, engine, logging};
 const EXPIRY_PERIOD: Duration = Duration::from_secs(60);
 /// How often is written when manifests were pulled.
 const PULLS_PERIOD: Duration = Duration::from_secs(300);
-/// Open files beside connections and segments: journal, index, logs, uploads that nobody writes to just now.
-const SPARE_FILES: u64 = 768;
 
 /// Arguments of `orlop serve`.
 #[derive(Debug, Args)]
@@ -61,10 +58,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     for variable in unknown_variables {
         tracing::warn!(variable, "the environment has a variable that is no setting");
     }
-    raise_file_limit(&config);
+    let host = engine::host(&config);
+    if let Some(allowed) = host.files_allowed.filter(|&allowed| allowed < host.files_needed) {
+        let wanted = host.files_needed;
+        tracing::warn!(allowed, wanted, "few open files are allowed; raise the limit or lower the bounds");
+    }
 
     let store = engine::open_store(&config)?;
-    let app = engine::open_app(&store, &config)?;
+    let app = engine::open_app(&store, &config, host)?;
     let collector = Arc::clone(app.collector());
     let scheduled = Scheduled::start(&collector)?;
     let runtime = engine::runtime(&config)?;
@@ -180,20 +181,4 @@ fn until_signal() -> io::Result<impl Future<Output = ()>> {
         std::process::exit(2);
     });
     Ok(async move { drop(shutdown.await) })
-}
-
-/// Lifts the soft limit of open files to the hard one: many systems start processes with 1,024, fewer than the bounds on
-/// connections and segments add up to.
-fn raise_file_limit(config: &Config) {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::debug!(reason = %error, "the limit of open files could not be raised");
-    }
-    // Each may wait for a place, and each that has one may hold a segment.
-    let connections = config.server.connections_max.saturating_mul(3);
-    let wanted = (connections.saturating_add(config.store.open_files_max) as u64).saturating_add(SPARE_FILES);
-    if let Some(allowed) = getrlimit(Resource::Nofile).current.filter(|&allowed| allowed < wanted) {
-        tracing::warn!(allowed, wanted, "few open files are allowed; raise the limit or lower the bounds");
-    }
 }

@@ -1,4 +1,4 @@
-//! Whether all is well: what the process does and takes, and what the scrub has found.
+//! Whether all is well: what the process does and takes, what the scrub has found, and what the doctor says to it all.
 
 use std::sync::Arc;
 
@@ -9,10 +9,11 @@ use super::{
     App, HttpError,
     collect::{Nothing, clock_until, paused},
     input::{self, Parameters},
-    order, time, told,
+    order, question, time, told,
 };
 use crate::{
     collect::{Collector, Pausable, ScrubFinding, ScrubReport, ScrubStatus},
+    doctor::Level,
     registry::RegistryError,
 };
 
@@ -48,6 +49,15 @@ pub(super) async fn status(app: &Arc<App>, query: Option<&str>) -> Result<Respon
         }))
     });
     told(app, &known.await?)
+}
+
+/// `GET doctor`
+pub(super) async fn doctor(app: &Arc<App>, query: Option<&str>) -> Result<Response, HttpError> {
+    Parameters::parse(query, &[])?;
+    let doctor = Arc::clone(&app.doctor);
+    let checks = question(app, move || Ok::<_, RegistryError>(doctor.examine())).await?;
+    let level = checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok);
+    told(app, &json!({ "level": level, "checks": checks }))
 }
 
 /// `GET scrub`

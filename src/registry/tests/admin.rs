@@ -1,5 +1,6 @@
 //! What operators ask: usage, listings, history, restoring, what-if, whereabouts, keepers.
 //!
+//! - `top`: what keeps the most, also at the bounds of the answer.
 //! - `random`: answers about a random registry against sums over all of its rows, and against what really happens.
 
 use crate::{
@@ -20,6 +21,7 @@ use super::{
 };
 
 mod random;
+mod top;
 
 fn blob(fill: u8, len: usize) -> Item {
     Item::blob(Algorithm::Sha256, vec![fill; len])

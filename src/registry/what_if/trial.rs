@@ -8,7 +8,7 @@ use super::{Deletion, Gain, STAYS_MAX, Scopes, Stay, WhatIf};
 use crate::{
     digest::Digest,
     index::{
-        View,
+        Overlay, View,
         schema::{self, Applied, Key, ManifestRow, ParentsRow, SchemaError, Table, TagRow, UsageRow, key},
     },
     journal::operation::RepositoryId,
@@ -31,7 +31,7 @@ const CHANGES_MAX: usize = 500_000;
 const SETTLES_MAX: usize = 5_000;
 
 /// Why a trial did not come to its end.
-pub(super) enum TrialError {
+pub(in crate::registry) enum TrialError {
     /// What was to be deleted, and why it cannot be.
     Refused(StoreError, String),
     /// It would change too many rows.
@@ -40,7 +40,7 @@ pub(super) enum TrialError {
 
 impl TrialError {
     /// As an error of the registry; `refused` has its words.
-    pub(super) fn told(self, refused: impl FnOnce(StoreError, &str) -> RegistryError) -> RegistryError {
+    pub(in crate::registry) fn told(self, refused: impl FnOnce(StoreError, &str) -> RegistryError) -> RegistryError {
         match self {
             Self::Refused(error, reference) => refused(error, &reference),
             Self::TooMuch => RegistryError::TooMuch { what: "trying this deletion", max: CHANGES_MAX },
@@ -60,40 +60,54 @@ impl From<StoreError> for TrialError {
     }
 }
 
-pub(super) fn gain(
-    view: &dyn View,
-    name: &RepositoryName,
-    scopes: Scopes,
-    deletion: &Deletion,
+/// A state in which nothing settles any more: deletions can be tried over it, each by itself.
+pub(in crate::registry) struct Settled<'a> {
+    state: Overlay<'a>,
+    applied: Applied,
     window_ms: u64,
-) -> Result<WhatIf, TrialError> {
-    let applied: Applied = schema::expect(view, key::applied())?;
-    let mut earlier = Trial::new(view, applied, window_ms);
-    earlier.settle()?;
-    let (base, applied) = (earlier.batch.overlay, earlier.batch.applied);
-    let before = scopes.usage(&base)?;
+}
 
-    let mut trial = Trial::new(&base, applied, window_ms);
-    let mut targets = trial.delete(name, scopes.repository, deletion)?;
-    let deleted = scopes.usage(&trial.batch.overlay)?;
-    let mut stays = trial.stays(scopes.repository, &targets)?;
-    let leaving = left(&base, &trial, scopes.repository)?;
-    let leave = leaving.len() as u64;
-    targets.retain(|(tag, _)| tag.is_none());
-    let mut doomed: Vec<Digest> = leaving.into_iter().chain(targets.iter().map(|(_, digest)| *digest)).collect();
-    doomed.sort();
-    doomed.dedup();
-    let wanted = doomed.len();
-    let kept = trial.drop_all(scopes.repository, doomed)?;
-    let ended = scopes.usage(&trial.batch.overlay)?;
-    stays.extend(targets.iter().filter(|(_, digest)| kept.contains(digest)).map(|(_, digest)| Stay {
-        digest: *digest,
-        tag: None,
-        kept_by: "index",
-    }));
-    stays.truncate(STAYS_MAX);
-    let [repository, organisation, registry] = gains(&before, &deleted, &ended);
-    Ok(WhatIf { leave, dropped: (wanted - kept.len()) as u64, repository, organisation, registry, stays })
+impl<'a> Settled<'a> {
+    /// Brings what is settling to its end, on trial.
+    pub(in crate::registry) fn new(view: &'a dyn View, window_ms: u64) -> Result<Self, TrialError> {
+        let applied: Applied = schema::expect(view, key::applied())?;
+        let mut earlier = Trial::new(view, applied, window_ms, CHANGES_MAX);
+        earlier.settle()?;
+        Ok(Self { state: earlier.batch.overlay, applied: earlier.batch.applied, window_ms })
+    }
+
+    /// What a deletion would give, and how many rows it changed on trial: `changes_max` at most.
+    pub(in crate::registry) fn gain(
+        &self,
+        name: &RepositoryName,
+        scopes: Scopes,
+        deletion: &Deletion,
+        changes_max: usize,
+    ) -> Result<(WhatIf, usize), TrialError> {
+        let before = scopes.usage(&self.state)?;
+        let mut trial = Trial::new(&self.state, self.applied.clone(), self.window_ms, changes_max.min(CHANGES_MAX));
+        let mut targets = trial.delete(name, scopes.repository, deletion)?;
+        let deleted = scopes.usage(&trial.batch.overlay)?;
+        let mut stays = trial.stays(scopes.repository, &targets)?;
+        let leaving = left(&self.state, &trial, scopes.repository)?;
+        let leave = leaving.len() as u64;
+        targets.retain(|(tag, _)| tag.is_none());
+        let mut doomed: Vec<Digest> = leaving.into_iter().chain(targets.iter().map(|(_, digest)| *digest)).collect();
+        doomed.sort();
+        doomed.dedup();
+        let wanted = doomed.len();
+        let kept = trial.drop_all(scopes.repository, doomed)?;
+        let ended = scopes.usage(&trial.batch.overlay)?;
+        stays.extend(targets.iter().filter(|(_, digest)| kept.contains(digest)).map(|(_, digest)| Stay {
+            digest: *digest,
+            tag: None,
+            kept_by: "index",
+        }));
+        stays.truncate(STAYS_MAX);
+        let [repository, organisation, registry] = gains(&before, &deleted, &ended);
+        let gains = WhatIf { leave, dropped: (wanted - kept.len()) as u64, repository, organisation, registry, stays };
+        Ok((gains, trial.batch.overlay.changes().len()))
+    }
 }
 
 fn gains(before: &[UsageRow; 3], deleted: &[UsageRow; 3], ended: &[UsageRow; 3]) -> [Gain; 3] {
@@ -129,22 +143,24 @@ type Target = (Option<Tag>, Digest);
 struct Trial<'a> {
     batch: Batch<'a>,
     window_ms: u64,
+    changes_max: usize,
     settles: usize,
     /// Whether nothing is settling in the state below.
     is_on_settled: bool,
 }
 
 impl<'a> Trial<'a> {
-    fn new(view: &'a dyn View, applied: Applied, window_ms: u64) -> Self {
+    fn new(view: &'a dyn View, applied: Applied, window_ms: u64, changes_max: usize) -> Self {
         // The time is that of the last operation: nothing asked here depends on how late it is since.
-        Self { is_on_settled: applied.settling == 0, batch: Batch::new(view, applied, 0), window_ms, settles: 0 }
+        let (is_on_settled, batch) = (applied.settling == 0, Batch::new(view, applied, 0));
+        Self { batch, window_ms, changes_max, settles: 0, is_on_settled }
     }
 
     fn decide(&mut self, request: &Request, reference: impl FnOnce() -> String) -> Result<Outcome, TrialError> {
         let outcome = self.batch.decide(request);
         // They are what a journal would hold; nothing here reads them.
         self.batch.records.clear();
-        if self.batch.overlay.changes().len() > CHANGES_MAX {
+        if self.batch.overlay.changes().len() > self.changes_max {
             return Err(TrialError::TooMuch);
         }
         outcome.map_err(|refusal| match refusal {

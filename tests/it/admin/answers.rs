@@ -32,7 +32,7 @@ fn a_quota_is_set_met_and_taken_away() {
     check(ask(&server, &["quota", "team/", "1GB"]), 2, &["1GB", "20GiB"]);
 }
 
-const QUESTIONS: [&[&str]; 18] = [
+const QUESTIONS: [&[&str]; 21] = [
     &["usage"],
     &["usage", "team"],
     &["usage", "team/app"],
@@ -45,6 +45,9 @@ const QUESTIONS: [&[&str]; 18] = [
     &["ls", "team/app", "--own"],
     &["what-if", "team/app"],
     &["what-if", "team/app", "--tag", "one", "--tag", "two"],
+    &["top"],
+    &["top", "team", "-n", "1"],
+    &["top", "team/app"],
     &["history", "team/app"],
     &["history", "team/app", "two"],
     &["why", "team/app:one"],
@@ -157,6 +160,17 @@ fn a_pause_outlives_a_restart_and_a_collection_says_that_it_did_nothing() {
     check(ask(&server, &["gc"]), 1, &["orlop resume collect"]);
     check(ask(&server, &["resume", "collect"]), 0, &["paused: nothing\n"]);
     check(ask(&server, &["gc"]), 0, &["0 things dropped"]);
+}
+
+/// What else the doctor finds is up to the machine.
+#[test]
+fn the_doctor_finds_what_is_paused_and_says_how_it_goes_on() {
+    let mut server = Orlop::start();
+    check(ask(&server, &["pause", "compact"]), 0, &["paused: compact\n"]);
+    check(ask(&server, &["doctor"]), 1, &["compact is paused", "orlop resume compact", "warning"]);
+    server.terminate();
+    assert_eq!(server.wait(), Some(0));
+    check(at_rest(&server, &["doctor", "--json"]), 1, &["\"name\": \"file system\"", "orlop resume compact"]);
 }
 
 #[test]

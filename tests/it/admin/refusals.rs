@@ -50,7 +50,7 @@ fn wrong_arguments_end_with_2_and_every_help_has_an_example() {
     }
     for command in [
         "usage", "ls", "quota", "what-if", "history", "restore", "purge", "gc", "compact", "segments", "blob", "why",
-        "pause", "resume", "verify",
+        "pause", "resume", "verify", "doctor", "top",
     ] {
         check(run(&[command, "--help"], &[]), 0, &[&format!("Example:\n  orlop {command}")]);
     }

@@ -72,6 +72,18 @@ pub(crate) struct WhatIf {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// An organisation or a repository; without it, the registry.
+    #[arg(value_name = "O|R")]
+    pub(super) scope: Option<String>,
+    /// How many to show, at most 100 [default: 10]
+    #[arg(short = 'n', value_name = "COUNT")]
+    pub(super) count: Option<u64>,
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct History {
     /// The repository.
     #[arg(value_name = "R")]
@@ -197,6 +209,12 @@ pub(crate) struct Scrub {
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
+    #[command(flatten)]
+    pub(super) target: Target,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
     #[command(flatten)]
     pub(super) target: Target,
 }

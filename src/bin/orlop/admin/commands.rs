@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{
     Column, Outcome, Plan, Shape, Target,
     arguments::{
-        Blob, Compact, Gc, History, Ls, Pausable, Pausing, Purge, Quota, Restore, Scrub, Segments, Status, Usage,
-        Verify, WhatIf, Why,
+        Blob, Compact, Doctor, Gc, History, Ls, Pausable, Pausing, Purge, Quota, Restore, Scrub, Segments, Status, Top,
+        Usage, Verify, WhatIf, Why,
     },
     call::{Call, is_unknown},
     run,
@@ -35,6 +35,9 @@ pub(crate) enum Admin {
     /// Tells what deleting a repository, tags or manifests of it would give back; changes nothing.
     #[command(after_help = "Example:\n  orlop what-if org1/image --tag 1.0 --tag 1.1")]
     WhatIf(WhatIf),
+    /// Shows what keeps the most by itself: organisations, repositories of one, or manifests of a repository.
+    #[command(after_help = format!("{SCOPE}\n\nExample:\n  orlop top org1 -n 5"))]
+    Top(Top),
     /// Shows what tags pointed to, as far back as it is kept.
     #[command(after_help = "Example:\n  orlop history org1/image latest")]
     History(History),
@@ -77,6 +80,11 @@ pub(crate) enum Admin {
     /// Tells whether the server takes writes, what it does, what is paused, and whether anything is damaged.
     #[command(after_help = "Ends with 1 when writes are refused or something is damaged.\n\nExample:\n  orlop status")]
     Status(Status),
+    /// Looks at the store, what it lies on and what it runs in; says in words whether all is well, and what to do where not.
+    #[command(
+        after_help = "Ends with 1 when there is a warning or a problem.\n\nExample:\n  orlop doctor --data /srv/orlop"
+    )]
+    Doctor(Doctor),
 }
 
 /// What a name names.
@@ -136,6 +144,11 @@ impl Admin {
             Self::Ls(it) => run(&it.target, |transport| it.plan(transport)),
             Self::Quota(it) => run(&it.target, |transport| it.plan(transport)),
             Self::WhatIf(it) => one(&it.target, it.call(), show::what_if::show),
+            Self::Top(it) => run(&it.target, |transport| {
+                let scope = optional_scope(transport, it.scope.as_deref())?;
+                let call = Call::get("top").with("n", it.count.unwrap_or(10).to_string());
+                Ok(Plan { call: Scope::of(call, scope.as_ref()), shape: Shape::One(show::top::show) })
+            }),
             Self::History(it) => run(&it.target, |_| Ok(it.plan())),
             Self::Restore(it) => one(&it.target, it.call(), show::history::restored),
             Self::Purge(it) => run(&it.target, |transport| it.plan(transport)),
@@ -166,6 +179,7 @@ impl Admin {
             Self::Scrub(it) if it.status => one(&it.target, Call::get("scrub"), show::health::scrub),
             Self::Scrub(it) => long(&it.target, Call::post("scrub", no_fields()), show::health::scrub, "scrubbing"),
             Self::Status(it) => one(&it.target, Call::get("status"), show::health::status),
+            Self::Doctor(it) => one(&it.target, Call::get("doctor"), show::doctor::show),
             Self::Verify(it) => run(&it.target, |_| {
                 let call = Call::post("verify", json!({ "content": it.content }));
                 let far = Some(Call::get("verify"));

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 pub(super) mod blob;
 pub(super) mod collection;
+pub(super) mod doctor;
 pub(super) mod health;
 pub(super) mod history;
 pub(super) mod manifests;
@@ -11,6 +12,7 @@ pub(super) mod quotas;
 pub(super) mod segments;
 #[cfg(test)]
 mod tests;
+pub(super) mod top;
 pub(super) mod usage;
 pub(super) mod verify;
 pub(super) mod what_if;

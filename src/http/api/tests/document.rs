@@ -115,6 +115,9 @@ async fn answers_are_what_the_document_says() {
         "manifests?repository=team/app&own=true",
         "manifests?repository=solo",
         "history?repository=team/app",
+        "top",
+        "top?organization=team&n=1",
+        "top?repository=team/app",
         &format!("blobs/{layer}"),
         &format!("blobs/{image}?repository=team/app&search=true"),
         &format!("blobs/{lonely}"),
@@ -127,6 +130,7 @@ async fn answers_are_what_the_document_says() {
         "segments",
         "status",
         "scrub",
+        "doctor",
         "quotas",
         "quotas?repository=team/app",
     ];

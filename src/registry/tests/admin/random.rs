@@ -29,11 +29,11 @@ use crate::{
     store::StoreError,
 };
 
-const NAMES: [&str; 4] = ["org/a", "org/b", "other/a", "solo"];
+pub(super) const NAMES: [&str; 4] = ["org/a", "org/b", "other/a", "solo"];
 const TAGS: [&str; 4] = ["1.0", "latest", "a", "Z"];
 
 /// Pushes, mounts and deletions of what hangs together in every way that indexes, subjects and shared blobs allow.
-fn registry(random: &mut fastrand::Rng) -> Machine {
+pub(super) fn registry(random: &mut fastrand::Rng) -> Machine {
     let machine = Machine::with(if random.bool() { Sparse::Any } else { Sparse::Index });
     let items = items::random(random);
     let blobs = items.iter().take_while(|item| item.document.is_none()).count();

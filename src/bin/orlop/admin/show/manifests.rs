@@ -30,7 +30,8 @@ pub(in crate::admin) fn columns(own: bool) -> Vec<Column> {
     columns
 }
 
-fn tags(entry: &Value) -> String {
+/// The first tags, and how many more there are.
+pub(super) fn tags(entry: &Value) -> String {
     let tags = entries(&entry["tags"]);
     if tags.is_empty() {
         return format::NONE.to_owned();

@@ -418,3 +418,58 @@ fn what_a_verification_found() {
     let text = format!("no findings: {end}, no content read, in 1m 30s\nstate hash 5e1f after operation 9\n");
     check(verify::show, &counted, &text, false);
 }
+
+#[test]
+fn what_the_doctor_says() {
+    let check = |level: &str, name: &str, what: &str, remedy: Value| json!({ "level": level, "name": name, "what": what, "remedy": remedy });
+    let ok = check("ok", "writes", "writes are taken", Value::Null);
+    let note = check("note", "scrub", "never", json!("nothing"));
+    let answer = |checks: &[&Value]| json!({ "level": "ok", "checks": checks });
+    let text = "\
+LEVEL  CHECK   WHAT
+ok     writes  writes are taken
+note   scrub   never
+               → nothing
+all is well
+";
+    self::check(doctor::show, &answer(&[&ok, &note]), text, false);
+    let problem = check("problem", "space", "507\u{7}", json!("make room"));
+    let warning = check("warning", "file system", "nfs", json!("move it"));
+    let text = "\
+LEVEL    CHECK        WHAT
+problem  space        507\\u{7}
+                      → make room
+warning  file system  nfs
+                      → move it
+1 problem, 1 warning
+";
+    self::check(doctor::show, &answer(&[&problem, &warning]), text, true);
+}
+
+#[test]
+fn what_keeps_the_most() {
+    let scope = |name: &str, freed: Value| json!({ "name": name, "freed_bytes": freed, "unique_bytes": 4_096, "reclaimable_bytes": 1_024 });
+    let answer =
+        json!({ "organizations": [scope("big", Value::Null), scope("team", json!(2_048))], "complete": false });
+    let text = "\
+ORGANISATION    FREED   STORED  RECLAIMABLE
+big                 -  4.0 KiB      1.0 KiB
+team          2.0 KiB  4.0 KiB      1.0 KiB
+
+FREED is what deleting that one alone gives back; what others keep, too, stays.
+Others may keep more: there is too much for one answer. Ask for an organisation or a repository.
+";
+    check(top::show, &answer, text, false);
+    let manifest = json!({
+        "digest": DIGEST, "tags": ["1.0"], "tags_total": 1, "state": "live", "freed_bytes": 0, "unique_bytes": 4_096,
+        "reclaimable_bytes": 0,
+    });
+    let text = "\
+TAGS  FREED   STORED  RECLAIMABLE  STATE  DIGEST
+1.0     0 B  4.0 KiB          0 B  live   E3B0
+
+FREED is what deleting that one alone gives back; what others keep, too, stays.
+";
+    check(top::show, &json!({ "manifests": [manifest], "complete": true }), text, false);
+    check(top::show, &json!({ "repositories": [], "complete": true }), "no repositories\n", false);
+}

@@ -32,13 +32,14 @@ pub(super) struct Local {
 impl Local {
     pub(super) fn open(arguments: &ConfigArguments) -> Result<Self, Failure> {
         let mut config = arguments.load(Vec::new())?.config;
+        let host = engine::host(&config);
         // Nobody else needs the memory and the disk of a server.
         (config.http.verify_memory_bytes, config.http.verify_bytes_per_second) = (u64::MAX, u64::MAX);
         engine::must_exist(&config.data)?;
         // Opening can find that something is lost; that must not go unsaid.
         logging::start_quiet(&config);
         let store = engine::open_store(&config).map_err(explain)?;
-        let app = engine::open_app(&store, &config)?;
+        let app = engine::open_app(&store, &config, host)?;
         let runtime = engine::runtime(&config)?;
         Ok(Self { runtime, router: http::router(Arc::clone(&app)), app, store })
     }
