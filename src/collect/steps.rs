@@ -5,13 +5,14 @@
 
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     time::{Duration, Instant},
 };
 
 use crate::{
     index::{
         View,
-        schema::{self, Applied, SchemaError, key},
+        schema::{self, Applied, RowValue, SchemaError, SettlingRow, Table, key},
     },
     state::{
         decide::Batch,
@@ -27,8 +28,9 @@ use super::Stop;
 const PLANNED_STEPS: usize = 10_000;
 /// How long a step waits for a place in the committer's queue.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a pass waits for what is settling. What is not settled then is looked at again by the next run.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(300);
+/// How long a pass waits for what was settling when it began to wait. What is not settled then is looked at again by the next
+/// run.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -106,12 +108,25 @@ impl Steps for Live<'_> {
         decided.collect()
     }
 
-    /// The committer does that by itself.
+    /// The committer does that by itself. What others have changed since is not waited for: they may never pause.
     fn settle(&mut self) -> Result<(), StoreError> {
         let began = Instant::now();
-        while began.elapsed() < SETTLE_PATIENCE {
-            let applied: Option<Applied> = schema::get(&*self.store.snapshot(), key::applied())?;
-            if applied.is_none_or(|applied| applied.settling == 0) {
+        let mut settling = Vec::new();
+        schema::each_row(&*self.store.snapshot(), &[Table::Settling as u8], |key, row| {
+            settling.push((key.to_vec(), SettlingRow::from_bytes(row)?));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        while let Some((key, before)) = settling.last_mut() {
+            let now = self.store.snapshot().get(key)?.map(|row| SettlingRow::from_bytes(&row)).transpose()?;
+            match now {
+                Some(now) if now.goes_on_from(before) => *before = now,
+                // It is told; or what others have changed since is being told.
+                _ => {
+                    settling.pop();
+                    continue;
+                }
+            }
+            if began.elapsed() >= SETTLE_PATIENCE {
                 return Ok(());
             }
             if let Some(reason) = self.store.poisoned() {
@@ -170,8 +185,8 @@ impl Steps for Plan<'_> {
     }
 
     fn settle(&mut self) -> Result<(), StoreError> {
-        let request = Request::Settle { window_ms: self.window_ms };
-        while self.end().is_none() && matches!(self.step(&request)?, Ok(Outcome::More { .. })) {}
+        let request = Request::Settle { window_ms: self.window_ms, from: 0 };
+        while self.end().is_none() && matches!(self.step(&request)?, Ok(Outcome::Settling { .. })) {}
         Ok(())
     }
 

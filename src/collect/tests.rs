@@ -19,7 +19,7 @@ use crate::{
     index::memory::MemoryIndex,
     name::{Owner, RepositoryName},
     registry::{Reference, Registry, RegistryError, RegistryOptions, Sparse},
-    state::recount::recount,
+    state::{facts, recount::recount},
     store::{Clock, IndexStart, Store, StoreOptions},
 };
 
@@ -222,8 +222,10 @@ impl Running {
     }
 
     fn settle(&self) {
-        let (stop, store) = (Stop::default(), self.store());
-        Live { store, stop: &stop }.settle().unwrap();
+        let stop = Stop::default();
+        while facts::is_settling(&*self.store().snapshot()).unwrap() && self.store().poisoned().is_none() {
+            stop.rest(Duration::from_millis(2));
+        }
     }
 
     /// Derived rows are what the primary ones add up to.

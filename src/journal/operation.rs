@@ -110,6 +110,9 @@ pub enum Operation {
     Settle {
         /// Until when a manifest that a step takes the last reach from can be restored, in Unix milliseconds.
         held_until_ms: u64,
+        /// The manifest to begin with, or the next one that is settling; from the last one on with the first. So that one
+        /// whose life changes again and again does not keep others from their turn.
+        from: ManifestId,
     },
     /// The windows of held manifests end with this operation.
     EndWindows {
@@ -259,8 +262,10 @@ const DROP_REPOSITORY: u8 = 13;
 const FORGET_DROPS: u8 = 14;
 const SET_QUOTA: u8 = 15;
 
-/// Version of every operation and record so far.
+/// Version of every operation and record but [`Operation::Settle`].
 pub const VERSION: u8 = 1;
+/// Version of [`Operation::Settle`]: the first had no place to begin at, and began with the first manifest.
+const SETTLE_VERSION: u8 = 2;
 
 impl Operation {
     /// The repository that it changes; `None` where it changes several, or none.
@@ -324,8 +329,8 @@ impl Operation {
                 })
                 .u64(*held_until_ms);
             }
-            Self::Settle { held_until_ms } => {
-                e.u8(SETTLE).u8(VERSION).u64(*held_until_ms);
+            Self::Settle { held_until_ms, from } => {
+                e.u8(SETTLE).u8(SETTLE_VERSION).u64(*held_until_ms).u64(*from);
             }
             Self::EndWindows { repository, digests } => {
                 e.u8(END_WINDOWS).u8(VERSION).u32(*repository).list(digests, |e, digest| {
@@ -367,7 +372,8 @@ impl Operation {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut d = Decoder::new(bytes);
         let kind = d.u8("operation kind")?;
-        version(&mut d, "operation version")?;
+        let newest = if kind == SETTLE { SETTLE_VERSION } else { VERSION };
+        let version = version(&mut d, newest, "operation version")?;
         let operation = match kind {
             INTERN => Self::Intern {
                 organisation: d.u32("organisation")?,
@@ -408,7 +414,10 @@ impl Operation {
                 tag: d.option("tag", |d| d.parsed("tag"))?,
                 held_until_ms: d.u64("held until")?,
             },
-            SETTLE => Self::Settle { held_until_ms: d.u64("held until")? },
+            SETTLE => Self::Settle {
+                held_until_ms: d.u64("held until")?,
+                from: if version < SETTLE_VERSION { 0 } else { d.u64("from")? },
+            },
             END_WINDOWS => Self::EndWindows {
                 repository: d.u32("repository")?,
                 digests: d.list("digests", |d| d.digest("digest"))?,
@@ -435,9 +444,9 @@ impl Operation {
     }
 }
 
-fn version(d: &mut Decoder<'_>, field: &'static str) -> Result<(), DecodeError> {
+fn version(d: &mut Decoder<'_>, newest: u8, field: &'static str) -> Result<u8, DecodeError> {
     match d.u8(field)? {
-        VERSION => Ok(()),
+        version if (1..=newest).contains(&version) => Ok(version),
         _ => Err(DecodeError { field, problem: "unknown; a newer orlop wrote it" }),
     }
 }

@@ -108,7 +108,7 @@ fn operation(overlay: &mut Overlay<'_>, applied: &mut Applied, operation: &Opera
             }
             Ok(())
         }
-        Operation::Settle { held_until_ms } => Lives::new(overlay, applied, *held_until_ms).settle_noted(),
+        Operation::Settle { held_until_ms, from } => Lives::new(overlay, applied, *held_until_ms).settle_noted(*from),
         _ => manifests::apply(overlay, applied, at, operation),
     }
 }

@@ -96,7 +96,7 @@ impl<'a> Batch<'a> {
             Request::Renew { repository, digest, grace_ms } => self.renew(repository, digest, *grace_ms),
             Request::Pulled { repository, pulled_ms, digests } => self.pulled(*repository, *pulled_ms, digests),
             Request::SetQuota { owner, limit_bytes } => self.set_quota(owner, *limit_bytes),
-            Request::Settle { window_ms } => self.settle(*window_ms),
+            Request::Settle { window_ms, from } => self.settle(*window_ms, *from),
             Request::Drop(due) => self.drop_due(due),
             Request::Move { digest, from, to, record_len } => self.move_content(digest, *from, *to, *record_len),
             Request::Discard(records) => {

@@ -3,7 +3,7 @@
 use crate::{
     digest::Digest,
     index::schema::SchemaError,
-    journal::operation::{LocalRecord, ManifestContent, RepositoryId, Role, SessionId},
+    journal::operation::{LocalRecord, ManifestContent, ManifestId, RepositoryId, Role, SessionId},
     location::{Location, RecordKind, SegmentNumber},
     name::{Owner, RepositoryName, Tag},
     state::quota::QuotaExceeded,
@@ -155,6 +155,8 @@ pub enum Request {
     Settle {
         /// How long what loses its last reach by a step can be restored, in milliseconds.
         window_ms: u64,
+        /// The manifest to begin with, or the next one: what a step before gave as next.
+        from: ManifestId,
     },
     /// Drop something that is due. What is not due any more is refused with [`Refusal::NotDue`].
     Drop(Due),
@@ -294,6 +296,11 @@ pub enum Outcome {
     More {
         /// Where to go on.
         after: Option<Tag>,
+    },
+    /// A step of what is settling, which is not all of it.
+    Settling {
+        /// Where the next step is to begin, so that each has its turn.
+        next: ManifestId,
     },
     /// Nothing: the stored copy that it relied on, or the segment that the content was written to, is gone; write the
     /// content, and ask again.

@@ -16,7 +16,7 @@ use crate::{
     index::{
         Overlay, View, prefix_end,
         schema::{
-            self, Applied, DueManifestRow, LinkRow, ManifestRow, NamedDigest, ParentsRow, REFERENCES_PER_ROW,
+            self, Applied, DueManifestRow, Key, LinkRow, ManifestRow, NamedDigest, ParentsRow, REFERENCES_PER_ROW,
             ReferencesRow, SchemaError, SettlingRow, Table, key,
         },
     },
@@ -31,6 +31,17 @@ use crate::{
 /// Digests that one operation tells at most: each changes some five rows. Part of the meaning of every operation. Tests have
 /// smaller manifests.
 pub(super) const STEP_DIGESTS: u32 = if cfg!(test) { 12 } else { 200 };
+
+/// The first manifest that is settling, from one on; else the first of all.
+pub(super) fn first_noted(view: &dyn View, from: ManifestId) -> Result<Option<ManifestId>, SchemaError> {
+    let (first, begin) = (Key::of(Table::Settling).bytes(), key::settling(from).bytes());
+    let found = match view.scan(&begin, &prefix_end(&first), 1)?.pop() {
+        None => view.scan(&first, &begin, 1)?.pop(),
+        found => found,
+    };
+    let id = |key: Vec<u8>| key[1..].try_into().map(u64::from_be_bytes);
+    found.map(|(key, _)| id(key)).transpose().map_err(|_| SchemaError::Missing { table: "settling" })
+}
 
 /// Lives that change by one operation.
 pub(super) struct Lives<'a, 'b> {
@@ -204,15 +215,28 @@ impl<'a, 'b> Lives<'a, 'b> {
         Ok(())
     }
 
-    /// Goes on with what earlier operations have left.
-    pub(super) fn settle_noted(&mut self) -> Result<(), SchemaError> {
-        let prefix = [Table::Settling as u8];
+    /// Goes on with what earlier operations have left: from a manifest on, and then with those before it.
+    pub(super) fn settle_noted(&mut self, from: ManifestId) -> Result<(), SchemaError> {
+        let mut repositories = BTreeSet::new();
+        let (first, begin) = (Key::of(Table::Settling).bytes(), key::settling(from).bytes());
+        self.settle_between(&begin, &prefix_end(&first), &mut repositories)?;
+        self.settle_between(&first, &begin, &mut repositories)?;
+        self.settle()?;
+        let time_ms = self.applied.time_ms;
+        repositories.into_iter().try_for_each(|repository| samples::take(self.overlay, time_ms, repository))
+    }
+
+    fn settle_between(
+        &mut self,
+        from: &[u8],
+        until: &[u8],
+        repositories: &mut BTreeSet<RepositoryId>,
+    ) -> Result<(), SchemaError> {
         // Behind the last one each time: the index steps over removed rows one by one, so that looking from the start for
         // each of them would cost the square of their number. None comes before while any may still be told.
-        let mut from = prefix.to_vec();
-        let mut repositories = BTreeSet::new();
+        let mut from = from.to_vec();
         while self.left > 0 {
-            let Some((settling, row)) = self.overlay.scan(&from, &prefix_end(&prefix), 1)?.pop() else { break };
+            let Some((settling, row)) = self.overlay.scan(&from, until, 1)?.pop() else { break };
             from = [settling.as_slice(), &[0]].concat();
             let id = settling[1..].try_into().map_err(|_| SchemaError::Missing { table: "settling" })?;
             let row = <SettlingRow as schema::RowValue>::from_bytes(&row)?;
@@ -224,9 +248,7 @@ impl<'a, 'b> Lives<'a, 'b> {
             self.tell(Pass { manifest: u64::from_be_bytes(id), told, row, is_noted: true })?;
             self.settle()?;
         }
-        self.settle()?;
-        let time_ms = self.applied.time_ms;
-        repositories.into_iter().try_for_each(|repository| samples::take(self.overlay, time_ms, repository))
+        Ok(())
     }
 
     /// Goes on with a pass, to its end or as far as this operation may.

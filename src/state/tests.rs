@@ -71,7 +71,7 @@ impl State {
 
     fn settle(&mut self) {
         while self.applied.settling > 0 {
-            self.batch(0, &[Request::Settle { window_ms: 5_000 }]).remove(0).unwrap();
+            self.batch(0, &[Request::Settle { window_ms: 5_000, from: 0 }]).remove(0).unwrap();
         }
     }
 
@@ -102,7 +102,7 @@ impl State {
                     self.batch(now_ms, &[Request::Drop(item)]).remove(0).unwrap();
                 }
                 while self.applied.settling > 0 {
-                    self.batch(now_ms, &[Request::Settle { window_ms: 0 }]).remove(0).unwrap();
+                    self.batch(now_ms, &[Request::Settle { window_ms: 0, from: 0 }]).remove(0).unwrap();
                 }
             }
         }
@@ -225,12 +225,12 @@ fn random_request(state: &mut State, random: &mut fastrand::Rng, now_ms: u64) ->
         }
         15 => Request::EndWindows { repository: random.u32(1..5), digests: vec![digest(number), digest(number + 1)] },
         16 => Request::Renew { repository, digest: digest(blob), grace_ms: 1_000 },
-        17 => Request::Settle { window_ms: 5_000 },
+        17 => Request::Settle { window_ms: 5_000, from: random.u64(..20) },
         _ => {
             let table = due::TABLES[random.usize(..due::TABLES.len())];
             let items = due::page(&state.index, table, None, now_ms + 2_000, 10).unwrap().items;
             match items.is_empty() {
-                true => Request::Settle { window_ms: 5_000 },
+                true => Request::Settle { window_ms: 5_000, from: random.u64(..20) },
                 false => Request::Drop(items[random.usize(..items.len())].clone()),
             }
         }

@@ -15,7 +15,7 @@ use crate::{
     index::schema::{self, Applied},
     journal::{
         Journal, JournalError, RawRecord, RecordClass,
-        operation::{LocalRecord, Record},
+        operation::{LocalRecord, ManifestId, Record},
     },
     location::{Location, SegmentNumber},
     segment::SealedSegment,
@@ -48,6 +48,9 @@ const POLL: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 500 });
 /// A step of what is settling is followed by a rest of so many times its length, for as long as requests come: clients
 /// must not wait for a large change of somebody else's.
 const SETTLE_RESTS: u32 = if cfg!(shuttle) { 0 } else { 4 };
+/// The rests become shorter the longer anything is settling, and none are left after this time: it must come to an end while
+/// requests never pause.
+const SETTLE_BEHIND_MAX: Duration = Duration::from_secs(10);
 /// When none has come for this long, nobody waits.
 const REQUESTS_OVER: Duration = Duration::from_millis(10);
 
@@ -81,6 +84,8 @@ impl Committer {
             gone: Arc::default(),
             wakers,
             settle_at: Instant::now(),
+            settle_from: 0,
+            settling_since: None,
             asked_at: None,
         };
         let thread = thread::Builder::new().name("committer".to_owned()).spawn(move || work.run(&receiver));
@@ -125,8 +130,11 @@ struct Work {
     /// Shared segments that were removed since the store was opened: what was written there cannot be named any more.
     gone: Arc<BTreeSet<SegmentNumber>>,
     wakers: Wakers,
-    /// When what is settling is gone on with.
+    /// When what is settling is gone on with, and where: each has its turn.
     settle_at: Instant,
+    settle_from: ManifestId,
+    /// Since when anything is settling.
+    settling_since: Option<Instant>,
     /// When the last request came.
     asked_at: Option<Instant>,
 }
@@ -164,12 +172,22 @@ impl Work {
     /// A step of what is settling, if it is time for one.
     fn settle(&mut self, batch: &mut Batch<'_>) -> Result<(), Refusal> {
         let began = Instant::now();
-        if batch.applied.settling == 0 || began < self.settle_at {
+        if batch.applied.settling == 0 {
+            self.settling_since = None;
             return Ok(());
         }
-        batch.decide(&Request::Settle { window_ms: self.shared.options.window_ms })?;
+        let behind = self.settling_since.get_or_insert(began).elapsed();
+        if began < self.settle_at {
+            return Ok(());
+        }
+        let request = Request::Settle { window_ms: self.shared.options.window_ms, from: self.settle_from };
+        if let Outcome::Settling { next } = batch.decide(&request)? {
+            self.settle_from = next;
+        }
         let is_asked = self.asked_at.is_some_and(|asked_at| asked_at.elapsed() < REQUESTS_OVER);
-        self.settle_at = Instant::now() + if is_asked { began.elapsed() * SETTLE_RESTS } else { Duration::ZERO };
+        let patience = 1.0 - (behind.as_secs_f64() / SETTLE_BEHIND_MAX.as_secs_f64()).min(1.0);
+        let rest = (began.elapsed() * SETTLE_RESTS).mul_f64(patience);
+        self.settle_at = Instant::now() + if is_asked { rest } else { Duration::ZERO };
         Ok(())
     }
 

@@ -234,3 +234,37 @@ fn an_expired_upload_leaves_no_file() {
     assert_eq!(running.files_with(1), [""; 0]);
     assert_eq!((running.rows("uploads"), running.collect().totals.len()), (0, 0));
 }
+
+/// Others change what has to settle without a pause; whoever purges or collects has its own done all the same.
+#[test]
+fn a_purge_comes_to_its_end_while_others_never_pause() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let children: Vec<Vec<u8>> =
+        (0..500).map(|id| running.push_image("busy/app", &format!("c{id}"), &[id], 300)).collect();
+    let manifest = running.push_image("quiet/app", "1", &[100, 101], 300);
+    running.delete("quiet/app", digest_of(&manifest));
+    let (began, is_done) = (std::time::Instant::now(), std::sync::atomic::AtomicBool::new(false));
+    let stopped = |is_done: &std::sync::atomic::AtomicBool| {
+        is_done.load(std::sync::atomic::Ordering::Acquire) || began.elapsed() > Duration::from_secs(40)
+    };
+    std::thread::scope(|scope| {
+        for busy in 0..8 {
+            let (running, children, is_done) = (&running, &children, &is_done);
+            scope.spawn(move || {
+                let all = index(&children[busy..].iter().map(Vec::as_slice).collect::<Vec<_>>());
+                let one = index(&[&children[busy]]);
+                while !stopped(is_done) {
+                    running.push("busy/app", Some(&format!("t{busy}")), &all).unwrap();
+                    running.push("busy/app", Some(&format!("t{busy}")), &one).unwrap();
+                }
+            });
+        }
+        let report = running.collector.purge(&Owner::Repository(name("quiet/app")), false).unwrap();
+        let took = began.elapsed();
+        is_done.store(true, std::sync::atomic::Ordering::Release);
+        assert!(took < Duration::from_secs(40), "it waited until the others stopped");
+        assert!(report.dropped.iter().any(|dropped| dropped.kind == Kind::Manifest), "{report:?}");
+    });
+    running.recount();
+}

@@ -469,6 +469,16 @@ row! {
     }
 }
 
+impl SettlingRow {
+    /// Whether it is a later state of the same pass.
+    pub fn goes_on_from(&self, before: &Self) -> bool {
+        self.target == before.target
+            && self.dropped == before.dropped
+            && self.references >= before.references
+            && self.referrer >= before.referrer
+    }
+}
+
 row! {
     /// segment number → what is known of it
     #[derive(Default)]

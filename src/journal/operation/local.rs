@@ -207,7 +207,7 @@ impl LocalRecord {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut d = Decoder::new(bytes);
         let kind = d.u8("local record kind")?;
-        version(&mut d, "local record version")?;
+        version(&mut d, VERSION, "local record version")?;
         let record = match kind {
             PLACED => Self::Placed {
                 digest: d.digest("digest")?,

@@ -117,7 +117,7 @@ fn later_kinds_round_trip_and_every_cut_is_refused() {
     let (repository, manifest, digest) = (2, 3, digest("manifest"));
     let operations = [
         Operation::Restore { repository, manifest, digest, tag: Some("v1".parse().unwrap()), held_until_ms: 99 },
-        Operation::Settle { held_until_ms: 99 },
+        Operation::Settle { held_until_ms: 99, from: 5 },
         Operation::EndWindows { repository, digests: vec![digest, digest] },
         Operation::DropLink { repository, digest },
         Operation::DropManifest { repository, manifest, digest },
@@ -133,6 +133,15 @@ fn later_kinds_round_trip_and_every_cut_is_refused() {
         assert_eq!(Operation::decode(&bytes), Ok(operation));
         (0..bytes.len()).for_each(|len| assert!(Operation::decode(&bytes[..len]).is_err()));
     }
+}
+
+/// Journals of the first version have it without a place to begin at.
+#[test]
+fn settling_of_the_first_version_begins_with_the_first() {
+    let operation = Operation::Settle { held_until_ms: 7, from: 0 };
+    assert_eq!(Operation::decode(&[SETTLE, 1, 7, 0, 0, 0, 0, 0, 0, 0]), Ok(operation.clone()));
+    assert_eq!(operation.encode(), [&[SETTLE, 2, 7, 0, 0, 0, 0, 0, 0, 0][..], &[0; 8]].concat());
+    assert!(Operation::decode(&[SETTLE, 3, 7, 0, 0, 0, 0, 0, 0, 0]).is_err());
 }
 
 #[test]

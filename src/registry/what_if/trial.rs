@@ -170,7 +170,7 @@ impl<'a> Trial<'a> {
     }
 
     fn settle(&mut self) -> Result<(), TrialError> {
-        let request = Request::Settle { window_ms: self.window_ms };
+        let request = Request::Settle { window_ms: self.window_ms, from: 0 };
         while self.decide(&request, String::new)? != Outcome::Done {
             self.settles += 1;
             if self.settles > SETTLES_MAX {

@@ -12,12 +12,13 @@ use crate::{
             UsageRow, key,
         },
     },
-    journal::operation::{DropKind, LocalRecord, Operation, RepositoryId},
+    journal::operation::{DropKind, LocalRecord, ManifestId, Operation, RepositoryId},
     name::{RepositoryName, Tag},
     state::{
         counts,
         life::Life,
         request::{Due, GRACES_MAX, Outcome, Refusal},
+        settle,
     },
 };
 
@@ -83,14 +84,15 @@ impl Batch<'_> {
         Ok(is_due.then_some(Operation::DropRepository { repository }))
     }
 
-    /// One step of what is settling, if anything is.
-    pub(super) fn settle(&mut self, window_ms: u64) -> Result<Outcome, Refusal> {
+    /// One step of what is settling, if anything is: from a manifest on.
+    pub(super) fn settle(&mut self, window_ms: u64, from: ManifestId) -> Result<Outcome, Refusal> {
         if self.applied.settling == 0 {
             return Ok(Outcome::Done);
         }
         let held_until_ms = self.time_ms().saturating_add(window_ms);
-        self.logical(Operation::Settle { held_until_ms })?;
-        Ok(if self.applied.settling == 0 { Outcome::Done } else { Outcome::More { after: None } })
+        let next = settle::first_noted(&self.overlay, from)?.map_or(0, |first| first.saturating_add(1));
+        self.logical(Operation::Settle { held_until_ms, from })?;
+        Ok(if self.applied.settling == 0 { Outcome::Done } else { Outcome::Settling { next } })
     }
 
     pub(super) fn end_windows(&mut self, repository: RepositoryId, digests: &[Digest]) -> Result<Outcome, Refusal> {
