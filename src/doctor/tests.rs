@@ -191,7 +191,7 @@ fn the_last_scrub_and_each_of_its_findings() {
     let status = |last| ScrubStatus { running: false, pass: None, last, findings: Vec::new(), findings_more: 0 };
     let scrubbed = |last| upkeep::scrubbed(&status(last), &options, NOW_MS);
     is(&scrubbed(None), Level::Note, "never read again");
-    is(&scrubbed(Some(report(NOW_MS - 60 * DAY_MS, None))), Level::Ok, "3 records, 2.0 KiB");
+    is(&scrubbed(Some(report(NOW_MS - 61 * DAY_MS, None))), Level::Ok, "3 records, 2.0 KiB");
     is(&scrubbed(Some(report(NOW_MS - 62 * DAY_MS, None))), Level::Warning, "a pass should take 30d");
     is(&scrubbed(Some(report(NOW_MS - DAY_MS, Some("the journal")))), Level::Note, "repaired something: the journal");
 

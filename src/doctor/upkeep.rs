@@ -196,8 +196,10 @@ pub(super) fn quotas(registry: &Registry) -> Check {
         let short = quotas.iter().filter(|quota| is_short(quota.used_bytes(), quota.limit_bytes));
         let short: Vec<String> = short.map(|quota| quota.owner.to_string()).collect();
         if short.is_empty() {
-            let has = counted(quotas.len() as u64, "quota");
-            return Ok(Check::ok(NAME, format!("{has}, none of which is used to nine tenths")));
+            return Ok(Check::ok(
+                NAME,
+                format!("of {}, none is used to nine tenths", counted(quotas.len() as u64, "quota")),
+            ));
         }
         let what = format!("nine tenths or more are used of the quota of {}", some(&short));
         let remedy = "`orlop quota` tells what of it is reclaimable; `orlop purge` gives that back, `orlop quota O|R SIZE` \

@@ -96,6 +96,10 @@ macro_rules! row {
     (@get $d:ident, $other:ident, $field:expr) => { $d.$other($field)? };
 }
 
+mod told;
+
+pub use told::{DropRow, DroppedRow, DueDropRow, PauseRow, PullRow, QuotaRow, ReportRow, SampleRow};
+
 row! {
     /// How far the journal is applied, and what it has given out. One row, rewritten by every batch.
     Applied in Meta {
@@ -404,26 +408,6 @@ row! {
 }
 
 row! {
-    /// scope, day since 1970 → the totals at the end of that day, or now; a day on which nothing changed has none
-    SampleRow in Samples {
-        /// As in [`UsageRow`].
-        used_bytes: u64 u64,
-        /// As in [`UsageRow`].
-        blobs: u64 u64,
-        /// As in [`UsageRow`].
-        manifest_bytes: u64 u64,
-        /// As in [`UsageRow`].
-        manifests: u64 u64,
-        /// As in [`UsageRow`].
-        tags: u64 u64,
-        /// As in [`UsageRow`].
-        repositories: u64 u64,
-        /// As in [`UsageRow`].
-        reclaimable_bytes: u64 u64,
-    }
-}
-
-row! {
     /// time, repository, digest → nothing: a link that no manifest names, and when its grace ends
     DueLinkRow in DueLinks {}
 }
@@ -441,11 +425,6 @@ row! {
 row! {
     /// repository → nothing: a repository that has become empty, and is due
     EmptyRepositoryRow in EmptyRepositories {}
-}
-
-row! {
-    /// time, LSN → nothing: when the record of a drop may be forgotten
-    DueDropRow in DueDrops {}
 }
 
 row! {
@@ -560,66 +539,5 @@ row! {
     DeadRow in Dead {
         /// The record's length in bytes.
         record_len: u64 u64,
-    }
-}
-
-row! {
-    /// LSN → what an operation dropped
-    DropRow in Drops {
-        /// What it was.
-        what: drop_kind DropKind,
-        /// The repository that had it.
-        repository: text RepositoryName,
-        /// Its digest.
-        digest: digest Digest,
-        /// Its length in bytes.
-        size: u64 u64,
-        /// When, in Unix milliseconds.
-        time_ms: u64 u64,
-        /// Whether no repository had it any more, so that its bytes are to be erased.
-        last: bool bool,
-        /// When the record may be forgotten, in Unix milliseconds.
-        until_ms: u64 u64,
-    }
-}
-
-row! {
-    /// digest, LSN → nothing: the drops of a digest
-    DroppedRow in Dropped {}
-}
-
-row! {
-    /// number → what a collection came to
-    ReportRow in Reports {
-        /// What it came to, as JSON.
-        summary: string String,
-        /// What it dropped one by one, as JSON; empty where that was forgotten.
-        items: string String,
-    }
-}
-
-row! {
-    /// what → until when it is paused
-    PauseRow in Pauses {
-        /// In Unix milliseconds; [`u64::MAX`] until somebody lets it go on.
-        until_ms: u64 u64,
-    }
-}
-
-row! {
-    /// (repository, manifest) → when it was pulled last; no row for one that never was
-    PullRow in Pulls {
-        /// In Unix milliseconds: the beginning of the hour.
-        pulled_ms: u64 u64,
-    }
-}
-
-row! {
-    /// owner → what it may store
-    QuotaRow in Quotas {
-        /// In bytes.
-        limit_bytes: u64 u64,
-        /// When it was set, in Unix milliseconds.
-        set_ms: u64 u64,
     }
 }

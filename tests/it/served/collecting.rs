@@ -51,7 +51,7 @@ fn what_is_deleted_leaves_the_disk_by_itself_and_what_is_kept_stays() {
     until("a blob that no manifest names is still there", || {
         server.head(&format!("/v2/team/loose/blobs/{}", sha256(&large))).status == 404
     });
-    assert_eq!(files_with(&server.data(), &large[..100]), [""; 0]);
+    until("its bytes are still there", || files_with(&server.data(), &large[..100]).is_empty());
     for tag in ["t2", "t3", "t4", "t5"] {
         server.delete(&format!("/v2/team/app/manifests/{tag}")).is(202);
     }

@@ -109,9 +109,9 @@ fn manifests_with_many_tags_and_with_none() {
         manifest(json!([]), 0, "held", json!("2026-12-05T12:00:00.123Z"), Value::Null),
     ];
     let text = "\
-TAGS              STATE      SIZE   OWN  PUSHED                HELD UNTIL            DIGEST
-1.0,1.1,1.2,+117  live   71.5 MiB  10 B  2026-11-20T12:00:00Z  -                     E3B0
--                 held          -  10 B  2026-11-20T12:00:00Z  2026-12-05T12:00:00Z  E3B0
+TAGS              STATE      SIZE   OWN  PUSHED                PULLED  HELD UNTIL            DIGEST
+1.0,1.1,1.2,+117  live   71.5 MiB  10 B  2026-11-20T12:00:00Z  -       -                     E3B0
+-                 held          -  10 B  2026-11-20T12:00:00Z  -       2026-12-05T12:00:00Z  E3B0
 ";
     // Digests are shortened by this test after they were aligned, and stand last.
     check_list(manifests::columns(true), &entries, text);
