@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use orlop::config::{FILE_VARIABLE, Layers, Loaded, memory};
 
 mod admin;
+mod arenas;
 mod dump;
 mod engine;
 mod logging;
@@ -73,6 +74,7 @@ impl ConfigArguments {
 }
 
 fn main() -> ExitCode {
+    arenas::set();
     let done = match Cli::parse().command {
         Command::Serve(arguments) => serve::run(&arguments).map(|()| admin::Outcome::Done),
         Command::Dump(arguments) => dump::run(&arguments).map(|()| admin::Outcome::Done),
