@@ -7,7 +7,7 @@
 use std::{cell::RefCell, collections::BTreeMap, fmt, ops::Bound};
 
 pub mod cached;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod double;
 #[cfg(any(feature = "rocksdb", test))]
 mod fronts;

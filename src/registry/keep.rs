@@ -7,12 +7,12 @@ use crate::{
     digest::Digest,
     index::{
         View,
-        schema::{BlobRow, CountRow, LinkRow, Scope, key},
+        schema::{BlobRow, CountRow, LinkRow, Scope, UsageRow, key},
     },
     journal::operation::RepositoryId,
     name::RepositoryName,
     state::{
-        decide::renewed,
+        decide::{is_given_up, renewed},
         request::{Refusal, Request},
     },
     store::{StoreError, StoredContent},
@@ -46,18 +46,26 @@ impl Registry {
         Ok(linked(&*self.store.snapshot(), repository, digest)?.len)
     }
 
-    /// The same for a client that is told of the blob by it: its grace is prolonged before. Nothing is written while more
-    /// than half of it is left, nor while a live manifest names the blob whose own end would leave a window of at least a
-    /// grace.
+    /// The same for a client that is told of the blob by it: its grace is prolonged before. Nothing is written while a live
+    /// manifest names the blob whose own end would leave a window of at least a grace; else, while more than half of the
+    /// grace is left and no purge is about to take the blob.
     ///
     /// When the store takes no writes, the answer is right for as long as the grace lasts; without one it would be a lie.
     pub(super) fn kept_len(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, RegistryError> {
         let (grace_ms, now_ms) = (self.store.options().grace_ms, self.store.options().clock.now_ms());
         let view = self.store.snapshot();
         let Linked { repository: id, link, len } = linked(&*view, repository, digest)?;
-        let count: Option<CountRow> = row(&*view, key::count(Scope::Repository(id), digest))?;
-        let is_named = count.is_some_and(|count| count.live > 0) && self.window_ms() >= grace_ms;
-        if is_named || renewed(&link, now_ms, grace_ms).is_none() {
+        let scope = Scope::Repository(id);
+        let count = row::<CountRow>(&*view, key::count(scope, digest))?.unwrap_or_default();
+        // While something settles there, what is counted as live may live no more.
+        let is_settling = || {
+            Ok::<_, RegistryError>(row::<UsageRow>(&*view, key::usage(scope))?.is_some_and(|usage| usage.settling > 0))
+        };
+        if count.live > 0 && self.window_ms() >= grace_ms && !is_settling()? {
+            return Ok(len);
+        }
+        let is_given_up = count.named > 0 && is_given_up(&*view, id, digest, &link).map_err(StoreError::from)?;
+        if !is_given_up && renewed(&link, now_ms, grace_ms).is_none() {
             return Ok(len);
         }
         drop(view);
@@ -67,7 +75,7 @@ impl Registry {
             Err(StoreError::Refused(Refusal::BlobUnknown(_) | Refusal::RepositoryUnknown(_))) => {
                 Err(unknown(repository, digest))
             }
-            Err(_) if link.due_ms > now_ms => Ok(len),
+            Err(_) if link.due_ms > now_ms && !is_given_up => Ok(len),
             Err(error) => Err(error.into()),
         }
     }

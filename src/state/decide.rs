@@ -28,7 +28,7 @@ use crate::{
 mod due;
 mod places;
 
-pub use due::renewed;
+pub use due::{is_given_up, renewed};
 
 /// A batch in the making: the state with the batch's own changes laid over it, and the records that make them.
 pub struct Batch<'a> {

@@ -1,7 +1,10 @@
 //! What clients were told to be there stays for its grace.
 
 use super::*;
-use crate::index::schema::{self, Applied, key};
+use crate::{
+    index::schema::{self, Applied, key},
+    state::decide::find_repository,
+};
 
 #[test]
 fn a_head_that_finds_less_than_half_of_the_grace_left_prolongs_it() {
@@ -61,6 +64,34 @@ fn what_only_a_held_manifest_names_is_prolonged_too() {
     running.clock.advance(GRACE / 2);
     running.collect();
     assert!(running.has(&layer) && !running.has(&digest_of(&content(1, 500))));
+}
+
+/// Found by the crash model (seed 20850, once): a purge that was cut short had ended windows, a client was told of a layer,
+/// and the next collection dropped what the purge had left, with the layer.
+#[test]
+fn what_a_client_is_told_of_between_the_end_of_windows_and_the_drop_is_not_purged() {
+    let machine = Machine::new();
+    let running = machine.start();
+    // More layers than a drop tells in one operation.
+    let layers: Vec<u32> = (1..30).collect();
+    let manifest = running.push_image("team/app", "1", &layers, 500);
+    running.delete("team/app", digest_of(&manifest));
+    running.settle();
+    let repository = find_repository(&*running.store().snapshot(), &name("team/app")).unwrap().unwrap();
+    let request = Request::EndWindows { repository, digests: vec![digest_of(&manifest)] };
+    running.store().commit(request).unwrap();
+    let told = digest_of(&content(20, 500));
+    running.registry.blob_len(&name("team/app"), &told).unwrap();
+    running.collect();
+    let left: Vec<u32> = layers.into_iter().filter(|id| running.has(&digest_of(&content(*id, 500)))).collect();
+    assert_eq!(left, [20], "and all else went");
+    running.clock.advance(GRACE - 1);
+    running.collect();
+    assert!(running.has(&told));
+    running.clock.advance(1);
+    running.collect();
+    assert!(!running.has(&told));
+    running.recount();
 }
 
 #[test]

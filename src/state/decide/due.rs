@@ -8,8 +8,8 @@ use crate::{
     index::{
         View, prefix_end,
         schema::{
-            self, DropRow, HistoryRow, LinkRow, ManifestRow, ParentsRow, PullRow, SchemaError, Scope, SettlingRow,
-            UsageRow, key,
+            self, DropRow, HistoryRow, LinkRow, ManifestIdRow, ManifestRow, ParentsRow, PullRow, SchemaError, Scope,
+            SettlingRow, UsageRow, key,
         },
     },
     journal::operation::{DropKind, LocalRecord, ManifestId, Operation, RepositoryId},
@@ -162,12 +162,16 @@ impl Batch<'_> {
     }
 
     /// Prolongs the grace of a blob that no manifest names when less than half of it is left, up to so many graces after
-    /// its last upload.
+    /// its last upload. One that a purge is about to take is linked anew.
     pub(super) fn renew(&mut self, name: &RepositoryName, digest: &Digest, grace_ms: u64) -> Result<Outcome, Refusal> {
         let repository = self.repository(name)?;
         let link: Option<LinkRow> = schema::get(&self.overlay, key::link(repository, digest))?;
         let link = link.ok_or(Refusal::BlobUnknown(*digest))?;
-        if let Some(due_ms) = renewed(&link, self.time_ms(), grace_ms) {
+        if is_given_up(&self.overlay, repository, digest, &link)? {
+            let due_ms = self.time_ms().saturating_add(grace_ms);
+            let mounted_from = link.mounted_from.checked_sub(1).map(|id| id as RepositoryId);
+            self.logical(Operation::Link { repository, digest: *digest, size: link.size, mounted_from, due_ms })?;
+        } else if let Some(due_ms) = renewed(&link, self.time_ms(), grace_ms) {
             self.local(LocalRecord::Renewed { repository, digest: *digest, due_ms })?;
         }
         Ok(Outcome::Done)
@@ -181,4 +185,38 @@ pub fn renewed(link: &LinkRow, now_ms: u64, grace_ms: u64) -> Option<u64> {
         now_ms.saturating_add(grace_ms).min(link.linked_ms.saturating_add(grace_ms.saturating_mul(GRACES_MAX)));
     let is_late = link.due_ms < now_ms.saturating_add(grace_ms / 2);
     (is_late && due_ms > link.due_ms).then_some(due_ms)
+}
+
+/// Whether a manifest whose window was ended names a blob that was linked before its last push: when it is dropped it takes
+/// the link with it, whatever is left of the grace. Of very many that name the blob only the first are looked at; then it is
+/// taken to be so.
+pub fn is_given_up(
+    view: &dyn View,
+    repository: RepositoryId,
+    digest: &Digest,
+    link: &LinkRow,
+) -> Result<bool, SchemaError> {
+    const NAMERS_READ: usize = 1_000;
+    let prefix = key::names(digest, repository).bytes();
+    let names = view.scan(&prefix, &prefix_end(&prefix), NAMERS_READ)?;
+    let are_all = names.len() < NAMERS_READ;
+    for (name, _) in names {
+        let id = name[prefix.len()..].try_into().map_err(|_| SchemaError::Missing { table: "names" })?;
+        let id: ManifestId = u64::from_be_bytes(id);
+        let ManifestIdRow { digest: namer, .. } = schema::expect(view, key::manifest_id(id))?;
+        let row: Option<ManifestRow> = schema::get(view, key::manifest(repository, &namer))?;
+        let purged_ms = match row.filter(|row| row.manifest == id) {
+            Some(row) => {
+                let parents = schema::get::<ParentsRow>(view, key::parents(repository, &namer))?.unwrap_or_default();
+                let is_purged = row.held_until_ms == 0 && !Life::of(&row, &parents).is_live();
+                is_purged.then_some(row.pushed_ms)
+            }
+            // It was dropped, and takes its names back.
+            None => schema::get::<SettlingRow>(view, key::settling(id))?.map(|row| row.purged_ms),
+        };
+        if purged_ms.is_some_and(|purged_ms| link.linked_ms <= purged_ms) {
+            return Ok(true);
+        }
+    }
+    Ok(!are_all)
 }
