@@ -33,19 +33,20 @@ impl World {
     /// how full it is. Nothing becomes unknown by it.
     pub(super) fn check_failure(&self, error: &RegistryError) {
         let Some(Fault { call, failure }) = self.fault else { return };
+        // A directory that cannot be opened is not synced.
+        let is_sync = matches!(call, SyncData | SyncDir) && failure != NoFiles;
         let is_right = match error {
-            // A write that may be half done, or a sync, has failed.
+            // A sync has failed, or a write that may be half done.
             RegistryError::Unavailable(_) => self.is_down() && call != Read,
-            _ if self.is_down() => false,
-            RegistryError::Full(_) => failure == Full,
+            RegistryError::Full(_) => failure == Full && !is_sync,
             RegistryError::Corrupt(_) => call == Read,
-            // A directory that cannot be opened is not synced.
-            RegistryError::Failed(_) => failure != Full && (!matches!(call, SyncData | SyncDir) || failure == NoFiles),
+            RegistryError::Failed(_) => failure != Full && !is_sync,
             _ => false,
         };
         assert!(is_right, "{call:?} fails with {failure:?}, and the answer is {error:?}");
         let said = error.to_string();
-        let places = ["segments", "segment ", "journal/", "the disk has no room", "free bytes of the disk"];
+        let places =
+            ["segments", "segment ", "journal/", "directory journal", "the disk has no room", "free bytes of the disk"];
         assert!(places.iter().any(|place| said.contains(place)), "{call:?} fails somewhere: {said}");
     }
 }
