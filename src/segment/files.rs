@@ -219,6 +219,12 @@ impl Files {
             .map_err(|error| self.write_error(bytes.len() as u64, "write", &format::path_of(file.number), error))
     }
 
+    /// Cuts a file to a length; nothing is durable.
+    pub(super) fn cut(&self, file: &SegmentFile, len: u64) -> Result<(), SegmentError> {
+        let result = file.file.set_len(len);
+        result.map_err(|error| self.write_error(0, "cut", &format::path_of(file.number), error))
+    }
+
     /// Zeroes a range and gives its whole blocks back; nothing is durable. After an error any part may be zero.
     pub(super) fn punch(&self, file: &SegmentFile, offset: u64, len: u64) -> Result<(), SegmentError> {
         let result = file.file.punch(offset, len);

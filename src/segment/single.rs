@@ -51,7 +51,7 @@ impl SingleWriter {
         if found < end {
             return Err(damaged(Fault::new(0, "the segment's length", end, found)));
         }
-        file.file.set_len(end).map_err(|error| file.io("cut", error))?;
+        files.cut(&file, end)?;
         // A finish that was never acknowledged may have left its header.
         files.write(&file, &[0; format::RECORD_HEADER_LEN as usize], SINGLE_RECORD_OFFSET)?;
 

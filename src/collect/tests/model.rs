@@ -31,7 +31,6 @@ pub(crate) mod stories;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Display,
     sync::{Arc, Mutex},
 };
 
@@ -39,11 +38,12 @@ use crate::collect::{CollectOptions, Collector, Pausable};
 use crate::{
     disk::sim::SimDisk,
     index::{
-        Index, View,
+        View,
         double::Watched,
         memory::MemoryIndex,
         schema::{self, Applied, LinkRow, ManifestRow, key},
     },
+    journal::Position,
     name::{Owner, RepositoryName, Tag},
     registry::{Reference, Registry, RegistryError, RegistryOptions, Sparse},
     state::{
@@ -56,6 +56,7 @@ use crate::{
 
 use batch::Gate;
 use choices::Choices;
+use faults::Fault;
 use items::{BLOBS_END, Item, LARGE_BLOB_BYTES};
 use promises::Repository;
 use seeds::{Seed, each_seed};
@@ -90,8 +91,8 @@ struct World {
     sparse: Sparse,
     /// Whether threads of the store write by themselves: then a seed does not always do the same.
     flushes_by_itself: bool,
-    /// Whether calls of the disk fail that are not the end of all writes.
-    is_faulty: bool,
+    /// The calls of the disk that fail, and are not the end of all writes.
+    fault: Option<Fault>,
     /// `None` only while it is restarted.
     open: Option<(Arc<Registry>, Arc<Collector>)>,
     promised: Promised,
@@ -102,6 +103,8 @@ struct World {
     unsure: Option<Change>,
     /// The last operation before the call under way.
     lsn: u64,
+    /// How far the history has come that the index has shown, and that so was durable.
+    shown: Position,
     /// Operations so far, those since the last start that were acknowledged, and those under way.
     operations: u64,
     acknowledged: u64,
@@ -133,7 +136,7 @@ impl World {
             kept: Vec::new(),
             gate: Arc::default(),
             flushes_by_itself,
-            is_faulty: false,
+            fault: None,
             clock: Clock::manual(1_800_000_000_000),
             sparse,
             open: None,
@@ -142,6 +145,7 @@ impl World {
             ended: Vec::new(),
             unsure: None,
             lsn: 0,
+            shown: Position::default(),
             operations: 0,
             acknowledged: 0,
             under_way: 0,
@@ -162,6 +166,10 @@ impl World {
 
     fn now_ms(&self) -> u64 {
         self.clock.now_ms()
+    }
+
+    fn is_faulty(&self) -> bool {
+        self.fault.is_some()
     }
 
     /// Whether the process takes no more writes: it has no power, or a sync has failed.
@@ -253,7 +261,8 @@ impl World {
         match self.random.u16(..1_000) {
             0..150 => self.put(name, blob),
             150..205 => self.mount(name, blob),
-            205..290 => self.head(name, blob),
+            205..265 => self.head(name, blob),
+            265..290 => self.pull(name, blob, item, tag),
             290..520 => {
                 let tags = pushes[self.random.usize(..pushes.len())];
                 self.push(name, item, tags);
@@ -293,12 +302,14 @@ impl World {
 
     /// A call has failed: where the power went or a sync failed, it may be done all the same, which changes what `done` does.
     /// Nothing else may fail, unless the disk is faulty: then what is done is known at once.
-    fn cut_short(&mut self, error: &dyn Display, done: impl FnOnce(&mut Self) + 'static) {
+    fn cut_short(&mut self, error: impl Into<RegistryError>, done: impl FnOnce(&mut Self) + 'static) {
+        let error = error.into();
+        self.check_failure(&error);
         if self.is_down() {
             self.unsure = Some(Box::new(done));
             return;
         }
-        assert!(self.is_faulty, "{error}");
+        assert!(self.is_faulty(), "{error}");
         if self.last_lsn() > self.lsn {
             done(self);
         }
@@ -310,29 +321,15 @@ impl World {
         match written {
             // A file whose sync has failed is thrown away, and nothing else has failed by that.
             Err(StoreError::Failed(_)) if !self.flushes_by_itself => {}
-            Err(error) => self.cut_short(&error, |_| ()),
+            Err(error) => self.cut_short(error, |_| ()),
             Ok(_) => {}
         }
-    }
-
-    /// The index is durable as it is now, and a copy of it may come back at any time.
-    fn flush_index(&mut self) {
-        self.index.flush().unwrap();
-        self.keep(self.index.crashed());
-    }
-
-    fn keep(&mut self, index: MemoryIndex) {
-        if self.kept.len() == 6 {
-            let one = self.random.usize(..6);
-            self.kept.swap_remove(one);
-        }
-        self.kept.push(index);
     }
 
     /// Somebody has looked at the clock, so that things are dropped soon after a start.
     fn resume(&mut self) {
         if let Err(error) = self.collector().resume(Pausable::Collect) {
-            self.cut_short(&error, |_| ());
+            self.cut_short(error, |_| ());
         }
     }
 
@@ -350,7 +347,7 @@ impl World {
         self.log("put", name, blob, &stored);
         match stored {
             Ok(()) => self.linked(name, blob),
-            Err(error) => self.cut_short(&error, move |world| world.linked(name, blob)),
+            Err(error) => self.cut_short(error, move |world| world.linked(name, blob)),
         }
     }
 
@@ -367,7 +364,7 @@ impl World {
         match mounted {
             Ok(true) => self.linked(name, blob),
             Ok(false) => assert!(!self.promised[from].has_blob(blob, self.now_ms()), "{from} has it"),
-            Err(error) => self.cut_short(&error, move |world| world.linked(name, blob)),
+            Err(error) => self.cut_short(error, move |world| world.linked(name, blob)),
         }
         self.saw("mount");
     }
@@ -381,12 +378,12 @@ impl World {
             Ok(len) => {
                 assert_eq!(len, self.items[blob].bytes.len() as u64);
                 // When the store takes no writes, it is right for as long as the grace lasts anyway.
-                if !self.is_down() && !self.is_faulty {
+                if !self.is_down() && !self.is_faulty() {
                     self.promised(name).told(blob, now_ms);
                 }
             }
             Err(RegistryError::BlobUnknown { .. }) => assert!(!self.promised[name].has_blob(blob, now_ms)),
-            Err(error) => self.cut_short(&error, |_| ()),
+            Err(error) => self.cut_short(error, |_| ()),
         }
     }
 
@@ -396,16 +393,24 @@ impl World {
         let pushed = self.registry().put_manifest(&parse(name), Some(*digest), &parsed, Some(media_type), bytes);
         self.log("push", name, (item, tags), &pushed);
         match pushed {
-            Ok(_) => self.there_again(name, item, tags),
+            Ok(_) => self.pushed(name, item, tags),
             Err(RegistryError::ManifestBlobUnknown { .. }) => {
                 assert!(!self.promised[name].has_references(&self.items, item, self.now_ms()), "all of it is there");
                 self.saw("push of what is not all there");
             }
             Err(error) => {
                 let tags = tags.to_vec();
-                self.cut_short(&error, move |world| world.there_again(name, item, &tags));
+                self.cut_short(error, move |world| world.pushed(name, item, &tags));
             }
         }
+    }
+
+    /// A push was accepted, so all that the manifest names is there, but for what the setting lets be absent.
+    fn pushed(&mut self, name: &str, item: usize, tags: &[&'static str]) {
+        for named in self.needed_by(item) {
+            assert!(self.answers(name, named), "manifest {item} was accepted in {name} without {named}");
+        }
+        self.there_again(name, item, tags);
     }
 
     /// A manifest is there, with the blobs that the repository has.
@@ -427,7 +432,7 @@ impl World {
                 self.promised(name).untagged(tag);
             }
             Err(RegistryError::ManifestUnknown { .. } | RegistryError::NameUnknown { .. }) => assert!(!is_there),
-            Err(error) => self.cut_short(&error, move |world| world.promised(name).untagged(tag)),
+            Err(error) => self.cut_short(error, move |world| world.promised(name).untagged(tag)),
         }
     }
 
@@ -442,9 +447,9 @@ impl World {
             }
             Err(RegistryError::ManifestUnknown { .. } | RegistryError::NameUnknown { .. }) => {
                 assert_ne!(answers, Some(true), "it has to answer");
-                self.promised(name).deleted(item);
+                self.promised(name).gone(item);
             }
-            Err(error) => self.cut_short(&error, move |world| world.promised(name).deleted(item)),
+            Err(error) => self.cut_short(error, move |world| world.promised(name).deleted(item)),
         }
     }
 
@@ -461,7 +466,7 @@ impl World {
             }
             Err(RegistryError::BlobNamed { .. }) => self.saw("delete of a blob in use"),
             Err(RegistryError::BlobUnknown { .. } | RegistryError::NameUnknown { .. }) => assert!(!has, "it is there"),
-            Err(error) => self.cut_short(&error, move |world| world.promised(name).unlinked(blob)),
+            Err(error) => self.cut_short(error, move |world| world.promised(name).unlinked(blob)),
         }
     }
 
@@ -482,7 +487,7 @@ impl World {
                     self.saw("restore of what was dropped");
                 }
             }
-            Err(error) => self.cut_short(&error, move |world| world.there_again(name, item, tag.as_slice())),
+            Err(error) => self.cut_short(error, move |world| world.there_again(name, item, tag.as_slice())),
         }
     }
 
@@ -502,11 +507,11 @@ impl World {
         for (_, repository) in self.promised.iter_mut().filter(|(other, _)| is_in(other)) {
             repository.purged(&self.items, now_ms);
         }
+        self.saw(format!("purge {}", purged.is_ok()));
         match purged {
             Ok(_) | Err(RegistryError::NameUnknown(_) | RegistryError::OrganisationUnknown(_)) => {}
-            Err(ref error) => self.cut_short(error, |_| ()),
+            Err(error) => self.cut_short(error, |_| ()),
         }
-        self.saw(format!("purge {}", purged.is_ok()));
     }
 
     fn collect(&mut self) {
@@ -515,11 +520,11 @@ impl World {
         match report {
             Ok(report) if report.freed_bytes > 0 => self.saw("collection that frees"),
             Ok(_) => {}
-            Err(error) => return self.cut_short(&error, |_| ()),
+            Err(error) => return self.cut_short(error, |_| ()),
         }
         self.settle();
         // A run on a faulty disk leaves some for the next one.
-        if !self.is_down() && !self.is_faulty {
+        if !self.is_down() && !self.is_faulty() {
             self.check_bytes();
         }
     }
@@ -530,7 +535,7 @@ impl World {
         match report {
             Ok(report) if report.moved_records > 0 => self.saw("compaction that moves"),
             Ok(_) => {}
-            Err(error) => self.cut_short(&error, |_| ()),
+            Err(error) => self.cut_short(error, |_| ()),
         }
     }
 }

@@ -65,7 +65,7 @@ impl World {
         for _ in 0..self.random.usize(2..=12) {
             match self.request(&mut after) {
                 Ok(request) => requests.extend(request),
-                Err(error) => return self.cut_short(&error, |_| ()),
+                Err(error) => return self.cut_short(error, |_| ()),
             }
             let now_ms = self.now_ms();
             after.values_mut().for_each(|repository| repository.conclude(&self.items, now_ms));
@@ -87,7 +87,7 @@ impl World {
                 assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Done), "{outcomes:?}");
                 self.promised = after;
             }
-            Err(error) => self.cut_short(&error, move |world| world.promised = after),
+            Err(error) => self.cut_short(error, move |world| world.promised = after),
         }
         self.saw("batch");
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     collect::{PlaceKind, SearchReport},
+    registry::Manifest,
     state::{dump, recount::recount},
 };
 
@@ -44,17 +45,26 @@ impl World {
         }
     }
 
-    /// What was promised is served, bit for bit; tags are exactly those that were set; counts are those of a recount.
+    /// What was promised is served, bit for bit; what is served is whole; tags are exactly those that were set, and point
+    /// to what they were set to; counts are those of a recount.
     pub(super) fn check(&self) {
         self.settle();
+        self.check_answers();
+        recount(&*self.registry().store().snapshot(), &mut |difference| panic!("{difference}")).unwrap();
+    }
+
+    /// The same but for counts, of a store that may take no writes.
+    pub(super) fn check_answers(&self) {
         let now_ms = self.now_ms();
         for (name, promised) in &self.promised {
-            let repository = parse(name);
+            let (repository, mut there) = (parse(name), BTreeSet::new());
             for (item, Item { bytes, digest, .. }) in self.items.iter().enumerate() {
                 if item < BLOBS_END && promised.has_blob(item, now_ms) {
                     self.registry().blob(&repository, digest).unwrap();
                 }
-                self.check_visible(&repository, item, bytes);
+                if self.check_visible(&repository, item, bytes) {
+                    there.insert(item);
+                }
                 match promised.manifest(item, now_ms) {
                     Some(true) => {
                         let manifest = self.registry().manifest(&repository, &Reference::Digest(*digest)).unwrap();
@@ -67,24 +77,123 @@ impl World {
                     None => {}
                 }
             }
-            let tags = self.registry().tags(&repository, None, 100).map(|page| page.names).unwrap_or_default();
-            assert_eq!(tags, promised.tags.keys().copied().collect::<Vec<_>>(), "tags of {name}");
+            self.check_references(name, &there);
+            self.check_tags(name);
         }
-        recount(&*self.registry().store().snapshot(), &mut |difference| panic!("{difference}")).unwrap();
     }
 
-    /// What answers is there wholly, whether it was promised or not.
-    fn check_visible(&self, repository: &RepositoryName, item: usize, bytes: &[u8]) {
+    /// Whether it answers; what does is there bit for bit, whether it was promised or not.
+    fn check_visible(&self, repository: &RepositoryName, item: usize, bytes: &[u8]) -> bool {
         let digest = &self.items[item].digest;
-        match self.registry().blob(repository, digest).and_then(|content| Ok(content.read_all()?)) {
-            Ok(found) => assert_eq!(found, bytes, "blob {item} of {repository}"),
-            Err(RegistryError::BlobUnknown { .. }) => {}
+        let is_blob = match self.registry().blob(repository, digest).and_then(|content| Ok(content.read_all()?)) {
+            Ok(found) => {
+                assert_eq!(found, bytes, "blob {item} of {repository}");
+                true
+            }
+            Err(RegistryError::BlobUnknown { .. }) => false,
             Err(error) => panic!("blob {item} of {repository}: {error}"),
-        }
-        match self.registry().manifest(repository, &Reference::Digest(*digest)) {
-            Ok(found) => assert_eq!(found.bytes, bytes, "manifest {item} of {repository}"),
-            Err(RegistryError::ManifestUnknown { .. } | RegistryError::NameUnknown(_)) => {}
+        };
+        let is_manifest = match self.registry().manifest(repository, &Reference::Digest(*digest)) {
+            Ok(found) => {
+                assert_eq!(found.bytes, bytes, "manifest {item} of {repository}");
+                true
+            }
+            Err(RegistryError::ManifestUnknown { .. } | RegistryError::NameUnknown(_)) => false,
             Err(error) => panic!("manifest {item} of {repository}: {error}"),
+        };
+        is_blob || is_manifest
+    }
+
+    /// Whatever manifest answers can be pulled whole, but for what a client took away by its digest.
+    fn check_references(&self, name: &str, there: &BTreeSet<usize>) {
+        for &item in there {
+            let mut needed = self.needed_by(item);
+            let lacking = needed.find(|named| !there.contains(named) && !self.promised[name].is_taken(*named));
+            assert_eq!(lacking, None, "what manifest {item} of {name} lacks");
+        }
+    }
+
+    /// What a manifest names that has to be there for it to be accepted.
+    pub(super) fn needed_by(&self, item: usize) -> impl Iterator<Item = usize> {
+        let needed = self.items[item].references.iter().filter(|(role, _)| !self.sparse.allows(*role));
+        needed.map(|(_, named)| *named).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Whether something is not unknown. Where the disk fails, that it is damaged or cannot be read is no absence.
+    pub(super) fn answers(&self, name: &str, item: usize) -> bool {
+        let (repository, digest) = (parse(name), self.items[item].digest);
+        let found = match item < BLOBS_END {
+            true => self.registry().blob(&repository, &digest).map(|_| ()),
+            false => self.registry().manifest(&repository, &Reference::Digest(digest)).map(|_| ()),
+        };
+        match found {
+            Ok(()) => true,
+            Err(RegistryError::BlobUnknown { .. } | RegistryError::ManifestUnknown { .. }) => false,
+            Err(error) => {
+                assert!(self.is_down() || self.is_faulty(), "{item} of {name}: {error}");
+                true
+            }
+        }
+    }
+
+    /// The tags are those that were set, and each gives the bytes of what it was set to last.
+    fn check_tags(&self, name: &str) {
+        let (repository, promised) = (parse(name), &self.promised[name].tags);
+        let tags = self.registry().tags(&repository, None, 100).map(|page| page.names).unwrap_or_default();
+        assert_eq!(tags, promised.keys().copied().collect::<Vec<_>>(), "tags of {name}");
+        for tag in TAGS {
+            match self.registry().manifest(&repository, &Reference::Tag(tag.parse().unwrap())) {
+                Ok(found) => self.check_tagged(name, tag, &found),
+                Err(RegistryError::ManifestUnknown { .. } | RegistryError::NameUnknown(_)) => {
+                    assert!(!promised.contains_key(tag), "{tag} of {name} points to nothing");
+                }
+                Err(error) => panic!("{tag} of {name}: {error}"),
+            }
+        }
+    }
+
+    fn check_tagged(&self, name: &str, tag: &str, found: &Manifest) {
+        let wanted = self.promised[name].tags.get(tag);
+        let is = self.items.iter().position(|item| item.digest == found.digest);
+        assert_eq!(is, wanted.copied(), "what {tag} of {name} points to");
+        assert!(wanted.is_some_and(|&item| self.items[item].bytes == found.bytes), "{tag} of {name} is {found:?}");
+    }
+
+    /// Somebody pulls by a tag or a digest, and is given what was pushed, or told that it is not there, or cannot be read.
+    pub(super) fn pull(&mut self, name: &'static str, blob: usize, item: usize, tag: &'static str) {
+        let (repository, now_ms) = (parse(name), self.now_ms());
+        let promised = &self.promised[name];
+        let done = match self.random.u8(..3) {
+            0 => {
+                let found = self.registry().manifest(&repository, &Reference::Tag(tag.parse().unwrap()));
+                found.map(|found| self.check_tagged(name, tag, &found)).or_else(|error| {
+                    let is_promised = promised.tags.contains_key(tag);
+                    unknown(error, || assert!(!is_promised, "{tag} of {name} points to nothing"))
+                })
+            }
+            1 => {
+                let found = self.registry().manifest(&repository, &Reference::Digest(self.items[item].digest));
+                let promised = promised.manifest(item, now_ms);
+                found
+                    .map(|found| {
+                        assert_ne!(promised, Some(false), "manifest {item} of {name} was deleted");
+                        assert_eq!(found.bytes, self.items[item].bytes);
+                    })
+                    .or_else(|error| unknown(error, || assert_ne!(promised, Some(true), "manifest {item} of {name}")))
+            }
+            _ => {
+                let found = self.registry().blob(&repository, &self.items[blob].digest);
+                let is_promised = promised.has_blob(blob, now_ms);
+                found
+                    .and_then(|found| Ok(found.read_all()?))
+                    .map(|found| assert_eq!(found, self.items[blob].bytes))
+                    .or_else(|error| unknown(error, || assert!(!is_promised, "blob {blob} of {name}")))
+            }
+        };
+        self.log("pull", name, (blob, item, tag), &done);
+        match done {
+            Ok(()) => self.saw("pull"),
+            Err(error) => self.cut_short(error, |_| ()),
         }
     }
 
@@ -114,6 +223,16 @@ impl World {
         }
         self.saw("all gone");
     }
+}
+
+/// Looks at an answer that something is not known; other failures are left.
+fn unknown(error: RegistryError, check: impl FnOnce()) -> Result<(), RegistryError> {
+    use RegistryError::{BlobUnknown, ManifestUnknown, NameUnknown};
+    match error {
+        BlobUnknown { .. } | ManifestUnknown { .. } | NameUnknown(_) => check(),
+        other => return Err(other),
+    }
+    Ok(())
 }
 
 /// Whether each byte that was read belongs to a record that the index names, or to an upload, or is zero.

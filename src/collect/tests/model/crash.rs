@@ -53,8 +53,41 @@ impl Tally {
 impl World {
     /// The last operation that the index knows.
     pub(super) fn last_lsn(&self) -> u64 {
+        self.position().lsn
+    }
+
+    /// The index is durable as it is now, and a copy of it may come back at any time.
+    pub(super) fn flush_index(&mut self) {
+        self.index.flush().unwrap();
+        self.keep(self.index.crashed());
+    }
+
+    fn keep(&mut self, index: MemoryIndex) {
+        if self.kept.len() == 6 {
+            let one = self.random.usize(..6);
+            self.kept.swap_remove(one);
+        }
+        self.kept.push(index);
+    }
+
+    fn position(&self) -> Position {
         let applied: Option<Applied> = schema::get(&*self.registry().store().snapshot(), key::applied()).unwrap();
-        applied.map_or(0, |applied| applied.lsn)
+        applied.map_or(Position::default(), |Applied { lsn, local, .. }| Position { lsn, local })
+    }
+
+    /// The process ends: what its index shows is durable, whatever becomes of the index.
+    fn note_position(&mut self) {
+        if self.open.is_some() {
+            let position = self.position();
+            let Position { lsn, local } = &mut self.shown;
+            (*lsn, *local) = ((*lsn).max(position.lsn), (*local).max(position.local));
+        }
+    }
+
+    /// No record is missing that an index has ever shown.
+    fn check_position(&self) {
+        let Position { lsn, local } = self.position();
+        assert!(lsn >= self.shown.lsn && local >= self.shown.local, "{lsn} {local} after {}", self.shown);
     }
 
     /// The process ends here, by a kill or a power cut.
@@ -63,6 +96,7 @@ impl World {
         if let Some(kept) = self.gate.take_kept() {
             self.keep(kept);
         }
+        self.note_position();
         self.index.flush().unwrap();
         let now = self.index.crashed();
         let disk = if self.random.u8(..3) == 0 { self.disk.kill() } else { self.disk.crash(self.random.u64(..)) };
@@ -80,20 +114,22 @@ impl World {
     pub(super) fn restart(&mut self) {
         let before = self.disk.clone();
         if self.random.u8(..3) == 0 {
+            self.note_position();
             self.open = None;
             self.disk = self.disk.kill();
         } else {
             self.end();
         }
-        if self.is_faulty {
+        if self.is_faulty() {
             self.disk.take_faults_of(&before);
         }
         if let Err(error) = self.start() {
-            assert!(self.is_faulty, "{error}");
+            assert!(self.is_faulty(), "{error}");
             self.open = None;
             self.disk.heal();
             self.start().unwrap();
         }
+        self.check_position();
         self.find_sessions(false);
         self.saw("restart");
     }
@@ -149,6 +185,7 @@ impl World {
         let recovery = self.registry().store().recovery().clone();
         self.log("start", "", (), &recovery);
         assert_eq!(recovery.lost_records, 0, "{recovery:?}");
+        self.check_position();
         let done = self.last_lsn() > self.lsn;
         if let Some(change) = self.unsure.take()
             && done
@@ -202,9 +239,11 @@ fn run_store(seed: u64) -> Tally {
     tally
 }
 
-fn median(mut counts: Vec<u64>) -> u64 {
+/// The values below which a quarter, a half and three quarters of all lie.
+fn quartiles(mut counts: Vec<u64>) -> String {
     counts.sort_unstable();
-    counts.get(counts.len() / 2).copied().unwrap_or_default()
+    let at = |quarter: usize| counts.get(counts.len() * quarter / 4).copied().unwrap_or_default();
+    format!("{}–{}–{}", at(1), at(2), at(3))
 }
 
 #[test]
@@ -217,11 +256,11 @@ fn the_power_may_go_at_any_call_and_nothing_that_was_promised_is_lost() {
     let Tally { operations, crashes, acknowledged, under_way, unsynced, in_opens, seen } = all.into_inner().unwrap();
     println!(
         "{operations} operations, {crashes} crashes and {in_opens} more during opens; {} with operations acknowledged \
-         and others under way, medians {} / {} / {} unsynced",
+         and others under way, quartiles {} / {} / {} unsynced",
         under_way.len(),
-        median(acknowledged),
-        median(under_way),
-        median(unsynced)
+        quartiles(acknowledged),
+        quartiles(under_way),
+        quartiles(unsynced)
     );
     if rounds > 50 {
         let expected = ["batch", "cut short, and done", "cut short, and not done"];

@@ -21,6 +21,36 @@ const LOADS: u64 = 10;
 /// One case of so many is tried in the fast suite; `ORLOP_TEST_STRIDE=1` tries all.
 const STRIDE: u64 = if cfg!(feature = "rocksdb") { 7 } else { 31 };
 
+/// Calls that fail, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fault {
+    call: Call,
+    failure: Failure,
+}
+
+impl World {
+    /// A failure has the class of its cause, and its message names the file, or the disk where that is full or does not tell
+    /// how full it is. Nothing becomes unknown by it.
+    pub(super) fn check_failure(&self, error: &RegistryError) {
+        let Some(Fault { call, failure }) = self.fault else { return };
+        // A directory that cannot be opened is not synced.
+        let is_sync = matches!(call, SyncData | SyncDir) && failure != NoFiles;
+        let is_right = match error {
+            // A sync has failed, or a write that may be half done.
+            RegistryError::Unavailable(_) => self.is_down() && call != Read,
+            RegistryError::Full(_) => failure == Full && !is_sync,
+            RegistryError::Corrupt(_) => call == Read,
+            RegistryError::Failed(_) => failure != Full && !is_sync,
+            _ => false,
+        };
+        assert!(is_right, "{call:?} fails with {failure:?}, and the answer is {error:?}");
+        let said = error.to_string();
+        let places =
+            ["segments", "segment ", "journal/", "directory journal", "the disk has no room", "free bytes of the disk"];
+        assert!(places.iter().any(|place| said.contains(place)), "{call:?} fails somewhere: {said}");
+    }
+}
+
 const KINDS: [(Call, &[Failure]); 8] = [
     (Read, &[Io, Short]),
     (Write, &[Io, Full, Short]),
@@ -35,7 +65,7 @@ const KINDS: [(Call, &[Failure]); 8] = [
 /// Runs the load with a fault in it; whether it came to it.
 fn run_case(seed: u64, call: Call, nth: u64, failure: Failure, lasts: bool) -> bool {
     let mut world = World::of_seed(seed, false);
-    world.is_faulty = true;
+    world.fault = Some(Fault { call, failure });
     if lasts {
         world.disk.fail_from(call, nth, failure)
     } else {
@@ -57,11 +87,11 @@ fn run_case(seed: u64, call: Call, nth: u64, failure: Failure, lasts: bool) -> b
         check_poisoned(&mut world);
     } else {
         world.settle();
-        world.is_faulty = false;
+        world.fault = None;
         world.lsn = world.last_lsn();
         world.check();
     }
-    world.is_faulty = false;
+    world.fault = None;
     world.end();
     world.recover();
     // What is acknowledged after the failure does not rest on what it has lost.
@@ -79,20 +109,25 @@ fn run_case(seed: u64, call: Call, nth: u64, failure: Failure, lasts: bool) -> b
     was_met
 }
 
-/// After a failed sync what was acknowledged is read, also when the kernel has forgotten pages; all writes are refused.
+/// After a failed sync what was acknowledged is read, also when the kernel has forgotten pages: blobs, manifests, tags; all
+/// writes are refused.
 fn check_poisoned(world: &mut World) {
+    if world.last_lsn() > world.lsn
+        && let Some(change) = world.unsure.take()
+    {
+        change(world);
+        world.conclude();
+    }
     world.disk.evict();
     let store = world.registry().store();
-    assert!(store.poisoned().is_some());
+    let reason = store.poisoned().unwrap().to_string();
+    assert!(reason.contains("segments/") || reason.contains("segments:") || reason.contains("journal"), "{reason}");
     let refused = store.put(&parse("a/x"), Algorithm::Sha256, b"more");
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
-    let (now_ms, items) = (world.now_ms(), Arc::clone(&world.items));
-    for (name, promised) in &world.promised {
-        for blob in (0..BLOBS_END).filter(|blob| promised.has_blob(*blob, now_ms)) {
-            let content = world.registry().blob(&parse(name), &items[blob].digest).unwrap();
-            assert_eq!(content.read_all().unwrap(), items[blob].bytes, "blob {blob} of {name}");
-        }
-    }
+    let tagged =
+        store.commit(Request::Untag { repository: parse("a/x"), tag: "1.0".parse().unwrap(), window_ms: WINDOW_MS });
+    assert!(matches!(tagged, Err(StoreError::Unavailable(_))), "{tagged:?}");
+    world.check_answers();
 }
 
 /// Every case of one load; how many calls of each kind have failed. `stride` leaves out all but one of so many.

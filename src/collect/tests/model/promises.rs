@@ -34,6 +34,8 @@ pub(super) struct Repository {
     told: BTreeMap<usize, u64>,
     /// When each was last uploaded or mounted.
     linked_ms: BTreeMap<usize, u64>,
+    /// What a client took away by its digest, and nobody has brought again.
+    taken: BTreeSet<usize>,
 }
 
 impl Repository {
@@ -90,6 +92,7 @@ impl Repository {
     /// An upload or a mount was accepted.
     pub(super) fn linked(&mut self, items: &[Item], blob: usize, now_ms: u64) {
         self.linked_ms.insert(blob, now_ms);
+        self.taken.remove(&blob);
         self.promise(blob, now_ms + GRACE_MS);
         // Those that named it before it came have it from now on.
         for (&item, pushed) in self.manifests.iter_mut().filter(|(_, pushed)| pushed.until_ms > now_ms) {
@@ -122,6 +125,7 @@ impl Repository {
         let by_digest = tags.is_empty();
         let pushed = self.manifests.entry(item).or_default();
         (pushed.deleted, pushed.blobs, pushed.until_ms) = (false, has, now_ms + WINDOW_MS);
+        self.taken.remove(&item);
         self.tags.extend(tags.iter().map(|tag| (*tag, item)));
         let reached = self.may_be_reached(items, item);
         self.manifests.entry(item).and_modify(|pushed| pushed.root |= by_digest && !reached);
@@ -131,7 +135,14 @@ impl Repository {
         self.tags.remove(tag);
     }
 
+    /// A client took it away by its digest.
     pub(super) fn deleted(&mut self, item: usize) {
+        self.gone(item);
+        self.taken.insert(item);
+    }
+
+    /// It answers no more.
+    pub(super) fn gone(&mut self, item: usize) {
         self.tags.retain(|_, tagged| *tagged != item);
         self.manifests.entry(item).and_modify(|pushed| (pushed.deleted, pushed.root) = (true, false));
     }
@@ -139,6 +150,7 @@ impl Repository {
     /// A client took back a blob's link.
     pub(super) fn unlinked(&mut self, blob: usize) {
         self.told.remove(&blob);
+        self.taken.insert(blob);
         for pushed in self.manifests.values_mut() {
             pushed.blobs.remove(&blob);
         }
@@ -152,6 +164,11 @@ impl Repository {
         }
         let ended: Vec<usize> = self.manifests.keys().copied().filter(|item| !lives.contains_key(item)).collect();
         self.told.retain(|blob, _| !ended.iter().any(|&item| items[item].blobs().any(|named| named == *blob)));
+    }
+
+    /// Whether a client took it away by its digest, so that what names it lacks it.
+    pub(super) fn is_taken(&self, item: usize) -> bool {
+        self.taken.contains(&item)
     }
 
     /// Whether a manifest has to be there, and whether it answers; `None` where nothing was promised.

@@ -81,7 +81,7 @@ impl World {
             }
             Err(error) => {
                 session.maybe = is_kept.or(session.maybe);
-                self.cut_short(&error, |_| ());
+                self.cut_short(error, |_| ());
                 self.look_again(at);
             }
         }
@@ -124,7 +124,7 @@ impl World {
             }
             Err(error) => {
                 self.sessions[at].ending = true;
-                self.cut_short(&error, move |world| {
+                self.cut_short(error, move |world| {
                     if is_whole {
                         world.linked(repository, blob);
                     }
@@ -141,7 +141,7 @@ impl World {
             Ok(()) => self.ended(at),
             Err(error) => {
                 self.sessions[at].ending = true;
-                self.cut_short(&error, |_| ());
+                self.cut_short(error, |_| ());
                 self.look_again(at);
             }
         }
