@@ -135,6 +135,16 @@ impl Server {
         wrong(command.arg(acks), "check")
     }
 
+    /// As [`Server::check`], where the disk may keep the server from reading.
+    ///
+    /// # Errors
+    /// When the checker cannot be run.
+    pub(crate) fn check_on_failed_disk(&self, programs: &Programs, acks: &Path) -> Result<Option<String>, CutError> {
+        let mut command = Command::new("timeout");
+        command.arg(CHECK_SECONDS_MAX).arg(&programs.load).args(["check", "--failed-disk", "--address", &self.address]);
+        wrong(command.arg("--acks").arg(acks), "check on a failed disk")
+    }
+
     /// Lets orlop count its store again, and read all of its content if asked; what is wrong.
     ///
     /// # Errors
