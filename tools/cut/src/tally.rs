@@ -23,7 +23,7 @@ impl Tally {
             let mut words = line.split(' ');
             match (words.next(), words.next()) {
                 (Some("upload" | "try-tag" | "try-delete" | "try-restore"), Some(repository)) => {
-                    drop(waiting.insert(repository, true))
+                    waiting.insert(repository, true);
                 }
                 (Some("blob" | "tag" | "delete"), Some(repository)) => {
                     acknowledged += 1;
