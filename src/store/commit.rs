@@ -266,13 +266,18 @@ impl Work {
         StoreError::Unavailable(reason)
     }
 
-    /// Makes a batch durable and visible. One that holds nothing but pushes is refused by a full disk; any other may have the
+    /// Makes a batch durable and visible. One that holds nothing but pushes is refused by a full disk; only others may have the
     /// blocks that were set aside for that.
     fn write(&mut self, mut batch: Batch<'_>, is_push: bool) -> Result<(), StoreError> {
         let discarded = self.discards.len().min(DROPS_PER_STEP);
         if batch.records.is_empty() {
             self.discards.drain(..discarded);
             return Ok(());
+        }
+        if is_push && reserve::is_spent(&*self.shared.disk, &self.shared.options) {
+            return Err(StoreError::Full(
+                "the disk is full, and what was set aside for that is left to deletes".to_owned(),
+            ));
         }
         let removed = std::mem::take(&mut batch.removed);
         self.shared.segments.sync().map_err(|error| self.shared.segment_failed(error))?;

@@ -54,6 +54,12 @@ pub(super) fn spend(disk: &dyn Disk) -> bool {
     }
 }
 
+/// Whether the blocks were given back, and less is free than they were: what is left then is for what makes room.
+pub(super) fn is_spent(disk: &dyn Disk, options: &StoreOptions) -> bool {
+    // Who cannot tell keeps nobody from trying.
+    disk.free_bytes().is_ok_and(|free| free < wanted(options)) && !is_there(disk).unwrap_or(true)
+}
+
 /// Sets blocks aside when there are none and enough are free.
 pub(super) fn keep(disk: &dyn Disk, options: &StoreOptions) {
     let bytes = wanted(options);
