@@ -94,6 +94,8 @@ pub(crate) struct Run<'a> {
     server: Option<Server>,
     /// What the last cut has left, to keep it when it turns out to be wrong.
     image: Option<Tree>,
+    /// How much of what was pending the last cut has left.
+    survival: Option<Survival>,
     pub(crate) figures: Figures,
     wrong: Vec<String>,
 }
@@ -115,6 +117,7 @@ impl Rounds {
             faults: Faults::default(),
             server: None,
             image: None,
+            survival: None,
             figures: Figures::default(),
             wrong: Vec::new(),
         };
@@ -255,6 +258,7 @@ impl Run<'_> {
     /// Goes on from one of the ways in which a cut could leave what was frozen.
     fn cut(&mut self, frozen: &Tree) -> Result<(), CutError> {
         let mut survival = Survival::draw(&mut self.rng);
+        self.survival = Some(survival);
         let mut image = frozen.cut(survival, &mut self.rng);
         self.image = Some(image.clone());
         if self.ground.go_on_from(image).is_ok() {
@@ -264,6 +268,7 @@ impl Run<'_> {
         // then it cannot be mounted, and there is nothing to check.
         self.figures.refused_mounts += 1;
         survival.atom_bytes = BLOCK_BYTES;
+        self.survival = Some(survival);
         image = frozen.cut(survival, &mut self.rng);
         self.image = Some(image.clone());
         self.ground.go_on_from(image)
@@ -275,7 +280,9 @@ impl Run<'_> {
 
     /// Notes what is wrong, and keeps the store as the last cut has left it.
     fn fail(&mut self, round: u64, why: &str) -> Result<(), CutError> {
-        self.wrong.push(format!("seed {}, round {round}: {why}; settings {:?}", self.options.seed, self.settings));
+        let (seed, settings, survival) = (self.options.seed, &self.settings, &self.survival);
+        self.wrong
+            .push(format!("seed {seed}, round {round}: {why}; settings {settings:?}; the last cut: {survival:?}"));
         let (Some(keep), Some(image)) = (&self.options.keep, self.image.take()) else { return Ok(()) };
         let to = keep.join(format!("seed-{}-round-{round}", self.options.seed));
         fs::create_dir_all(&to).map_err(file_error(&to))?;
