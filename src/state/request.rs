@@ -198,6 +198,13 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether it adds to what is stored: a full disk refuses that, and nothing else for as long as it can.
+    pub fn is_push(&self) -> bool {
+        matches!(self, Self::Upload { .. } | Self::Mount { .. } | Self::Push(_) | Self::MarkUpload { .. })
+    }
+}
+
 /// Something whose time has come, as the index has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {

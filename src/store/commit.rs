@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-use super::{Shared, StoreError, flush, snapshot};
+use super::{Shared, StoreError, flush, reserve, snapshot};
 
 /// Called once with a request's result, on the committer's thread.
 pub type Reply = Box<dyn FnOnce(Result<Outcome, StoreError>) + Send>;
@@ -204,7 +204,9 @@ impl Work {
         let mut failure = self.cannot_begin(&mut batch);
         let mut next = first;
         let mut bytes = 0;
+        let mut is_push = next.is_some();
         while let Some(job) = next {
+            is_push &= job.request.is_push();
             bytes += size_of_request(&job.request);
             let result = match &failure {
                 Some(failure) => Err(failure.clone()),
@@ -222,7 +224,7 @@ impl Work {
         {
             failure = Some(self.index_failed(&error));
         }
-        let failure = failure.or_else(|| self.write(batch).err());
+        let failure = failure.or_else(|| self.write(batch, is_push).err());
         if failure.is_some()
             && let Err(error) = accounts.undo(&*shared.index)
         {
@@ -264,12 +266,18 @@ impl Work {
         StoreError::Unavailable(reason)
     }
 
-    /// Makes a batch durable and visible.
-    fn write(&mut self, mut batch: Batch<'_>) -> Result<(), StoreError> {
+    /// Makes a batch durable and visible. One that holds nothing but pushes is refused by a full disk; only others may have the
+    /// blocks that were set aside for that.
+    fn write(&mut self, mut batch: Batch<'_>, is_push: bool) -> Result<(), StoreError> {
         let discarded = self.discards.len().min(DROPS_PER_STEP);
         if batch.records.is_empty() {
             self.discards.drain(..discarded);
             return Ok(());
+        }
+        if is_push && reserve::is_spent(&*self.shared.disk, &self.shared.options) {
+            return Err(StoreError::Full(
+                "the disk is full, and what was set aside for that is left to deletes".to_owned(),
+            ));
         }
         let removed = std::mem::take(&mut batch.removed);
         self.shared.segments.sync().map_err(|error| self.shared.segment_failed(error))?;
@@ -280,7 +288,10 @@ impl Work {
         if self.shared.end_journal_file.swap(false, Ordering::AcqRel) {
             journal.end_file();
         }
-        let appended = journal.append(batch.time_ms(), &records);
+        let mut appended = journal.append(batch.time_ms(), &records);
+        if matches!(appended, Err(JournalError::Full { .. })) && !is_push && reserve::spend(&*self.shared.disk) {
+            appended = journal.append(batch.time_ms(), &records);
+        }
         let appended = appended.map_err(|error| self.journal_failed(&error))?;
         batch.applied.chain = appended.chain.0;
         // From here on the batch is durable. When it cannot be applied the state in memory is behind the journal: no

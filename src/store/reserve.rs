@@ -2,7 +2,8 @@
 //!
 //! The store's own pushes stop before a disk is full, but somebody else may take the last block. Then RocksDB could neither
 //! open nor flush, and an open could not write the journal's tail anew. So the store keeps blocks that nobody else can take:
-//! they are spent when less is free than they are, and set aside again once twice as much is.
+//! they are spent when less is free than they are, or when the journal finds no room for what makes room, and set aside
+//! again once twice as much is free.
 //!
 //! It refuses to be more than a help: a file that cannot be made, or is not large enough, is no error. Nothing reads it, and a
 //! crash at any moment leaves it or not.
@@ -21,10 +22,19 @@ pub(super) fn wanted(options: &StoreOptions) -> u64 {
     needed.min(options.reserve_bytes / 2)
 }
 
-/// Gives the blocks back when less is free than they are; durably, as some file systems free blocks with that only.
+/// Gives the blocks back when less is free than they are.
 pub(super) fn spend_if_short(disk: &dyn Disk, options: &StoreOptions) {
+    match disk.free_bytes() {
+        Ok(free) if free < wanted(options) => drop(spend(disk)),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the disk does not tell what is free"),
+    }
+}
+
+/// Gives the blocks back, durably, as some file systems free blocks with that only. Whether there were any.
+pub(super) fn spend(disk: &dyn Disk) -> bool {
     let spend = || -> io::Result<bool> {
-        if wanted(options) == 0 || disk.free_bytes()? >= wanted(options) || !is_there(disk)? {
+        if !is_there(disk)? {
             return Ok(false);
         }
         disk.remove(PATH)?;
@@ -32,10 +42,22 @@ pub(super) fn spend_if_short(disk: &dyn Disk, options: &StoreOptions) {
         Ok(true)
     };
     match spend() {
-        Ok(true) => tracing::warn!("the disk is full: the blocks that were set aside for that are spent; make room"),
-        Ok(false) => {}
-        Err(error) => tracing::warn!(%error, "the blocks that were set aside could not be given back"),
+        Ok(true) => {
+            tracing::warn!("the disk is full: the blocks that were set aside for that are spent; make room");
+            true
+        }
+        Ok(false) => false,
+        Err(error) => {
+            tracing::warn!(%error, "the blocks that were set aside could not be given back");
+            false
+        }
     }
+}
+
+/// Whether the blocks were given back, and less is free than they were: what is left then is for what makes room.
+pub(super) fn is_spent(disk: &dyn Disk, options: &StoreOptions) -> bool {
+    // Who cannot tell keeps nobody from trying.
+    disk.free_bytes().is_ok_and(|free| free < wanted(options)) && !is_there(disk).unwrap_or(true)
 }
 
 /// Sets blocks aside when there are none and enough are free.

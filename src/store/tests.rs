@@ -11,7 +11,7 @@ use crate::{
     index::{Index, IndexError, memory::MemoryIndex},
     journal::Position,
     name::RepositoryName,
-    state::{dump, recount::recount},
+    state::{dump, recount::recount, request::Request},
 };
 
 use super::{IndexStart, OpenError, Store, StoreError, StoreOptions, open};
@@ -254,6 +254,34 @@ fn a_store_opens_on_a_disk_of_which_somebody_else_has_taken_the_last_block() {
     let store = machine.open_with(options()).unwrap();
     assert!(machine.disk.open("reserve").is_ok());
     put(&store, b"more").unwrap();
+}
+
+/// With the journal's blocks used up every delete was told that the disk is full, while blocks lay set aside for just that.
+#[test]
+fn deletes_go_on_with_the_blocks_that_were_set_aside_and_pushes_do_not() {
+    let machine = Machine::new();
+    let options = StoreOptions {
+        reserve_bytes: 400_000,
+        journal_file_bytes_max: 100_000,
+        flush_bytes: 10_000,
+        ..Machine::options()
+    };
+    machine.disk.set_capacity(Some(10_000_000));
+    let store = machine.open_with(options).unwrap();
+    let digests: Vec<Digest> = (0..300).map(|seed| put(&store, &bytes(seed, 100)).unwrap()).collect();
+    let used = 10_000_000 - machine.disk.free_bytes().unwrap();
+    machine.disk.set_capacity(Some(used));
+    let link = |digest| Request::Mount { repository: repository(), digest, from: repository(), grace_ms: 1 };
+    // What needs no bytes meets the end of the journal's own blocks, whether a flush has spent the others meanwhile or not.
+    let mut mounts = digests.iter().cycle().take(10_000).map(|digest| store.commit(link(*digest)));
+    let refused = mounts.find_map(Result::err).expect("the journal's blocks have an end");
+    assert!(matches!(refused, StoreError::Full(_)), "{refused}");
+    for digest in &digests {
+        store.commit(Request::Unlink { repository: repository(), digest: *digest }).unwrap();
+    }
+    assert!(machine.disk.open("reserve").is_err());
+    assert!(matches!(store.commit(link(digests[0])), Err(StoreError::Full(_) | StoreError::Refused(_))));
+    assert!(matches!(put(&store, b"more"), Err(StoreError::Full(_))));
 }
 
 #[test]

@@ -7,6 +7,8 @@ use crate::{journal::Position, store::Opening};
 
 use super::*;
 
+mod cuts;
+
 /// Journal files of a few batches, and no snapshot that the test does not ask for.
 fn options() -> StoreOptions {
     StoreOptions { journal_file_bytes_max: 1_200, snapshot_bytes_min: u64::MAX, ..Machine::options() }

@@ -2,7 +2,9 @@
 //!
 //! A disk that has failed a flush keeps what was written visible and never makes it durable, as Linux and disks do. What is
 //! asserted: whoever is refused is told so; once the store has said that it takes no more writes, every one gets 503 even
-//! when the disk is sound again, and reads go on, as far as the file system itself can be read.
+//! when the disk is sound again, the log and the status say why, and reads go on. Where the file system itself cannot be read
+//! any more (xfs shuts down when its log cannot be written), reads may fail, but nothing is told to be gone, and nothing
+//! wrong is served.
 
 use std::{
     fs,
@@ -44,27 +46,46 @@ impl Run<'_> {
         }
         thread::sleep(Duration::from_millis(300));
         self.ground.set_faults(self.faults);
-        if !self.read_log()?[log_len..].contains(POISONED) {
+        let log = self.read_log()?;
+        let Some(told) = log[log_len..].lines().find(|line| line.contains(POISONED)) else {
             // The file system has dealt with it, or nothing of the store was hit.
             return Ok(None);
-        }
+        };
         self.figures.poisoned += 1;
+        if let Some(wrong) = self.say_why(server, told)? {
+            return Ok(Some(wrong));
+        }
         let probe = server.probe(&self.options.programs)?;
         if probe.status.success() || !said(&probe).contains("status 503") {
             return Ok(Some(format!("a write after the store was poisoned: {}", said(&probe))));
         }
-        if !is_readable(&self.ground.path().join("data")) {
-            self.figures.unreadable += 1;
-            return Ok(None);
-        }
+        let is_readable = is_readable(&self.ground.path().join("data"));
+        self.figures.unreadable += u64::from(!is_readable);
         // Reads only: an upload cannot be resumed now.
         let acks = self.read_acks()?;
         let reads: Vec<&str> = whole_lines(&acks).lines().filter(|line| !line.starts_with("upload ")).collect();
         let reads_path = self.acks.with_extension("reads");
         fs::write(&reads_path, reads.join("\n") + "\n").map_err(file_error(&reads_path))?;
-        Ok(server
-            .check(&self.options.programs, &reads_path)?
-            .map(|wrong| format!("reads of a poisoned store: {wrong}")))
+        let programs = &self.options.programs;
+        let wrong = if is_readable {
+            server.check(programs, &reads_path)?
+        } else {
+            server.check_on_failed_disk(programs, &reads_path)?
+        };
+        Ok(wrong.map(|wrong| format!("reads of a poisoned store, readable {is_readable}: {wrong}")))
+    }
+
+    /// Whether the line of the log, and the status, say why the store takes no writes; what is wrong.
+    fn say_why(&self, server: &Server, told: &str) -> Result<Option<String>, CutError> {
+        let status = match server.ask(&self.options.programs, &["status"])? {
+            Ok(status) => status,
+            Err(problem) => return Ok(Some(format!("the status of a poisoned store: {problem}"))),
+        };
+        let reason = status["reason"].as_str().unwrap_or_default();
+        let is_why =
+            |text: &str| ["sync", "write", "Input/output error", "Read-only"].iter().any(|why| text.contains(why));
+        let is_told = status["writes"] == false && is_why(reason) && told.contains(" reason=");
+        Ok((!is_told).then(|| format!("the status says {status}, the log: {told}")))
     }
 
     fn read_log(&self) -> Result<String, CutError> {

@@ -22,7 +22,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     command::{run, said},
     error::{CutError, file_error},
-    figures::{Trial, median},
+    figures::{Trial, quartiles},
     server::{LoadBounds, Programs, Server, Settings},
     tally::Tally,
     tracer::{Call, Tracer},
@@ -113,8 +113,8 @@ impl Calls {
             "kills": run.kills,
             "kills_by_call": by_kind,
             "kills_of_starts": run.start_kills,
-            "acknowledged": median(&run.trials, |trial| trial.tally.acknowledged),
-            "under_way": median(&run.trials, |trial| trial.tally.under_way),
+            "acknowledged": quartiles(&run.trials, |trial| trial.tally.acknowledged),
+            "under_way": quartiles(&run.trials, |trial| trial.tally.under_way),
             "seconds": began.elapsed().as_secs(),
         });
         Ok((figures, wrong.into_iter().collect()))
@@ -204,7 +204,11 @@ impl Run<'_> {
         if let Err(why) = server.await_start() {
             return Ok(Some(why));
         }
-        let found = [server.check(programs, &self.acks)?, server.verify(programs, nth.is_multiple_of(4))?];
+        let found = [
+            server.check(programs, &self.acks)?,
+            server.verify(programs, nth.is_multiple_of(4))?,
+            server.find_unlisted(programs, &self.data)?,
+        ];
         let wrong: Vec<String> = found.into_iter().flatten().collect();
         Ok((!wrong.is_empty()).then(|| wrong.join("; ")))
     }

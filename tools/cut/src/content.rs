@@ -174,11 +174,6 @@ impl Content {
         blocks.len() as u64
     }
 
-    /// How often it was changed since the last flush.
-    pub(crate) fn pending(&self) -> u64 {
-        self.pending.len() as u64
-    }
-
     /// What lies in a range, up to the end of the file.
     pub(crate) fn read(&self, offset: u64, len: u64) -> Vec<u8> {
         let len = len.min(self.len.saturating_sub(offset));

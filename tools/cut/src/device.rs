@@ -5,10 +5,11 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs::{self, File},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fuser::BackgroundSession;
@@ -25,6 +26,10 @@ use crate::{
 /// Large enough for xfs, which wants 300 MiB.
 const DISK_BYTES: u64 = 1 << 30;
 const DISK: &str = "disk";
+/// `open` fails on a block device that is in use: the same number on all of Linux's architectures that matter here.
+const O_EXCL: i32 = 0o200;
+/// How long a file system that was unmounted may still hold its device.
+const FREE_MAX: Duration = Duration::from_secs(20);
 
 /// A file system on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -103,7 +108,23 @@ impl Device {
             thread::sleep(Duration::from_millis(50));
         }
         self.mounted = false;
-        Ok(())
+        self.wait_until_free()
+    }
+
+    /// Waits until no file system stands on the device. An unmount takes a mount away, and the file system with the last of
+    /// them only: another process's namespace may have a copy for a moment. What that wrote at its end would lie on the next
+    /// image, and make of it what no cut leaves.
+    fn wait_until_free(&self) -> Result<(), CutError> {
+        let Some(device) = self.loop_device.as_ref().map(Path::new) else { return Ok(()) };
+        let began = Instant::now();
+        loop {
+            // Of a block device this asks whether anybody holds it, a mounted file system among them.
+            match File::options().read(true).custom_flags(O_EXCL).open(device) {
+                Ok(_) => return Ok(()),
+                Err(_) if began.elapsed() < FREE_MAX => thread::sleep(Duration::from_millis(10)),
+                Err(error) => return Err(file_error(device)(error)),
+            }
+        }
     }
 }
 
@@ -120,8 +141,8 @@ impl Ground for Device {
         self.mount()
     }
 
-    fn freeze(&self, pending_min: u64) -> Option<Tree> {
-        self.double.freeze(pending_min)
+    fn freeze(&self, unflushed_min: u64) -> Option<Tree> {
+        self.double.freeze(unflushed_min)
     }
 
     fn go_on_from(&mut self, image: Tree) -> Result<(), CutError> {

@@ -59,8 +59,8 @@ impl Ground for Directory {
         self.go_on_from(Tree::new())
     }
 
-    fn freeze(&self, pending_min: u64) -> Option<Tree> {
-        self.double.freeze(pending_min)
+    fn freeze(&self, unflushed_min: u64) -> Option<Tree> {
+        self.double.freeze(unflushed_min)
     }
 
     fn go_on_from(&mut self, image: Tree) -> Result<(), CutError> {

@@ -11,7 +11,7 @@ use crate::tally::Tally;
 pub(crate) struct Trial {
     /// What was acknowledged before it, and under way.
     pub(crate) tally: Tally,
-    /// Blocks that were not flushed, and changes of names.
+    /// Blocks of 4 KiB that were not flushed, and changes of names.
     pub(crate) unflushed: u64,
 }
 
@@ -28,45 +28,92 @@ pub(crate) struct Figures {
     pub(crate) poisoned: u64,
     /// File systems that could not be read any more after an error of the disk.
     pub(crate) unreadable: u64,
+    /// Times of requests that are acknowledged once they are durable, in milliseconds, over all stores.
+    writes_ms: Vec<u64>,
+    /// Times of starts after a cut, in milliseconds.
+    starts_ms: Vec<u64>,
 }
 
 impl Figures {
-    /// All as data; medians of the trials.
-    pub(crate) fn to_json(&self, elapsed: Duration, log: &Path) -> Value {
-        let median = |of| median(&self.trials, of);
+    /// All as data; quartiles of the trials.
+    pub(crate) fn to_json(&self, elapsed: Duration) -> Value {
+        let of = |of| quartiles(&self.trials, of);
         json!({
             "trials": self.trials.len(),
             "cuts_of_recoveries": self.recovery_cuts,
             "refused_mounts": self.refused_mounts,
             "poisoned": self.poisoned,
             "unreadable": self.unreadable,
-            "acknowledged": median(|trial| trial.tally.acknowledged),
-            "under_way": median(|trial| trial.tally.under_way),
-            "unflushed": median(|trial| trial.unflushed),
-            "writes_ms": write_latencies(log),
+            "acknowledged": of(|trial| trial.tally.acknowledged),
+            "under_way": of(|trial| trial.tally.under_way),
+            "unflushed": of(|trial| trial.unflushed),
+            "writes_ms": spread(&self.writes_ms),
+            "starts_ms": spread(&self.starts_ms),
             "seconds": elapsed.as_secs(),
         })
     }
+
+    /// Takes from a server's log how long its writes took.
+    pub(crate) fn add_writes(&mut self, log: &Path) {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        self.writes_ms.extend(text.lines().filter_map(write_ms));
+    }
+
+    /// A start took so long.
+    pub(crate) fn add_start(&mut self, took: Duration) {
+        self.starts_ms.push(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// The longest write, in milliseconds.
+    pub(crate) fn slowest_write_ms(&self) -> u64 {
+        self.writes_ms.iter().copied().max().unwrap_or_default()
+    }
 }
 
-/// The median of something of the trials.
-pub(crate) fn median(trials: &[Trial], of: fn(&Trial) -> u64) -> u64 {
+/// How long a line of the server's log says that a write took.
+fn write_ms(line: &str) -> Option<u64> {
+    let field = |name: &str| line.split_once(name)?.1.split(' ').next();
+    matches!(field(" method=")?, "PUT" | "DELETE").then(|| field(" duration_ms=")?.parse().ok()).flatten()
+}
+
+/// The value below which a share of all lies.
+fn quantile(sorted: &[u64], share: f64) -> Option<u64> {
+    sorted.get((sorted.len().saturating_sub(1) as f64 * share) as usize).copied()
+}
+
+/// The quartiles of something of the trials: a quarter has less than the first, half less than the second.
+pub(crate) fn quartiles(trials: &[Trial], of: fn(&Trial) -> u64) -> [u64; 3] {
     let mut values: Vec<u64> = trials.iter().map(of).collect();
     values.sort_unstable();
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    [0.25, 0.5, 0.75].map(|share| quantile(&values, share).unwrap_or_default())
 }
 
-/// How long the server of the last store took for requests that are acknowledged once they are durable: half of them, all
-/// but a hundredth, and the slowest.
-fn write_latencies(log: &Path) -> Value {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let field = |line: &str, name: &str| line.split_once(name)?.1.split(' ').next().map(str::to_owned);
-    let took = |line: &str| match field(line, " method=")?.as_str() {
-        "PUT" | "DELETE" => field(line, " duration_ms=")?.parse().ok(),
-        _ => None,
-    };
-    let mut all: Vec<u64> = text.lines().filter_map(took).collect();
+fn spread(values: &[u64]) -> Value {
+    let mut all = values.to_vec();
     all.sort_unstable();
-    let quantile = |share: f64| all.get((all.len().saturating_sub(1) as f64 * share) as usize).copied();
-    json!({ "count": all.len(), "p50": quantile(0.5), "p99": quantile(0.99), "max": quantile(1.0) })
+    json!({
+        "count": all.len(),
+        "p50": quantile(&all, 0.5),
+        "p99": quantile(&all, 0.99),
+        "max": quantile(&all, 1.0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_durable_once_answered_counts_as_a_write() {
+        let line = |method: &str| format!("INFO request method={method} path=/v2/ status=201 duration_ms=12 bytes=3");
+        assert_eq!((write_ms(&line("PUT")), write_ms(&line("DELETE"))), (Some(12), Some(12)));
+        assert_eq!((write_ms(&line("GET")), write_ms("orlop is ready duration_ms=5")), (None, None));
+    }
+
+    #[test]
+    fn quartiles_are_those_of_the_sorted_values() {
+        let trials = (0..101).rev().map(|unflushed| Trial { tally: Tally::default(), unflushed });
+        assert_eq!(quartiles(&trials.collect::<Vec<_>>(), |trial| trial.unflushed), [25, 50, 75]);
+        assert_eq!(quartiles(&[], |trial| trial.unflushed), [0; 3]);
+    }
 }

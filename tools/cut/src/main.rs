@@ -17,6 +17,7 @@ mod server;
 mod tally;
 mod tracer;
 mod tree;
+mod unlisted;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -29,6 +30,7 @@ use crate::{
     directory::Directory,
     error::{CutError, file_error},
     rounds::Rounds,
+    server::Programs,
     tracer::Trace,
 };
 
@@ -59,9 +61,25 @@ enum Experiment {
     },
     /// Kill the server before each of its calls of a kind, on the disk as it is
     Calls(Calls),
+    /// Collect in a server that nobody uses, and look into its files for what nothing names: part of `tools/kill-loop`
+    #[command(hide = true)]
+    Unlisted(Unlisted),
     /// Watch a process, and kill it before its Nth call of a kind: part of `calls`
     #[command(hide = true)]
     Trace(Trace),
+}
+
+/// Where to look.
+#[derive(Debug, clap::Args)]
+struct Unlisted {
+    /// The server, as host:port
+    #[arg(long)]
+    address: String,
+    /// Its data directory
+    #[arg(long)]
+    data: PathBuf,
+    #[command(flatten)]
+    programs: Programs,
 }
 
 fn main() -> ExitCode {
@@ -85,6 +103,10 @@ fn run(arguments: &Arguments) -> Result<(Value, Vec<String>), CutError> {
     std::fs::create_dir_all(work).map_err(file_error(work))?;
     match &arguments.experiment {
         Experiment::Blocks { fs, rounds } => rounds.run(work, &mut Device::new(work, *fs, rounds.seed)?),
+        Experiment::Unlisted(Unlisted { address, data, programs }) => {
+            let wrong = server::find_unlisted(address, programs, data)?;
+            Ok((serde_json::json!({ "unlisted": wrong.is_some() }), wrong.into_iter().collect()))
+        }
         Experiment::Trace(trace) => Ok((trace.run()?, Vec::new())),
         Experiment::Calls(calls) => calls.run(work),
         Experiment::Files { rounds } => rounds.run(work, &mut Directory::new(work, rounds.seed)?),

@@ -99,10 +99,10 @@ impl Double {
         fuser::spawn_mount(self.clone(), at, &config)
     }
 
-    /// All as it is at this moment, with what is not durable, if that is so many changes.
-    pub(crate) fn freeze(&self, pending_min: u64) -> Option<Tree> {
+    /// All as it is at this moment, with what is not durable, if that is so many blocks and changes of names.
+    pub(crate) fn freeze(&self, unflushed_min: u64) -> Option<Tree> {
         let state = self.lock();
-        (state.tree.pending() >= pending_min).then(|| state.tree.clone())
+        (unflushed_min == 0 || state.tree.unflushed() >= unflushed_min).then(|| state.tree.clone())
     }
 
     /// Puts another tree in the place of this one. The kernel must not remember anything of the old one.

@@ -31,15 +31,17 @@ const CUTS_PER_STORE: u64 = 15;
 const LOAD: LoadBounds = LoadBounds { clients: 8, images: u64::MAX, seconds: 3600 };
 
 /// How long a cut is put off for a moment in which more can be lost.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often is looked whether it has come.
+const LOOK: Duration = Duration::from_micros(200);
 
 /// What can lose its power.
 pub(crate) trait Ground {
     /// Makes it new and empty.
     fn fresh(&mut self) -> Result<(), CutError>;
-    /// All as it is at this moment, with what is not durable, if so many writes and changes of names could be lost now. It
-    /// goes on by itself.
-    fn freeze(&self, pending_min: u64) -> Option<Tree>;
+    /// All as it is at this moment, with what is not durable, if so many blocks of 4 KiB and changes of names could be lost
+    /// now. It goes on by itself.
+    fn freeze(&self, unflushed_min: u64) -> Option<Tree>;
     /// What goes wrong from now on, or takes its time.
     fn set_faults(&self, faults: Faults);
     /// Calls that failed on purpose so far.
@@ -65,6 +67,9 @@ pub(crate) struct Rounds {
     /// Longest delay of each read, write and flush of the disk, in milliseconds; most are much shorter
     #[arg(long, default_value_t = 0)]
     slow_ms: u64,
+    /// Longest time of a write by the server's log, in milliseconds; a longer one is wrong
+    #[arg(long)]
+    write_ms_max: Option<u64>,
     /// Where stores are kept that failed
     #[arg(long)]
     keep: Option<PathBuf>,
@@ -89,6 +94,8 @@ pub(crate) struct Run<'a> {
     server: Option<Server>,
     /// What the last cut has left, to keep it when it turns out to be wrong.
     image: Option<Tree>,
+    /// How much of what was pending the last cut has left.
+    survival: Option<Survival>,
     pub(crate) figures: Figures,
     wrong: Vec<String>,
 }
@@ -110,6 +117,7 @@ impl Rounds {
             faults: Faults::default(),
             server: None,
             image: None,
+            survival: None,
             figures: Figures::default(),
             wrong: Vec::new(),
         };
@@ -122,7 +130,12 @@ impl Rounds {
             run.round(round)?;
             round += 1;
         }
-        Ok((run.figures.to_json(began.elapsed(), &run.log), run.wrong))
+        run.figures.add_writes(&run.log);
+        let slowest_ms = run.figures.slowest_write_ms();
+        if let Some(max) = self.write_ms_max.filter(|max| slowest_ms > *max) {
+            run.wrong.push(format!("seed {}: a write took {slowest_ms} ms, more than {max} ms", self.seed));
+        }
+        Ok((run.figures.to_json(began.elapsed()), run.wrong))
     }
 
     fn seed_of(&self, round: u64) -> u64 {
@@ -143,6 +156,7 @@ impl Run<'_> {
         self.ground.set_faults(self.faults);
         self.settings = draw_settings(&mut self.rng);
         self.image = None;
+        self.figures.add_writes(&self.log);
         for file in [&self.acks, &self.log] {
             fs::write(file, "").map_err(file_error(file))?;
         }
@@ -188,15 +202,15 @@ impl Run<'_> {
     /// What there is at the moment of the cut, and how long the log of acknowledgements was before it. Mostly it waits for a
     /// moment in which much could be lost: there are few, as every answer comes after a flush.
     fn freeze(&mut self) -> Result<(usize, Tree), CutError> {
-        let wanted = [0, 1, 8, 32, 100][self.rng.usize(0..5)];
+        let wanted = [0, 1, 4, 8, 16, 48][self.rng.usize(0..6)];
         let until = Instant::now() + PATIENCE;
         loop {
             let len = fs::metadata(&self.acks).map_err(file_error(&self.acks))?.len();
-            let pending_min = if Instant::now() < until { wanted } else { 0 };
-            if let Some(frozen) = self.ground.freeze(pending_min) {
+            let unflushed_min = if Instant::now() < until { wanted } else { 0 };
+            if let Some(frozen) = self.ground.freeze(unflushed_min) {
                 return Ok((usize::try_from(len).unwrap_or(usize::MAX), frozen));
             }
-            thread::sleep(Duration::from_micros(100));
+            thread::sleep(LOOK);
         }
     }
 
@@ -213,14 +227,21 @@ impl Run<'_> {
     /// Starts a server, which is left running when nothing is wrong.
     fn start(&mut self, round: u64) -> Result<(), CutError> {
         let mut server = self.launch()?;
-        if let Err(why) = server.await_start() {
-            server.kill();
-            return self.fail(round, &why);
+        match server.await_start() {
+            Ok(took) => self.figures.add_start(took),
+            Err(why) => {
+                server.kill();
+                return self.fail(round, &why);
+            }
         }
         let programs = &self.options.programs;
         // All that was acknowledged is read by the first; what else there is, now and then.
         let content = self.rng.u8(0..4) == 0;
-        let found = [server.check(programs, &self.acks)?, server.verify(programs, content)?];
+        let found = [
+            server.check(programs, &self.acks)?,
+            server.verify(programs, content)?,
+            server.find_unlisted(programs, &self.ground.path().join("data"))?,
+        ];
         let wrong: Vec<String> = found.into_iter().flatten().collect();
         if !wrong.is_empty() {
             server.kill();
@@ -237,6 +258,7 @@ impl Run<'_> {
     /// Goes on from one of the ways in which a cut could leave what was frozen.
     fn cut(&mut self, frozen: &Tree) -> Result<(), CutError> {
         let mut survival = Survival::draw(&mut self.rng);
+        self.survival = Some(survival);
         let mut image = frozen.cut(survival, &mut self.rng);
         self.image = Some(image.clone());
         if self.ground.go_on_from(image).is_ok() {
@@ -246,6 +268,7 @@ impl Run<'_> {
         // then it cannot be mounted, and there is nothing to check.
         self.figures.refused_mounts += 1;
         survival.atom_bytes = BLOCK_BYTES;
+        self.survival = Some(survival);
         image = frozen.cut(survival, &mut self.rng);
         self.image = Some(image.clone());
         self.ground.go_on_from(image)
@@ -257,7 +280,9 @@ impl Run<'_> {
 
     /// Notes what is wrong, and keeps the store as the last cut has left it.
     fn fail(&mut self, round: u64, why: &str) -> Result<(), CutError> {
-        self.wrong.push(format!("seed {}, round {round}: {why}; settings {:?}", self.options.seed, self.settings));
+        let (seed, settings, survival) = (self.options.seed, &self.settings, &self.survival);
+        self.wrong
+            .push(format!("seed {seed}, round {round}: {why}; settings {settings:?}; the last cut: {survival:?}"));
         let (Some(keep), Some(image)) = (&self.options.keep, self.image.take()) else { return Ok(()) };
         let to = keep.join(format!("seed-{}-round-{round}", self.options.seed));
         fs::create_dir_all(&to).map_err(file_error(&to))?;

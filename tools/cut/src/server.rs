@@ -11,14 +11,19 @@ use std::{
 
 use fastrand::Rng;
 
+use serde_json::Value;
+
 use crate::{
     command::{output, said},
     error::{CutError, file_error},
+    unlisted,
 };
 
 const START_MAX: Duration = Duration::from_secs(60);
 /// Seconds after which a check that hangs is ended.
 const CHECK_SECONDS_MAX: &str = "120";
+/// Collections after which all that is dead has to be erased: one may meet a compaction, or a reader that is leaving.
+const COLLECTIONS: u32 = 20;
 
 /// Where the programs are.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,8 +42,10 @@ pub(crate) type Settings = Vec<(&'static str, String)>;
 /// Mostly small bounds, so that within a second files are ended, the index is flushed, snapshots are written, content is
 /// collected, and segments are compacted.
 pub(crate) fn draw_settings(rng: &mut Rng) -> Settings {
+    // With a window what was deleted can be restored; without one it leaves the disk.
+    let window = ["0s", "0s", "1h"][rng.usize(0..3)];
     let mut settings = vec![
-        ("ORLOP_REGISTRY_RETENTION_WINDOW", "0s".to_owned()),
+        ("ORLOP_REGISTRY_RETENTION_WINDOW", window.to_owned()),
         ("ORLOP_COLLECT_INTERVAL", "100ms".to_owned()),
         ("ORLOP_STORE_RESERVE_BYTES", "32MiB".to_owned()),
         ("ORLOP_HTTP_VERIFY_BYTES_PER_SECOND", "10GiB".to_owned()),
@@ -93,12 +100,12 @@ impl Server {
         Ok(Self { child, address })
     }
 
-    /// Waits until it listens, which it does when its store is open; else why it does not.
-    pub(crate) fn await_start(&mut self) -> Result<(), String> {
+    /// Waits until it listens, which it does when its store is open; how long that took, or why it does not.
+    pub(crate) fn await_start(&mut self) -> Result<Duration, String> {
         let began = Instant::now();
         while began.elapsed() < START_MAX {
             if TcpStream::connect(&self.address).is_ok() {
-                return Ok(());
+                return Ok(began.elapsed());
             }
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("the server ended at its start: {status}"));
@@ -128,6 +135,16 @@ impl Server {
         wrong(command.arg(acks), "check")
     }
 
+    /// As [`Server::check`], where the disk may keep the server from reading.
+    ///
+    /// # Errors
+    /// When the checker cannot be run.
+    pub(crate) fn check_on_failed_disk(&self, programs: &Programs, acks: &Path) -> Result<Option<String>, CutError> {
+        let mut command = Command::new("timeout");
+        command.arg(CHECK_SECONDS_MAX).arg(&programs.load).args(["check", "--failed-disk", "--address", &self.address]);
+        wrong(command.arg("--acks").arg(acks), "check on a failed disk")
+    }
+
     /// Lets orlop count its store again, and read all of its content if asked; what is wrong.
     ///
     /// # Errors
@@ -137,6 +154,22 @@ impl Server {
         command.arg(CHECK_SECONDS_MAX).arg(&programs.orlop).arg("verify");
         command.args(content.then_some("--content"));
         wrong(command.arg("--server").arg(format!("http://{}", self.address)), "verify")
+    }
+
+    /// As [`find_unlisted`].
+    ///
+    /// # Errors
+    /// As [`find_unlisted`].
+    pub(crate) fn find_unlisted(&self, programs: &Programs, data: &Path) -> Result<Option<String>, CutError> {
+        find_unlisted(&self.address, programs, data)
+    }
+
+    /// As [`ask`].
+    ///
+    /// # Errors
+    /// As [`ask`].
+    pub(crate) fn ask(&self, programs: &Programs, arguments: &[&str]) -> Result<Result<Value, String>, CutError> {
+        ask(&self.address, programs, arguments)
     }
 
     /// Lets an administrative command work on the store; whether it was done.
@@ -163,7 +196,15 @@ impl Server {
     ) -> Result<Child, CutError> {
         let LoadBounds { clients, images, seconds } = bounds;
         let mut command = Command::new(&programs.load);
-        command.args(["push-images", "--deletes", "--repository", "cut/images", "--address", &self.address]);
+        command.args([
+            "push-images",
+            "--deletes",
+            "--restores",
+            "--repository",
+            "cut/images",
+            "--address",
+            &self.address,
+        ]);
         for (name, value) in [("--clients", clients), ("--images", images), ("--seconds", seconds), ("--seed", seed)] {
             command.arg(name).arg(value.to_string());
         }
@@ -182,6 +223,42 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Collects, and looks into the files of segments for what nothing names; what is wrong. Nobody else may use the store.
+///
+/// # Errors
+/// When a command cannot be run, or a file not be read.
+pub(crate) fn find_unlisted(address: &str, programs: &Programs, data: &Path) -> Result<Option<String>, CutError> {
+    let mut wrong = Vec::new();
+    for tries in 0..COLLECTIONS {
+        thread::sleep(Duration::from_millis(20 * u64::from(tries)));
+        if let Err(problem) = ask(address, programs, &["gc"])? {
+            return Ok(Some(format!("collect: {problem}")));
+        }
+        let listed = match ask(address, programs, &["segments"])? {
+            Ok(listed) => listed,
+            Err(problem) => return Ok(Some(format!("segments: {problem}"))),
+        };
+        wrong = unlisted::find(data, &listed)?;
+        if wrong.is_empty() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(format!("after a collection: {}", wrong.join("; "))))
+}
+
+/// The answer to an administrative command, or what it says in place of one.
+///
+/// # Errors
+/// When it cannot be run.
+pub(crate) fn ask(address: &str, programs: &Programs, arguments: &[&str]) -> Result<Result<Value, String>, CutError> {
+    let mut command = Command::new("timeout");
+    command.arg(CHECK_SECONDS_MAX).arg(&programs.orlop).args(arguments).arg("--json");
+    command.arg("--server").arg(format!("http://{}", address));
+    let output = output(&mut command)?;
+    // A status that is not good comes with an exit code of its own.
+    Ok(serde_json::from_slice(&output.stdout).map_err(|_| said(&output)))
 }
 
 fn wrong(command: &mut Command, name: &str) -> Result<Option<String>, CutError> {

@@ -22,7 +22,9 @@ impl Tally {
         for line in lines.lines() {
             let mut words = line.split(' ');
             match (words.next(), words.next()) {
-                (Some("upload" | "try-tag" | "try-delete"), Some(repository)) => drop(waiting.insert(repository, true)),
+                (Some("upload" | "try-tag" | "try-delete" | "try-restore"), Some(repository)) => {
+                    waiting.insert(repository, true);
+                }
                 (Some("blob" | "tag" | "delete"), Some(repository)) => {
                     acknowledged += 1;
                     waiting.insert(repository, false);

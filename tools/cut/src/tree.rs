@@ -152,15 +152,6 @@ impl Tree {
         Ok(())
     }
 
-    /// Writes and changes of names that could be lost now.
-    pub(crate) fn pending(&self) -> u64 {
-        let changes = self.nodes.values().map(|node| match node {
-            Node::File(content) => content.pending(),
-            Node::Dir(_) => 0,
-        });
-        changes.sum::<u64>() + self.pending.len() as u64
-    }
-
     /// Blocks of 4 KiB that were not flushed, and changes of names.
     pub(crate) fn unflushed(&self) -> u64 {
         let blocks = self.nodes.values().map(|node| match node {

@@ -61,8 +61,10 @@ pub(crate) enum Fact {
     Release(Referred),
     /// A tag, manifest or blob is about to be deleted.
     TryDelete(Referred),
-    /// A tag, manifest or blob is deleted, for ever: nobody pushes it again.
+    /// A tag, manifest or blob is deleted: nobody pushes it again, but it may be restored.
     Delete(Referred),
+    /// A tag, manifest or blob that is deleted is about to be restored.
+    TryRestore(Referred),
 }
 
 /// A tag or digest in a repository.
@@ -99,6 +101,7 @@ impl Fact {
             Self::Release(Referred { repository, reference }) => format!("release {repository} {reference}\n"),
             Self::TryDelete(Referred { repository, reference }) => format!("try-delete {repository} {reference}\n"),
             Self::Delete(Referred { repository, reference }) => format!("delete {repository} {reference}\n"),
+            Self::TryRestore(Referred { repository, reference }) => format!("try-restore {repository} {reference}\n"),
         }
     }
 
@@ -126,6 +129,7 @@ impl Fact {
             ["release", repository, reference] => Self::Release(referred(repository, reference)),
             ["try-delete", repository, reference] => Self::TryDelete(referred(repository, reference)),
             ["delete", repository, reference] => Self::Delete(referred(repository, reference)),
+            ["try-restore", repository, reference] => Self::TryRestore(referred(repository, reference)),
             _ => return None,
         })
     }
@@ -207,6 +211,7 @@ impl Acknowledged {
                 self.tags.remove(&key);
                 self.gone.insert(key);
             }
+            Fact::TryRestore(Referred { repository, reference }) => drop(self.gone.remove(&(repository, reference))),
         }
     }
 
@@ -259,8 +264,11 @@ mod tests {
         let tried = log("release r b\ntry-delete r m\ntry-delete r t\n");
         assert_eq!((tried.blobs, tried.manifests), ([pair("c")].into(), BTreeSet::new()));
         assert!(!tried.tags[&pair("t")].must_exist && tried.gone.is_empty());
-        let done = log("release r b\ntry-delete r m\ntry-delete r t\ndelete r m\ndelete r t\n");
+        let deleted = "release r b\ntry-delete r m\ntry-delete r t\ndelete r m\ndelete r t\n";
+        let done = log(deleted);
         assert_eq!((done.gone, done.tags), ([pair("m"), pair("t")].into(), BTreeMap::new()));
+        let unsure = log(&format!("{deleted}try-restore r m\ntry-restore r t\ntry-tag r t m\n"));
+        assert!(unsure.gone.is_empty() && unsure.manifests.is_empty() && !unsure.tags[&pair("t")].must_exist);
     }
 
     #[test]

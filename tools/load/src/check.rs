@@ -1,7 +1,7 @@
 //! Checks a registry against the log of what it acknowledged.
 //!
 //! Every acknowledged blob and manifest is read whole and hashed; every tag points to what was acknowledged last or tried
-//! after it, and what it points to is complete; nothing that was deleted is there; every cut-off upload is gone, or goes on from the offset that the registry
+//! after it, and what it points to is read whole, children of indexes and their blobs with it; nothing that was deleted is there; every cut-off upload is gone, or goes on from the offset that the registry
 //! names and becomes the blob that it was to be. It writes nothing but those resumed blobs, and logs them.
 
 use std::{
@@ -29,6 +29,13 @@ pub(crate) struct Check {
     /// How many clients check at once
     #[arg(long, default_value_t = 4)]
     clients: usize,
+    /// Lines at the log's beginning that an earlier check has been through, and this one leaves out
+    #[arg(long, default_value_t = 0)]
+    skip_lines: usize,
+    /// Only read, and let a disk that cannot be read excuse what is refused: wrong bytes and what is not found are wrong
+    /// still
+    #[arg(long)]
+    failed_disk: bool,
 }
 
 /// What a check found.
@@ -47,6 +54,8 @@ struct Counts {
     gone: u64,
     uploads_resumed: u64,
     uploads_gone: u64,
+    /// What a disk that cannot be read excuses.
+    excused: u64,
 }
 
 impl Findings {
@@ -59,6 +68,7 @@ impl Findings {
             "gone": self.counts.gone,
             "uploads_resumed": self.counts.uploads_resumed,
             "uploads_gone": self.counts.uploads_gone,
+            "excused": self.counts.excused,
             "wrong": self.wrong.len(),
         })
     }
@@ -82,9 +92,14 @@ impl Check {
             return Err(LoadError::Usage("check needs --acks FILE".to_owned()));
         };
         let text = fs::read_to_string(path).map_err(file_error(path))?;
-        let all = Acknowledged::parse(&text)
+        let rest = text.split_inclusive('\n').skip(self.skip_lines).collect::<String>();
+        let mut all = Acknowledged::parse(&rest)
             .map_err(|line| LoadError::Usage(format!("{}: cannot understand {line}", path.display())))?;
+        if self.failed_disk {
+            all.uploads.clear();
+        }
         let log = self.server.open_log()?;
+        let read = Mutex::default();
         let items: Vec<Item> = (all.blobs.into_iter().map(Item::Blob))
             .chain(all.manifests.into_iter().map(Item::Manifest))
             .chain(all.tags.into_iter().map(Item::Tag))
@@ -96,10 +111,13 @@ impl Check {
             &Bounds::all(self.clients, items.len() as u64),
             |_| Client::new(&self.server.address),
             |client, index| {
-                let outcome = self.check_item(client, &log, &items[index as usize]);
+                let outcome = self.check_item(client, &log, &read, &items[index as usize]);
                 let mut findings = findings.lock().unwrap_or_else(PoisonError::into_inner);
                 match outcome {
                     Ok(count) => *count(&mut findings.counts) += 1,
+                    Err(LoadError::Call(error)) if self.failed_disk && error.is_failure() => {
+                        findings.counts.excused += 1
+                    }
                     Err(LoadError::Call(error)) => findings.wrong.push(error.to_string()),
                     Err(error) => return Err(error),
                 }
@@ -113,11 +131,12 @@ impl Check {
         &self,
         client: &mut Client,
         log: &AckLog,
+        read: &Read,
         item: &Item,
     ) -> Result<fn(&mut Counts) -> &mut u64, LoadError> {
         match item {
             Item::Blob((repository, digest)) => {
-                client.read_blob(repository, digest)?;
+                read_once(client, read, repository, digest)?;
                 Ok(|counts| &mut counts.blobs)
             }
             Item::Manifest((repository, digest)) => {
@@ -126,7 +145,7 @@ impl Check {
                 Ok(|counts| &mut counts.manifests)
             }
             Item::Tag(((repository, tag), choice)) => {
-                check_tag(client, repository, tag, choice)?;
+                check_tag(client, read, repository, tag, choice)?;
                 Ok(|counts| &mut counts.tags)
             }
             Item::Gone((repository, reference)) => {
@@ -165,25 +184,61 @@ impl Check {
     }
 }
 
-fn check_tag(client: &mut Client, repository: &str, tag: &str, choice: &TagChoice) -> Result<(), LoadError> {
+/// Blobs that this check has read, by repository and digest: many manifests name the same.
+type Read = Mutex<BTreeSet<(String, String)>>;
+
+fn read_once(client: &mut Client, read: &Read, repository: &str, digest: &str) -> Result<(), LoadError> {
+    let key = (repository.to_owned(), digest.to_owned());
+    if read.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
+        return Ok(());
+    }
+    client.read_blob(repository, digest)?;
+    read.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    Ok(())
+}
+
+fn check_tag(
+    client: &mut Client,
+    read: &Read,
+    repository: &str,
+    tag: &str,
+    choice: &TagChoice,
+) -> Result<(), LoadError> {
     let (digest, bytes) = match client.manifest(repository, tag) {
         Err(CallError::Refused { status: 404, .. }) if !choice.must_exist => return Ok(()),
         answer => answer?,
     };
     let problem = || format!("it points to {digest}, which was never tried after the last acknowledgement");
     require(choice.digests.contains(&digest), repository, tag, problem)?;
-    for blob in named(&bytes) {
-        client.head_blob(repository, &blob)?;
+    let mut manifests = vec![bytes];
+    while let Some(bytes) = manifests.pop() {
+        let Named { blobs, children } = named(&bytes);
+        blobs.iter().try_for_each(|blob| read_once(client, read, repository, blob))?;
+        for child in children {
+            let (found, bytes) = client.manifest(repository, &child)?;
+            require(found == child, repository, &child, || format!("the bytes have digest {found}"))?;
+            manifests.push(bytes);
+        }
     }
     Ok(())
 }
 
-/// The digests of config and layers that a manifest names.
-fn named(manifest: &[u8]) -> BTreeSet<String> {
+/// What a manifest names.
+struct Named {
+    /// Config and layers.
+    blobs: BTreeSet<String>,
+    /// Manifests.
+    children: BTreeSet<String>,
+}
+
+fn named(manifest: &[u8]) -> Named {
     let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
-    let layers = manifest["layers"].as_array().into_iter().flatten();
-    let digests = layers.chain([&manifest["config"]]).filter_map(|descriptor| descriptor["digest"].as_str());
-    digests.map(str::to_owned).collect()
+    let all = |name: &str| manifest[name].as_array().cloned().unwrap_or_default();
+    let digests = |descriptors: Vec<Value>| {
+        descriptors.iter().filter_map(|descriptor| Some(descriptor["digest"].as_str()?.to_owned())).collect()
+    };
+    let blobs = all("layers").into_iter().chain([manifest["config"].clone()]).collect();
+    Named { blobs: digests(blobs), children: digests(all("manifests")) }
 }
 
 fn require(holds: bool, repository: &str, what: &str, problem: impl FnOnce() -> String) -> Result<(), LoadError> {

@@ -56,6 +56,11 @@ impl CallError {
     pub(crate) fn is_answer(&self) -> bool {
         !matches!(self, Self::NoAnswer { .. })
     }
+
+    /// Whether the server said that it cannot, or broke off what it could not go on with.
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(self, Self::NoAnswer { .. } | Self::Refused { status: 500.., .. })
+    }
 }
 
 /// One client of one registry.
@@ -80,6 +85,21 @@ impl Client {
         let target = format!("/v2/{repository}/blobs/uploads/");
         let response = self.call(&[202], "POST", &target, &[], &mut io::empty(), 0)?;
         location(&target, &response)
+    }
+
+    /// Gives a repository a blob that another one has.
+    pub(crate) fn mount(&mut self, repository: &str, digest: &str, from: &str) -> Result<(), CallError> {
+        let target = format!("/v2/{repository}/blobs/uploads/?mount={digest}&from={from}");
+        self.call(&[201], "POST", &target, &[], &mut io::empty(), 0).map(drop)
+    }
+
+    /// Makes a deleted manifest present again, by orlop's own call, with a tag to it; `false` when its window is over.
+    pub(crate) fn restore(&mut self, repository: &str, tag: &str, digest: &str) -> Result<bool, CallError> {
+        let wanted = serde_json::json!({ "repository": repository, "tag": tag, "digest": digest }).to_string();
+        let headers = [("Content-Type", "application/json")];
+        let len = wanted.len() as u64;
+        let answer = self.call(&[200, 404], "POST", "/api/v1/restore", &headers, &mut wanted.as_bytes(), len)?;
+        Ok(answer.status == 200)
     }
 
     /// Sends bytes of a blob from where `content` stands, as a stream or, with a range, as a chunk; returns the next location.
@@ -162,12 +182,6 @@ impl Client {
             return Err(refused("GET", &target, response.status, &start));
         }
         Ok(len)
-    }
-
-    /// Asks whether a blob is there.
-    pub(crate) fn head_blob(&mut self, repository: &str, digest: &str) -> Result<(), CallError> {
-        let target = format!("/v2/{repository}/blobs/{digest}");
-        self.call(&[200], "HEAD", &target, &[], &mut io::empty(), 0).map(drop)
     }
 
     /// Whether a blob is there.
