@@ -312,7 +312,10 @@ fn settle_single(
     let unused = match result {
         Ok(_) => {
             let row: Result<Option<BlobRow>, _> = schema::get(&*shared.index, key::blob(digest));
-            shared.damaged().remove(digest);
+            // Where the old copy was kept, what is known of its damage stands.
+            if matches!(&row, Ok(Some(row)) if row.location.segment == number) {
+                shared.damaged().remove(digest);
+            }
             matches!(row, Ok(Some(row)) if row.location.segment != number)
         }
         Err(StoreError::Unavailable(_)) => false,

@@ -39,7 +39,8 @@ pub(super) fn check(
     report: &mut VerifyReport,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Vec<Live>, Broken> {
-    let view = Watched::new(view, Phase::Places, None, watch);
+    let total = records(view)?;
+    let view = Watched::new(view, Phase::Places, None, watch).of(total);
     let checked = read_live(&view).and_then(|live| {
         report.records = live.len() as u64;
         check_live(&live, report);
@@ -50,6 +51,18 @@ pub(super) fn check(
     // The reason for which the view was closed comes before the error that this looked like.
     view.end(Ok(()))?;
     checked
+}
+
+/// Live records as their segments count them, and the segments. Dead records come on top: they are erased soon, so there
+/// are few.
+fn records(view: &dyn View) -> Result<u64, Broken> {
+    let mut records = 0_u64;
+    each(view, Table::Segments, |_, value| {
+        let row = SegmentRow::from_bytes(value)?;
+        records = records.saturating_add(row.live_records).saturating_add(1);
+        Ok(())
+    })?;
+    Ok(records)
 }
 
 fn read_live(view: &dyn View) -> Result<Vec<Live>, Broken> {
