@@ -19,10 +19,9 @@ pub(super) fn check(
     report: &mut VerifyReport,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(), VerifyError> {
-    let files = store.disk().list(journal::DIRECTORY);
-    let files = files.map_err(|error| StoreError::Failed(format!("journal/ cannot be listed: {error}")))?;
-    let total = files.iter().map(|file| file.len).sum();
-    let mut pace = Paced::new(Phase::Journal, bytes_per_second, Some(total), watch);
+    // Where it cannot be listed, the check says so.
+    let total = store.disk().list(journal::DIRECTORY).ok().map(|files| files.iter().map(|file| file.len).sum());
+    let mut pace = Paced::new(Phase::Journal, bytes_per_second, total, watch);
     let mut ended = pace.read(0).err();
     let wrong = store.check_history(&mut |bytes| {
         ended = ended.take().or_else(|| pace.read(bytes).err());
@@ -31,13 +30,28 @@ pub(super) fn check(
     if let Some(ended) = ended {
         return Err(ended);
     }
-    for error in wrong? {
+    let wrong = match wrong {
+        Err(StoreError::Failed(what)) => {
+            let file = Some(journal::DIRECTORY.to_owned());
+            report.add_unchecked(Finding { kind: FindingKind::Journal, file, what, ..Finding::nowhere() });
+            Vec::new()
+        }
+        wrong => wrong?,
+    };
+    for error in wrong {
         let (file, offset) = error.place();
         let (file, what) = (file.map(str::to_owned), error.to_string());
         let finding = Finding { kind: FindingKind::Journal, file, offset, what, ..Finding::nowhere() };
         if error.may_pass() { report.add_unchecked(finding) } else { report.add(finding) }
     }
-    Ok(unlisted(store, report)?)
+    match unlisted(store, report) {
+        Err(StoreError::Failed(what)) => {
+            let file = Some("segments".to_owned());
+            report.add_unchecked(Finding { kind: FindingKind::File, file, what, ..Finding::nowhere() });
+            Ok(())
+        }
+        looked => Ok(looked?),
+    }
 }
 
 /// Segments that were there when the store was opened and that nothing names, and names that are no segment's. What this

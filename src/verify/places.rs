@@ -132,12 +132,27 @@ fn check_segments(store: &Store, view: &dyn View, report: &mut VerifyReport) -> 
         report.segments += 1;
         let row = SegmentRow::from_bytes(value)?;
         let location = Location { segment: SegmentNumber(number), offset: row.committed_end };
-        let usage = store.segment_usage(location.segment).map_err(|error| Broken::Ended(error.into()))?;
+        let usage = match store.segment_usage(location.segment) {
+            Err(StoreError::Failed(problem) | StoreError::Unreadable(problem)) => {
+                report.add_unchecked(Finding::at(FindingKind::Segment, location, None, problem));
+                return Ok(());
+            }
+            usage => usage.map_err(|error| Broken::Ended(error.into()))?,
+        };
         let problem = match usage {
-            Some(usage) if usage.len >= row.committed_end => match store.check_segment(location.segment) {
-                Err(StoreError::Corrupt(problem)) if row.live_records > 0 => problem,
-                _ => return Ok(()),
-            },
+            Some(usage) if usage.len >= row.committed_end => {
+                let again = |_| store.check_segment(location.segment);
+                match store.check_segment(location.segment).or_else(again) {
+                    Err(StoreError::Corrupt(problem) | StoreError::Unreadable(problem)) if row.live_records > 0 => {
+                        problem
+                    }
+                    Err(StoreError::Failed(problem)) if row.live_records > 0 => {
+                        report.add_unchecked(Finding::at(FindingKind::Segment, location, None, problem));
+                        return Ok(());
+                    }
+                    _ => return Ok(()),
+                }
+            }
             Some(usage) => format!("its file has only {} bytes", usage.len),
             None => {
                 let key = schema::key::segment(location.segment);
