@@ -54,11 +54,10 @@ impl<'a> Passing<'a> {
     }
 
     pub(super) fn run(&mut self) -> Result<ScrubReport, StoreError> {
-        let left_bytes = self.content_left()?;
         if self.pass.after.is_none() {
             // What was read of these before a restart is read again.
             self.pass.bytes = 0;
-            self.pass.total_bytes = left_bytes.saturating_add(self.files_bytes()?);
+            self.pass.total_bytes = self.content_left()?.saturating_add(self.files_bytes()?);
             self.tell();
             let mut notes = self.scrub.notes();
             notes.findings.retain(|finding| finding.kind == Scrubbed::Content);

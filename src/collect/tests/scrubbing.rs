@@ -166,7 +166,9 @@ fn findings_beyond_those_that_are_kept_go_when_they_are_healed() {
     let machine = Machine::new();
     let running = machine.start();
     let blobs: Vec<Vec<u8>> = (0..70).map(|id| content(id, 600)).collect();
-    blobs.iter().for_each(|blob| drop(running.put("team/app", blob)));
+    for blob in &blobs {
+        running.put("team/app", blob);
+    }
     for blob in &blobs {
         let row: BlobRow = schema::expect(&*running.store().snapshot(), key::blob(&digest_of(blob))).unwrap();
         let file = machine.disk.open(&running.store().segment_path(row.location.segment)).unwrap();
@@ -178,7 +180,9 @@ fn findings_beyond_those_that_are_kept_go_when_they_are_healed() {
     running.collector.scrub().unwrap();
     let status = running.collector.scrub_status().unwrap();
     assert_eq!((status.findings.len(), status.findings_more), (50, 20), "each is counted once");
-    blobs.iter().for_each(|blob| drop(running.put("team/app", blob)));
+    for blob in &blobs {
+        running.put("team/app", blob);
+    }
     running.collector.scrub().unwrap();
     let status = running.collector.scrub_status().unwrap();
     assert_eq!((status.findings.len(), status.findings_more), (0, 0));
