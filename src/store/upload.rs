@@ -216,13 +216,11 @@ impl Upload {
             Bytes::Single(single) => {
                 let number = single.number();
                 let result = single.finish(kind, &expected).map_err(|error| shared.segment_failed(error));
+                // By itself, so that nobody who notes damage waits for the commit.
+                let replaces_damaged = shared.damaged().contains(&expected);
                 let result = result.and_then(|appended| {
-                    commit(Content {
-                        digest: expected,
-                        len,
-                        placement: Some(placement(kind, true, appended)),
-                        replaces_damaged: shared.damaged().contains(&expected),
-                    })
+                    let placement = Some(placement(kind, true, appended));
+                    commit(Content { digest: expected, len, placement, replaces_damaged })
                 });
                 settle_single(&shared, &expected, number, &result, end);
                 result.map(drop)
