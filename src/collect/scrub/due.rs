@@ -48,7 +48,6 @@ mod tests {
     #[test]
     fn a_pass_ends_in_its_time_whatever_it_was_held_up_by_while_the_disk_can_do_it() {
         let first = fastrand::u64(..1 << 40);
-        println!("from seed {first}");
         for seed in first..first + 500 {
             let mut random = fastrand::Rng::with_seed(seed);
             let period_ms = random.u64(60_000..10_000_000);

@@ -88,7 +88,6 @@ fn what_a_start_takes_away_is_told() {
     let unlisted = segment.with_file_name("00000000000000ff.segment");
     fs::copy(segment, &unlisted).unwrap();
     let mut torn = fs::read(last_journal_file(&server.data())).unwrap();
-    torn.truncate(torn.len() - torn.iter().rev().take_while(|byte| **byte == 0).count());
     torn.extend([7; 100]);
     fs::write(last_journal_file(&server.data()), torn).unwrap();
     let ran = at_rest(&server, &["verify"]);
@@ -123,10 +122,10 @@ fn acknowledged_history_that_is_lost_is_a_finding() {
 
 #[cfg(feature = "rocksdb")]
 #[test]
-fn an_index_that_had_to_be_built_anew_because_it_was_damaged_is_a_finding_and_a_missing_one_is_told() {
+fn an_index_that_had_to_be_built_anew_because_it_was_damaged_is_a_finding_and_a_missing_one_is_none() {
     let server = ended();
     remove_index(&server.data());
-    check(at_rest(&server, &["verify"]), 0, &["opening: ", "built the index anew", "no findings"]);
+    check(at_rest(&server, &["verify"]), 0, &["no findings"]);
     fs::write(server.data().join("index/CURRENT"), "MANIFEST-99").unwrap();
     let found = findings(&at_rest(&server, &["verify", "--json"]), 1, "index");
     assert!(found.len() == 1 && found[0]["what"].as_str().unwrap().contains("built the index anew"), "{found:?}");
