@@ -56,18 +56,19 @@ mod tests {
                 bytes_per_second_max: 64 << 20,
                 ..ScrubOptions::default()
             };
-            // At most a third of what the disk may do, so that half of the time can go by without a byte.
             let total_bytes = random.u64(1..=(period_ms * ((64 << 20) / 1_000)) / 3);
             let mut pass = Pass { began_ms: 5_000, after: None, records: 0, bytes: 0, total_bytes, repaired: None };
-            let (mut now_ms, mut held_up_ms) = (5_000, 0);
+            let mut now_ms = 5_000;
             while pass.bytes < total_bytes {
                 let rate = rate(&pass, &options, now_ms);
                 assert!((BYTES_PER_SECOND_MIN..=64 << 20).contains(&rate), "seed {seed}: {rate}");
                 pass.bytes += PIECE;
                 now_ms += (PIECE * 1_000).div_ceil(rate);
-                if random.u8(..20) == 0 && held_up_ms < period_ms / 2 {
-                    let pause = random.u64(..period_ms / 10).min(period_ms / 2 - held_up_ms);
-                    (now_ms, held_up_ms) = (now_ms + pause, held_up_ms + pause);
+                let pause = random.u64(..period_ms / 10);
+                // What is left takes this long at the most that the disk may do, with a fifth for rounding.
+                let least_ms = left_bytes(&pass) * 1_200 / (64 << 20);
+                if random.u8(..20) == 0 && now_ms + pause + least_ms <= 5_000 + period_ms {
+                    now_ms += pause;
                 }
             }
             // The last pieces may be cut to whole milliseconds.
