@@ -91,6 +91,7 @@ impl Default for Config {
                 api_hosts: Vec::new(),
                 verify_memory_bytes: 1 << 30,
                 verify_bytes_per_second: 64 << 20,
+                verify_opening: false,
             },
             registry: RegistryOptions {
                 manifest_bytes_max: 4 << 20,

@@ -105,6 +105,19 @@ pub fn is_out_of_files(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| number == Some(errno.raw_os_error()))
 }
 
+/// Whether an error says that the device, or the checksums of the file system, do not give back what was written: another
+/// try gets the same. All else that keeps a file from being read (no file descriptors, no memory, no rights) can pass.
+pub fn is_unreadable(error: &io::Error) -> bool {
+    let number = error.raw_os_error();
+    let errnos = [Errno::IO, Errno::BADMSG, Errno::UCLEAN, Errno::NODATA, Errno::ILSEQ];
+    errnos.iter().any(|errno| number == Some(errno.raw_os_error()))
+}
+
+/// Whether a file is gone. One that cannot be opened for another reason is there.
+pub fn is_gone(disk: &dyn Disk, path: &str) -> bool {
+    disk.open(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Whether an error says that the disk (or the user's quota on it) is full.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

@@ -53,6 +53,7 @@ pub mod server;
 mod stream;
 mod uploads;
 
+pub use api::verify::answer as verify_answer;
 pub use pace::PaceLimits;
 
 const DOCKER_API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -87,6 +88,8 @@ pub struct Limits {
     pub verify_memory_bytes: u64,
     /// Bytes of content that a verification reads in a second, at most.
     pub verify_bytes_per_second: u64,
+    /// Whether a verification tells what opening the store had to mend; no setting, but for who opens it to verify it.
+    pub verify_opening: bool,
 }
 
 /// What the handlers share.

@@ -30,6 +30,22 @@ pub enum IndexError {
     Failed(String),
 }
 
+/// The directory of RocksDB, below the data directory.
+pub const DIRECTORY: &str = "index";
+
+/// The file of the index that a message of RocksDB's names, below the data directory.
+pub fn file_named(message: &str) -> Option<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    let names = message.split(|c| !is_part(c)).filter_map(|word| word.rsplit('/').next());
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut files = names.map(|name| name.trim_end_matches('.')).filter(|name| {
+        let is_table = name.split_once('.').is_some_and(|(number, kind)| is_number(number) && kind == "sst");
+        let is_manifest = name.strip_prefix("MANIFEST-").is_some_and(is_number);
+        is_table || is_manifest || *name == "CURRENT"
+    });
+    files.next().map(|name| format!("{DIRECTORY}/{name}"))
+}
+
 /// Reads of one state of the rows.
 pub trait View {
     /// The value of a key.

@@ -298,6 +298,17 @@ impl JournalError {
         }
     }
 
+    /// Whether bytes on the disk are not what was written: of the history, or of a snapshot of it. Not so where a file
+    /// could not be read.
+    pub fn is_rot(&self) -> bool {
+        self.is_damage() || matches!(self, Self::BadSnapshot { .. })
+    }
+
+    /// Whether a file could not be read for a reason that can pass.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if !crate::disk::is_unreadable(source))
+    }
+
     fn io(file: &str, action: &'static str, source: io::Error) -> Self {
         Self::Io { file: file.to_owned(), action, source: Arc::new(source) }
     }

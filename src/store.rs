@@ -296,7 +296,9 @@ impl Store {
             // In rows that nothing before has read. The index is derived: that is no reason to stay down.
             Err(OpenError::Schema(error)) if opening == Opening::Usual && open::is_damage(&error) => {
                 tracing::warn!(%error, "the index is damaged");
-                open::open(disk, options, Opening::RebuildIndex, index)?
+                let mut opened = open::open(disk, options, Opening::RebuildIndex, index)?;
+                (opened.recovery.rebuilt, opened.recovery.index_was_damaged) = (Some(error.to_string()), true);
+                opened
             }
             opened => opened?,
         };

@@ -1,5 +1,6 @@
 //! The store against itself: whether what it says adds up, and whether its bytes are what they were.
 //!
+//! - *Index* (`files`): all rows are read from its files again, past every cache.
 //! - *Rows*: every derived row is counted again from manifests, tags, links and places alone (`state::recount`).
 //! - *Places* (`places`): live records lie apart from each other, from dead ones and inside of files that are there.
 //! - *History* (`history`): snapshots and journal are read to their ends; no file lies around that nothing names.
@@ -29,22 +30,21 @@ use crate::{
     },
     location::{Location, SegmentNumber},
     registry,
-    state::recount,
+    state::recount::{self, MEMORY_FACTOR},
     store::{Store, StoreError},
 };
 
 mod content;
+mod files;
 mod history;
 mod places;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+pub use files::refused;
 use watch::Watched;
 
-/// Bytes of memory that counting may take for each byte of manifests, references, links, tags and places in the index: twice
-/// what was measured.
-pub const MEMORY_FACTOR: u64 = 16;
 /// How long a verification waits for a moment in which nothing is settling.
 const SETTLING_MAX: Duration = Duration::from_secs(600);
 /// Findings that a report names; the others are counted.
@@ -59,6 +59,8 @@ pub struct VerifyOptions {
     pub content_bytes_per_second: Option<u64>,
     /// Most bytes of memory for counting, about; `None` for no bound.
     pub memory_bytes_max: Option<u64>,
+    /// Whether what opening the store had to mend is told, too: for who has opened it to verify it.
+    pub opening: bool,
 }
 
 /// How far a verification is.
@@ -76,6 +78,8 @@ pub struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
+    /// The files of the index are read, in bytes of rows.
+    Index,
     /// Primary rows are read and counted.
     Counting,
     /// All rows are held against what was counted.
@@ -100,6 +104,8 @@ pub enum FindingKind {
     Segment,
     /// Stored bytes that are not what was pushed.
     Content,
+    /// A file of the index, or that it had to be built anew because it was damaged.
+    Index,
     /// A journal file or a snapshot that is not what was written.
     Journal,
     /// A file that nothing names.
@@ -150,6 +156,12 @@ pub struct VerifyReport {
     pub findings: Vec<Finding>,
     /// How many more there are.
     pub findings_more: u64,
+    /// The first [`FINDINGS_MAX`] things that could not be looked at for a reason that can pass: neither sound nor damaged.
+    pub unchecked: Vec<Finding>,
+    /// How many more there are.
+    pub unchecked_more: u64,
+    /// What opening the store had to do, where that was asked for and is no finding.
+    pub opening: Vec<String>,
 }
 
 /// Why a verification came to no end.
@@ -185,6 +197,17 @@ impl VerifyReport {
             content_bytes: 0,
             findings: Vec::new(),
             findings_more: 0,
+            unchecked: Vec::new(),
+            unchecked_more: 0,
+            opening: Vec::new(),
+        }
+    }
+
+    fn add_unchecked(&mut self, finding: Finding) {
+        if self.unchecked.len() < FINDINGS_MAX {
+            self.unchecked.push(finding);
+        } else {
+            self.unchecked_more += 1;
         }
     }
 
@@ -228,8 +251,12 @@ pub fn verify(
 ) -> Result<VerifyReport, VerifyError> {
     let clock = &store.options().clock;
     let began_ms = clock.now_ms();
-    let view = settled(store, watch)?;
     let mut report = VerifyReport::begun(began_ms);
+    if options.opening {
+        files::tell_opening(store, &mut report);
+    }
+    files::check_index(store, options.content_bytes_per_second, &mut report, watch)?;
+    let view = settled(store, watch)?;
     let memory_max = options.memory_bytes_max;
     looked(count_rows(&*view, &mut report, memory_max, watch), &mut report)?;
     let live = looked(places::check(store, &*view, &mut report, watch), &mut report)?.unwrap_or_default();

@@ -3,51 +3,44 @@
 //! A pass reads the files of the index, the snapshots and the journal, and then all content in the order of digests, as
 //! clients get it: headers, checksums, digest. It goes on where it was after a restart, and waits as long as each piece took,
 //! so requests have at least half of the disk. It repairs what it has the means for: a bad snapshot or journal file is
-//! replaced by a new snapshot of the state, when all of the index could be read. Damaged content is remembered, so that its
-//! next upload replaces it, and then the finding is gone. It never calls a dropped or moved record damaged: it reads through
-//! the store's one door.
+//! replaced by a new snapshot of the state, when all of the index could be read and its rows add up. Damaged content is
+//! remembered, so that its next upload replaces it, and then the finding is gone. It never calls a dropped or moved record
+//! damaged: it reads through the store's one door.
 //!
-//! Memory: a page of rows, and a bounded number of findings.
+//! What cannot be read for a reason that can pass (no file descriptors, no memory) is no damage: the pass ends with that
+//! error, and goes on from there later. What looks damaged is read twice before it is told.
+//!
+//! Memory: a page of rows, and a bounded number of findings; for counting rows before a repair, what the options allow.
 
-use std::{
-    ops::ControlFlow,
-    sync::PoisonError,
-    time::{Duration, Instant},
-};
+use std::{sync::PoisonError, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::runs::{Runs, Stop};
 use crate::{
-    codec::Decoder,
     digest::Digest,
     index::{
-        prefix_end,
-        schema::{self, BlobRow, RowValue, SchemaError, SegmentRow, Table, key},
+        View,
+        schema::{self, BlobRow, SchemaError, SegmentRow, key},
     },
-    location::SegmentNumber,
-    registry,
-    store::{Pace, Store, StoreError},
+    registry, segment,
+    store::{Store, StoreError},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
 
+mod counted;
+mod due;
 mod notes;
+mod passing;
 
 use notes::Notes;
+use passing::Passing;
 
 /// Findings that are kept; others are counted.
-const FINDINGS_MAX: usize = 1_000;
-/// Rows that are read at once.
-const PAGE: usize = 500;
-/// A pass of a small store need not be drawn out.
-const BYTES_PER_SECOND_MIN: u64 = 1 << 20;
-/// Longest rest after a piece.
-const REST_MAX: Duration = Duration::from_secs(1);
-/// How often is noted where it is, and looked whether it is paused.
-const NOTE_EACH: Duration = Duration::from_secs(10);
+const FINDINGS_MAX: usize = if cfg!(test) { 50 } else { 1_000 };
 
 /// Settings of the scrub.
 #[derive(Debug, Clone)]
@@ -56,11 +49,14 @@ pub struct ScrubOptions {
     pub pass: Duration,
     /// Most bytes that are read in a second.
     pub bytes_per_second_max: u64,
+    /// Most bytes of memory for counting rows, before a damaged journal is replaced; where they don't do, it is left to
+    /// `orlop repair`.
+    pub memory_bytes_max: u64,
 }
 
 impl Default for ScrubOptions {
     fn default() -> Self {
-        Self { pass: Duration::from_secs(30 * 24 * 60 * 60), bytes_per_second_max: 64 << 20 }
+        Self { pass: Duration::from_secs(30 * 24 * 60 * 60), bytes_per_second_max: 64 << 20, memory_bytes_max: 1 << 30 }
     }
 }
 
@@ -70,6 +66,8 @@ impl Default for ScrubOptions {
 pub enum Scrubbed {
     /// Stored bytes that are not what was pushed.
     Content,
+    /// The header of a segment's file.
+    Segment,
     /// A journal file or snapshot.
     Journal,
     /// The index.
@@ -108,7 +106,7 @@ pub struct Pass {
     pub records: u64,
     /// Bytes that were read.
     pub bytes: u64,
-    /// Bytes of live records when it began.
+    /// Bytes that it has to read in all, about: files of index and journal, headers of segments, live records.
     pub total_bytes: u64,
     /// What was repaired.
     pub repaired: Option<String>,
@@ -144,6 +142,12 @@ pub struct ScrubStatus {
     pub findings: Vec<ScrubFinding>,
     /// How many more there are.
     pub findings_more: u64,
+    /// Bytes in a second that the pass needs to be done in its time, or may take where somebody waits for it.
+    pub bytes_per_second: Option<u64>,
+    /// When the pass is expected to end at that pace, in Unix milliseconds.
+    pub expected_end_ms: Option<u64>,
+    /// When the next pass begins by the schedule, in Unix milliseconds: not before the one under way has ended.
+    pub next_ms: u64,
 }
 
 /// The scrub of a store.
@@ -169,9 +173,7 @@ impl Scrub {
     /// Whether a pass is to go on or to begin by the schedule.
     pub(super) fn is_due(&self, now_ms: u64) -> bool {
         let notes = self.notes();
-        let period = u64::try_from(self.options.pass.as_millis()).unwrap_or(u64::MAX);
-        let over = |last: &ScrubReport| last.began_ms.saturating_add(period) <= now_ms;
-        notes.pass.is_some() || notes.last.as_ref().is_none_or(over)
+        notes.pass.is_some() || due::next_ms(&notes, &self.options).is_none_or(|next_ms| next_ms <= now_ms)
     }
 
     /// Does the pass under way, or a new one; joins one that runs, which then goes as fast as it may.
@@ -199,10 +201,7 @@ impl Scrub {
         let mut notes = self.notes();
         let mut failure = None;
         notes.findings.retain(|finding| {
-            let Some(digest) = content_of(finding) else { return true };
-            let row: Result<Option<BlobRow>, SchemaError> = schema::get(&*view, key::blob(&digest));
-            let stands = row.map(|row| row.is_some() && store.is_damaged(&digest));
-            stands.unwrap_or_else(|error| {
+            stands(store, &*view, finding).unwrap_or_else(|error| {
                 failure = Some(error);
                 true
             })
@@ -210,8 +209,28 @@ impl Scrub {
         if let Some(error) = failure {
             return Err(error.into());
         }
-        let Notes { pass, last, findings, findings_more } = notes.clone();
-        Ok(ScrubStatus { running: self.runs.is_running(), pass, last, findings, findings_more })
+        let (notes, now_ms) = (notes.clone(), store.options().clock.now_ms());
+        let next_ms = due::next_ms(&notes, &self.options).unwrap_or(now_ms).max(now_ms);
+        let Notes { pass, last, findings, findings_more } = notes;
+        let rate = pass.as_ref().map(|pass| self.rate(pass, now_ms));
+        Ok(ScrubStatus {
+            running: self.runs.is_running(),
+            expected_end_ms: pass.as_ref().zip(rate).map(|(pass, rate)| due::end_ms(pass, rate, now_ms)),
+            bytes_per_second: rate,
+            next_ms,
+            pass,
+            last,
+            findings,
+            findings_more,
+        })
+    }
+
+    /// Bytes in a second that a pass reads now.
+    fn rate(&self, pass: &Pass, now_ms: u64) -> u64 {
+        match self.is_awaited.load(Ordering::Acquire) {
+            true => self.options.bytes_per_second_max,
+            false => due::rate(pass, &self.options, now_ms),
+        }
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -247,237 +266,14 @@ fn content_of(finding: &ScrubFinding) -> Option<Digest> {
     finding.digest.as_ref().filter(|_| finding.kind == Scrubbed::Content)?.parse().ok()
 }
 
-/// A pass.
-struct Passing<'a> {
-    scrub: &'a Scrub,
-    store: &'a Store,
-    stop: &'a Stop,
-    is_paused: &'a dyn Fn() -> bool,
-    pass: Pass,
-    pace: Pace,
-    /// When the piece was begun that is read now.
-    piece_began: Instant,
-    noted: Instant,
-}
-
-impl<'a> Passing<'a> {
-    fn new(scrub: &'a Scrub, store: &'a Store, stop: &'a Stop, is_paused: &'a dyn Fn() -> bool) -> Self {
-        let began_ms = store.options().clock.now_ms();
-        let new = || Pass { began_ms, after: None, records: 0, bytes: 0, total_bytes: 0, repaired: None };
-        let pass = scrub.notes().pass.clone().unwrap_or_else(new);
-        let pace = Pace::new(Some(BYTES_PER_SECOND_MIN));
-        let now = Instant::now();
-        Self { scrub, store, stop, is_paused, pass, pace, piece_began: now, noted: now }
+/// Whether what was found is still so: content that was dropped or pushed again is not, nor is a segment without content.
+/// All else is looked at again by the next pass.
+fn stands(store: &Store, view: &dyn View, finding: &ScrubFinding) -> Result<bool, SchemaError> {
+    if let Some(digest) = content_of(finding) {
+        let row: Option<BlobRow> = schema::get(view, key::blob(&digest))?;
+        return Ok(row.is_some() && store.is_damaged(&digest));
     }
-
-    fn run(&mut self) -> Result<ScrubReport, StoreError> {
-        if self.pass.total_bytes == 0 {
-            self.pass.total_bytes = live_bytes(self.store)?;
-        }
-        self.set_rate();
-        if self.pass.after.is_none() {
-            self.scrub.notes().findings.retain(|finding| finding.kind == Scrubbed::Content);
-            let is_index_sound = self.check_index()?;
-            self.check_history(is_index_sound)?;
-            self.check_headers()?;
-        }
-        let complete = self.read_content()?;
-        let Pass { began_ms, records, bytes, .. } = self.pass;
-        let ended_ms = self.store.options().clock.now_ms();
-        let report = ScrubReport { began_ms, ended_ms, records, bytes, complete, repaired: self.pass.repaired.clone() };
-        if complete {
-            self.scrub.notes().last = Some(report.clone());
-            tracing::info!(records, bytes, duration_ms = ended_ms.saturating_sub(began_ms), "scrubbed");
-        }
-        Ok(report)
-    }
-
-    /// Notes where it is.
-    fn keep(&mut self) {
-        let mut notes = self.scrub.notes();
-        let is_done = notes.last.as_ref().is_some_and(|last| last.began_ms == self.pass.began_ms);
-        notes.pass = (!is_done).then(|| self.pass.clone());
-        let copy = notes.clone();
-        drop(notes);
-        copy.save(self.store);
-        self.noted = Instant::now();
-    }
-
-    fn set_rate(&mut self) {
-        let ScrubOptions { pass, bytes_per_second_max: max } = self.scrub.options;
-        let needed = self.pass.total_bytes / pass.as_secs().max(1);
-        let is_awaited = self.scrub.is_awaited.load(Ordering::Acquire);
-        let rate = if is_awaited { max } else { needed.clamp(BYTES_PER_SECOND_MIN.min(max), max) };
-        self.pace.set_rate(rate);
-    }
-
-    /// Rests after a piece.
-    fn read(&mut self, bytes: u64) -> Result<(), StoreError> {
-        self.pass.bytes = self.pass.bytes.saturating_add(bytes);
-        self.set_rate();
-        self.pace.spend(bytes);
-        self.stop.rest(self.pace.left().max(self.piece_began.elapsed().min(REST_MAX)).min(REST_MAX));
-        while !self.pace.left().is_zero() && !self.stop.is_set() {
-            self.stop.rest(self.pace.left().min(REST_MAX));
-        }
-        self.piece_began = Instant::now();
-        self.stop.check()
-    }
-
-    fn check_index(&mut self) -> Result<bool, StoreError> {
-        let (store, mut failure) = (self.store, None);
-        let checked = store.check_index(&mut |bytes| {
-            failure = self.read(bytes).err();
-            failure.is_none()
-        });
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        match checked {
-            Ok(()) => Ok(true),
-            Err(StoreError::Corrupt(text) | StoreError::Failed(text)) => {
-                let what = format!("{text}. It comes back from the journal by `orlop rebuild-index --data DIR`");
-                self.add(Scrubbed::Index, Some("index".to_owned()), None, what);
-                Ok(false)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// What of it is damaged is not needed any more once a snapshot of a sound index stands behind it.
-    fn check_history(&mut self, is_index_sound: bool) -> Result<(), StoreError> {
-        let store = self.store;
-        let wrong = store.check_history(&mut |bytes| self.read(bytes))?;
-        if wrong.is_empty() {
-            return Ok(());
-        }
-        let damage = wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        if is_index_sound && store.poisoned().is_none() {
-            tracing::error!(damage, "the journal is damaged; a new snapshot takes its place, as the index is sound");
-            match store.repair(&mut || ()) {
-                Ok(_) => {
-                    self.pass.repaired =
-                        Some(format!("a new snapshot replaces what was damaged of the journal: {damage}"));
-                    return Ok(());
-                }
-                Err(error) => tracing::error!(%error, "no snapshot could be written"),
-            }
-        }
-        for error in wrong {
-            let (file, offset) = error.place();
-            let (file, what) =
-                (file.map(str::to_owned), format!("{error}. Stop orlop and run `orlop repair --data DIR`"));
-            self.add(Scrubbed::Journal, file, offset, what);
-        }
-        Ok(())
-    }
-
-    /// Headers of segments are checked when a file is opened, and files stay open. What lies in one whose header is damaged
-    /// is found when it is read.
-    fn check_headers(&mut self) -> Result<(), StoreError> {
-        const HEADER_BYTES: u64 = 4 << 10;
-        let (store, view) = (self.store, self.store.snapshot());
-        let mut stopped = None;
-        schema::each_row(&*view, &[Table::Segments as u8], |key, value| {
-            let number = Decoder::new(key.get(1..).unwrap_or_default()).key_u64("segment");
-            let bad = |source| SchemaError::Row { table: Table::Segments.name(), source };
-            let number = SegmentNumber(number.map_err(bad)?);
-            if SegmentRow::from_bytes(value)?.live_records > 0
-                && let Err(error) = store.check_segment(number)
-            {
-                tracing::error!(segment.id = number.0, %error, "a segment's header cannot be read");
-            }
-            stopped = self.read(HEADER_BYTES).err();
-            Ok(if stopped.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
-        stopped.map_or(Ok(()), Err)
-    }
-
-    fn add(&self, kind: Scrubbed, file: Option<String>, offset: Option<u64>, what: String) {
-        let found_ms = self.store.options().clock.now_ms();
-        let hurts = Vec::new();
-        self.scrub.add(ScrubFinding { kind, file, offset, digest: None, hurts, hurts_more: false, what, found_ms });
-    }
-
-    /// All content behind what was read; whether its end was reached.
-    fn read_content(&mut self) -> Result<bool, StoreError> {
-        let prefix = [Table::Blobs as u8];
-        loop {
-            let from = match self.pass.after.as_ref().and_then(|after| after.parse::<Digest>().ok()) {
-                Some(after) => [key::blob(&after).bytes().as_slice(), &[0]].concat(),
-                None => prefix.to_vec(),
-            };
-            let rows = self.store.snapshot().scan(&from, &prefix_end(&prefix), PAGE)?;
-            for (key, value) in &rows {
-                let mut d = Decoder::new(key.get(1..).unwrap_or_default());
-                let bad = |source| SchemaError::Row { table: Table::Blobs.name(), source };
-                let digest = d.digest("digest").map_err(bad)?;
-                self.look_at(digest, &BlobRow::from_bytes(value)?)?;
-                self.pass.after = Some(digest.to_string());
-                if self.noted.elapsed() >= NOTE_EACH {
-                    self.keep();
-                    if (self.is_paused)() && !self.scrub.is_awaited.load(Ordering::Acquire) {
-                        return Ok(false);
-                    }
-                }
-            }
-            if rows.len() < PAGE {
-                return Ok(true);
-            }
-        }
-    }
-
-    fn look_at(&mut self, digest: Digest, row: &BlobRow) -> Result<(), StoreError> {
-        let store = self.store;
-        let what = match store.rehash(&digest, &mut |bytes| self.read(bytes).map_err(Ended::Stopped)) {
-            Ok(Some(found)) if found != digest => {
-                store.note_damage(&digest);
-                format!("the content of {digest} has digest {found}, though its checksums hold")
-            }
-            Ok(_) => {
-                self.pass.records += 1;
-                return Ok(());
-            }
-            // A disk that can't read one place can read others.
-            Err(Ended::Store(StoreError::Corrupt(text) | StoreError::Failed(text))) => {
-                store.note_damage(&digest);
-                text
-            }
-            Err(Ended::Store(error) | Ended::Stopped(error)) => return Err(error),
-        };
-        self.pass.records += 1;
-        let (hurts, hurts_more) = registry::hurt(&*store.snapshot(), &digest)?;
-        self.scrub.add(ScrubFinding {
-            kind: Scrubbed::Content,
-            file: Some(store.segment_path(row.location.segment)),
-            offset: Some(row.location.offset),
-            digest: Some(digest.to_string()),
-            hurts,
-            hurts_more,
-            what: format!("{what}. Pushing it again heals it"),
-            found_ms: store.options().clock.now_ms(),
-        });
-        Ok(())
-    }
-}
-
-/// Why a record was not read to its end.
-enum Ended {
-    Stopped(StoreError),
-    Store(StoreError),
-}
-
-impl From<StoreError> for Ended {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-fn live_bytes(store: &Store) -> Result<u64, StoreError> {
-    let mut bytes = 0_u64;
-    schema::each_row(&*store.snapshot(), &[Table::Segments as u8], |_, value| {
-        bytes = bytes.saturating_add(SegmentRow::from_bytes(value)?.live_bytes);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(bytes)
+    let segment = finding.file.as_deref().filter(|_| finding.kind == Scrubbed::Segment).and_then(segment::number_of);
+    let Some(segment) = segment else { return Ok(true) };
+    Ok(schema::get::<SegmentRow>(view, key::segment(segment))?.is_some_and(|row| row.live_records > 0))
 }

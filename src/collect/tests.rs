@@ -6,6 +6,7 @@
 //! - `space`: what comes back of the disk.
 //! - `crashes`: the power goes at any call.
 //! - `races`: two or three who meet, in any order of their steps.
+//! - `scrubbing`: the scrub: what is damage and what is not, where it goes on, how fast.
 //! - `rot`: bytes change behind the store's back.
 //! - `model`: a million random calls against what was promised.
 
@@ -33,6 +34,7 @@ mod pulls;
 mod races;
 mod reporting;
 mod rot;
+mod scrubbing;
 mod space;
 
 const HOUR: u64 = 60 * 60 * 1_000;

@@ -188,7 +188,16 @@ fn the_last_scrub_and_each_of_its_findings() {
         complete: true,
         repaired: repaired.map(str::to_owned),
     };
-    let status = |last| ScrubStatus { running: false, pass: None, last, findings: Vec::new(), findings_more: 0 };
+    let status = |last| ScrubStatus {
+        running: false,
+        pass: None,
+        last,
+        findings: Vec::new(),
+        findings_more: 0,
+        bytes_per_second: None,
+        expected_end_ms: None,
+        next_ms: 0,
+    };
     let scrubbed = |last| upkeep::scrubbed(&status(last), &options, NOW_MS);
     is(&scrubbed(None), Level::Note, "never read again");
     is(&scrubbed(Some(report(NOW_MS - 61 * DAY_MS, None))), Level::Ok, "3 records, 2.0 KiB");

@@ -301,6 +301,9 @@ fn finding(finding: &ScrubFinding) -> Check {
     };
     let remedy = match finding.kind {
         Scrubbed::Content => "push it again, which replaces the damaged copy; see that the disk is sound",
+        Scrubbed::Segment => {
+            "push again what lies in it, as `orlop verify --content` names it; see that the disk is sound"
+        }
         Scrubbed::Journal => "stop orlop, run `orlop repair --data DIR`, start it again; see that the disk is sound",
         Scrubbed::Index => {
             "stop orlop, run `orlop rebuild-index --data DIR`, start it again; see that the disk is sound"

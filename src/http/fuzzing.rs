@@ -146,6 +146,7 @@ impl World {
             blocking_queue: 64,
             verify_memory_bytes: 1 << 30,
             verify_bytes_per_second: 1 << 30,
+            verify_opening: false,
             api_hosts: Vec::new(),
         };
         let app = App::new(Arc::clone(&registry), collector, Host::default(), limits);

@@ -101,6 +101,7 @@ pub(super) fn app() -> (App, SimDisk) {
         blocking_queue: 64,
         verify_memory_bytes: 1 << 30,
         verify_bytes_per_second: 1 << 30,
+        verify_opening: false,
         api_hosts: vec!["registry.example".to_owned()],
     };
     let registry = Arc::new(registry);

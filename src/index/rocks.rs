@@ -102,10 +102,11 @@ impl RocksIndex {
         options.set_max_open_files(-1);
         let tried = format!("checking {}", self.path.display());
         let opened = DB::open_for_read_only(&options, &self.path, false);
-        let db = opened.map_err(|error| failure(&tried, &error))?;
+        let db = opened.map_err(|error| unreadable_is_damage(failure(&tried, &error)))?;
         let mut from = Vec::new();
         loop {
-            let rows = page(&from, &[u8::MAX], PAGE, |options| db.raw_iterator_opt(options))?;
+            let rows = page(&from, &[u8::MAX], PAGE, |options| db.raw_iterator_opt(options));
+            let rows = rows.map_err(unreadable_is_damage)?;
             let bytes = rows.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
             if !read(bytes) {
                 return Ok(());
@@ -301,5 +302,13 @@ fn failure(tried: &str, error: &rocksdb::Error) -> IndexError {
         IndexError::Corrupt(text)
     } else {
         IndexError::Failed(text)
+    }
+}
+
+/// A file that the device does not give back, several times over, comes back from the journal like a damaged one.
+fn unreadable_is_damage(error: IndexError) -> IndexError {
+    match error {
+        IndexError::Failed(text) if text.contains("Input/output error") => IndexError::Corrupt(text),
+        error => error,
     }
 }

@@ -12,7 +12,10 @@ use super::{
     recovery::{Gate, OpenFile, list},
     snapshot::{self, Part, SnapshotReader},
 };
-use crate::{disk::Disk, sync};
+use crate::{
+    disk::{Disk, is_gone},
+    sync,
+};
 
 /// How often a last file is looked at before it is called damaged, and how long apart: longer than a batch is written.
 const LOOKS: u32 = 3;
@@ -31,7 +34,8 @@ pub struct Checked {
 /// told how many bytes were read, and may wait; it ends the check by an error.
 ///
 /// # Errors
-/// What `read` returns; `Io` when the directory cannot be listed. A file that cannot be read is told like a damaged one.
+/// What `read` returns; `Io` when the directory cannot be listed. A file that cannot be read is among what is wrong, with
+/// `Io`: whether it is damaged is not known.
 pub fn check<E: From<JournalError>>(
     disk: &dyn Disk,
     options: &JournalOptions,
@@ -41,7 +45,7 @@ pub fn check<E: From<JournalError>>(
     let mut oldest = None;
     for file in snapshot::list(disk)? {
         let checked = check_snapshot(disk, options, &file, read)?;
-        wrong.extend(checked.err().filter(|_| disk.open(&file.path).is_ok()));
+        wrong.extend(checked.err().filter(|_| !is_gone(disk, &file.path)));
         oldest = Some(file.position);
     }
     let mut paths = list(disk, format::is_journal_file)?;
@@ -66,7 +70,7 @@ pub fn check<E: From<JournalError>>(
                 end = Some((mark, path.clone(), offset));
                 read(len)?;
             }
-            Err(_) if disk.open(path).is_err() => {}
+            Err(_) if is_gone(disk, path) => {}
             Err(error) => wrong.push(error),
         }
     }

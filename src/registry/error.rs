@@ -157,7 +157,7 @@ impl From<StoreError> for RegistryError {
             StoreError::DigestMismatch { expected, found } => Self::DigestMismatch { expected, found },
             StoreError::Corrupt(_) => Self::Corrupt(text),
             StoreError::Refused(Refusal::QuotaExceeded(exceeded)) => exceeded.into(),
-            StoreError::Refused(_) | StoreError::Failed(_) => Self::Failed(text),
+            StoreError::Refused(_) | StoreError::Unreadable(_) | StoreError::Failed(_) => Self::Failed(text),
         }
     }
 }

@@ -34,6 +34,10 @@ mod usage;
 
 use lives::{AllManifests, Found};
 
+/// Bytes of memory that counting may take for each byte of manifests, references, links, tags and places in the index: twice
+/// what was measured.
+pub const MEMORY_FACTOR: u64 = 16;
+
 /// A row that is not what the primary rows add up to; the rows are told as `dump` tells them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {

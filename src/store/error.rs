@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     digest::Digest,
+    disk,
     index::{IndexError, schema::SchemaError},
     journal::{self, JournalError},
     segment::SegmentError,
@@ -79,6 +80,19 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// The file and the offset there that are damaged, where damage of the journal or of all snapshots keeps the store from
+    /// being opened; `None` for other reasons.
+    pub fn damage(&self) -> Option<(Option<String>, Option<u64>)> {
+        let error = match self {
+            Self::DamagedJournal { damage, .. } => damage,
+            Self::Journal(error) if error.is_rot() => error,
+            Self::NoBase { snapshot } => return Some((Some(snapshot.clone()), None)),
+            _ => return None,
+        };
+        let (file, offset) = error.place();
+        Some((file.map(str::to_owned), offset))
+    }
+
     pub(super) fn io(action: String, source: std::io::Error) -> Self {
         Self::Io { action, source: Arc::new(source) }
     }
@@ -120,7 +134,10 @@ pub enum StoreError {
     /// Stored bytes are not what was written.
     #[error("{0}")]
     Corrupt(String),
-    /// Anything else that failed below.
+    /// The disk does not give stored bytes back.
+    #[error("{0}")]
+    Unreadable(String),
+    /// Anything else that failed below. It can pass.
     #[error("{0}")]
     Failed(String),
 }
@@ -134,6 +151,7 @@ impl From<SegmentError> for StoreError {
             SegmentError::Corrupt(_) | SegmentError::Missing { .. } | SegmentError::Version { .. } => {
                 Self::Corrupt(text)
             }
+            SegmentError::Io { action: "read", source, .. } if disk::is_unreadable(&source) => Self::Unreadable(text),
             SegmentError::Io { .. } => Self::Failed(text),
         }
     }

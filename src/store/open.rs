@@ -18,7 +18,7 @@ use crate::{
     codec::DecodeError,
     disk::Disk,
     index::{
-        Index, IndexError, Overlay,
+        self, Index, IndexError, Overlay,
         cached::CachedIndex,
         schema::{self, Applied, INDEX_VERSION, RowValue, SchemaError, SegmentRow, Table, UploadRow, key},
     },
@@ -28,7 +28,7 @@ use crate::{
         snapshot,
     },
     location::SegmentNumber,
-    segment::{ListedSegment, SegmentKind, SegmentOptions, Segments, SingleWriter, UnlistedFiles},
+    segment::{ListedSegment, OpenReport, SegmentKind, SegmentOptions, Segments, SingleWriter, UnlistedFiles},
     state::{apply, facts::mark},
     sync::{
         Mutex,
@@ -47,7 +47,7 @@ use super::{
 };
 
 /// The directory of RocksDB, below the disk's root.
-pub(super) const INDEX_DIRECTORY: &str = "index";
+pub(super) const INDEX_DIRECTORY: &str = index::DIRECTORY;
 
 /// How an index is to be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +81,8 @@ pub struct Recovery {
     pub created: bool,
     /// Why the index was built anew, if it was.
     pub rebuilt: Option<String>,
+    /// Whether that was because its files or rows were damaged: not because they were missing, old, or another store's.
+    pub index_was_damaged: bool,
     /// The snapshot that the index was built from, if it was; its path below the data directory.
     pub snapshot: Option<String>,
     /// Facts that were loaded from it.
@@ -94,6 +96,8 @@ pub struct Recovery {
     pub lost_records: u64,
     /// Bytes of a torn batch at the journal's end, never acknowledged, that were cut.
     pub journal_cut_bytes: u64,
+    /// What was cut, removed and moved among the segments.
+    pub segments: OpenReport,
     /// Why the store takes no writes: its journal is damaged before the state that the index holds.
     pub read_only: Option<String>,
     /// What was given up, if that was asked for.
@@ -172,7 +176,7 @@ pub(super) fn open(
         recovery if recovery.lost_records > 0 => UnlistedFiles::MoveToLost,
         _ => UnlistedFiles::Remove,
     };
-    let (segments, found) = match segments {
+    let (segments, found, report) = match segments {
         Some(segments) => segments,
         None => open_segments(&disk, &options, store_id, &*index, &applied, unlisted)?,
     };
@@ -187,6 +191,7 @@ pub(super) fn open(
     if recovery.read_only.is_none() {
         reserve::keep(&*disk, &options);
     }
+    recovery.segments = report;
     recovery.duration = began.elapsed();
     recovery.last_operation_ms = applied.time_ms;
     recovery.opened_ms = options.clock.now_ms();
@@ -243,6 +248,7 @@ fn match_journal(
     let empty = empty(options);
     let newest = snapshot::list(disk)?.first().map_or(Position::default(), |newest| newest.position);
     let mut stood = Position::default();
+    let mut index_was_damaged = false;
     let reason = match stand(open_index, &empty)? {
         Stand::Of(_, applied) if mark(&applied) == journal::Mark::ORIGIN && newest > stood => None,
         Stand::Of(index, applied) => {
@@ -260,7 +266,10 @@ fn match_journal(
                 Err(ReplayError::Journal(error)) if stood < newest && !matches!(error, JournalError::Io { .. }) => {
                     Some(error.to_string())
                 }
-                Err(ReplayError::Schema(error)) if is_damage(&error) => Some(error.to_string()),
+                Err(ReplayError::Schema(error)) if is_damage(&error) => {
+                    index_was_damaged = true;
+                    Some(error.to_string())
+                }
                 Err(ReplayError::Journal(error)) if error.is_damage() => {
                     let reached = replay_behind(disk, options, &*index, &error, recovery);
                     let (applied, read) = reached.map_err(|_| repair::refused(disk, options, error))?;
@@ -269,7 +278,10 @@ fn match_journal(
                 Err(error) => return Err(error.into()),
             }
         }
-        Stand::Nowhere(reason) => Some(reason),
+        Stand::Nowhere { reason, is_damaged } => {
+            index_was_damaged = is_damaged;
+            Some(reason)
+        }
     };
     // Before anything is destroyed.
     let base = base::find(disk, options).map_err(|error| match error {
@@ -278,7 +290,8 @@ fn match_journal(
     })?;
     let lost_records = base.lost_records + keep_if_ahead(disk, stood, base.end())?;
     tracing::warn!(reason, "building the index anew from the journal");
-    *recovery = Recovery { rebuilt: reason, created: recovery.created, lost_records, ..Recovery::default() };
+    let created = recovery.created;
+    *recovery = Recovery { rebuilt: reason, index_was_damaged, created, lost_records, ..Recovery::default() };
     let index = open_index(IndexStart::Empty)?;
     let applied = base.load(disk, &*index, empty, recovery)?;
     recovery.read_only = base.damage.as_ref().map(repair::reason);
@@ -343,8 +356,11 @@ pub(super) fn keep_index(disk: &dyn Disk, stood: Position) -> std::io::Result<()
 /// Where an index stands.
 pub(super) enum Stand {
     Of(Box<dyn Index>, Applied),
-    /// It is of no use, and why.
-    Nowhere(String),
+    /// It is of no use, and why; whether it is damaged, or only of another version or store.
+    Nowhere {
+        reason: String,
+        is_damaged: bool,
+    },
 }
 
 /// Opens the index and finds where it stands; an empty one stands at the beginning. One that cannot be opened now (no
@@ -352,7 +368,7 @@ pub(super) enum Stand {
 pub(super) fn stand(open_index: OpenIndex<'_>, empty: &Applied) -> Result<Stand, OpenError> {
     match try_stand(open_index, empty) {
         Ok(stand) => Ok(stand),
-        Err(error) if is_damage(&error) => Ok(Stand::Nowhere(error.to_string())),
+        Err(error) if is_damage(&error) => Ok(Stand::Nowhere { reason: error.to_string(), is_damaged: true }),
         Err(error) => Err(error.into()),
     }
 }
@@ -366,15 +382,15 @@ fn try_stand(open_index: OpenIndex<'_>, empty: &Applied) -> Result<Stand, Schema
         return Ok(if is_new {
             Stand::Of(index, empty.clone())
         } else {
-            Stand::Nowhere("it has no mark of its place".into())
+            Stand::Nowhere { reason: "it has no mark of its place".to_owned(), is_damaged: true }
         });
     };
     if applied.version != INDEX_VERSION {
         let reason = format!("it has index version {}, this orlop writes {INDEX_VERSION}", applied.version);
-        return Ok(Stand::Nowhere(reason));
+        return Ok(Stand::Nowhere { reason, is_damaged: false });
     }
     if applied.store != empty.store {
-        return Ok(Stand::Nowhere("it belongs to another store".to_owned()));
+        return Ok(Stand::Nowhere { reason: "it belongs to another store".to_owned(), is_damaged: false });
     }
     Ok(Stand::Of(index, applied))
 }
@@ -536,7 +552,7 @@ fn open_segments(
     index: &dyn Index,
     applied: &Applied,
     unlisted: UnlistedFiles,
-) -> Result<(Segments, Found), OpenError> {
+) -> Result<(Segments, Found, OpenReport), OpenError> {
     let mut listed = Vec::new();
     schema::each_row(index, &[Table::Segments as u8], |key, value| {
         let row = SegmentRow::from_bytes(value)?;
@@ -564,7 +580,7 @@ fn open_segments(
     let (segments, report) = Segments::open(disk, segment_options, applied.next_segment, listed, unlisted)?;
     tracing::debug!(?report, "segments opened");
     let found = Found { next: segments.next_number(), unsealed };
-    Ok((segments, found))
+    Ok((segments, found, report))
 }
 
 /// The number at the end of a key of the segments table.

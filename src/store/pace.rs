@@ -43,7 +43,59 @@ impl Pace {
     }
 }
 
+/// Why content was not read to its end.
+enum Ended<E> {
+    Store(StoreError),
+    Piece(E),
+}
+
+impl<E> From<StoreError> for Ended<E> {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
 impl Store {
+    /// Reads some content and says what is wrong with it, if anything is; content that is not there is not damaged. What
+    /// looks damaged is read twice. Damage is remembered, so that the next upload replaces it; content that is read in
+    /// full and sound is not held for damaged any more. `piece` as for [`Store::rehash`].
+    ///
+    /// # Errors
+    /// When it could not be read for a reason that can pass: then it is neither damaged nor sound. What `piece` returns.
+    pub fn examine<E: From<StoreError>>(
+        &self,
+        digest: &Digest,
+        piece: &mut dyn FnMut(u64) -> Result<(), E>,
+    ) -> Result<Option<String>, E> {
+        let mut problem = None;
+        for _ in 0..2 {
+            let was_damaged = self.is_damaged(digest);
+            problem = Some(match self.rehash(digest, &mut |bytes| piece(bytes).map_err(Ended::Piece)) {
+                Ok(Some(found)) if found == *digest => {
+                    if was_damaged {
+                        tracing::info!(blob.digest = %digest, "content that was held for damaged was read in full, and is sound");
+                        self.shared.damaged().remove(digest);
+                    }
+                    return Ok(None);
+                }
+                Ok(None) => return Ok(None),
+                Ok(Some(found)) => StoreError::Corrupt(format!(
+                    "the content of {digest} has digest {found}, though its checksums hold"
+                )),
+                Err(Ended::Store(error)) => error,
+                Err(Ended::Piece(error)) => return Err(error),
+            });
+        }
+        match problem {
+            Some(StoreError::Corrupt(text) | StoreError::Unreadable(text)) => {
+                self.note_damage(digest);
+                Ok(Some(text))
+            }
+            Some(error) => Err(error.into()),
+            None => Ok(None),
+        }
+    }
+
     /// Reads some content as a client would get it, checked by its checksums, and gives the digest of what was read; `None`
     /// when it is not there, or not any more. `piece` is told the bytes of each piece, may wait, and ends it by an error.
     ///

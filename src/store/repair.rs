@@ -106,7 +106,7 @@ pub(super) fn give_up(
     }
     let stood = match open::stand(open_index, &open::empty(options))? {
         Stand::Of(_, applied) => mark(&applied).position,
-        Stand::Nowhere(_) => Position::default(),
+        Stand::Nowhere { .. } => Position::default(),
     };
     open::keep_if_ahead(disk, stood, sound)?;
     tracing::error!(damage, journal = %sound, went_on_to = ?went_on_to, "giving up what the journal had behind its damage");
@@ -153,12 +153,31 @@ impl Shared {
 }
 
 impl Store {
-    /// Reads all of the history again, snapshots and journal, and tells what is wrong with which file. `read` is told how
-    /// many bytes were read, and may wait; it ends the check by an error.
+    /// Reads all of the history again, snapshots and journal, and tells what is wrong with which file: what two readings
+    /// one after the other have found at the same places. `read` is told how many bytes were read, and may wait; it ends
+    /// the check by an error.
     ///
     /// # Errors
-    /// What `read` returns; when the directory cannot be listed.
+    /// What `read` returns; when the directory cannot be listed; when each reading finds something else.
     pub fn check_history(
+        &self,
+        read: &mut dyn FnMut(u64) -> Result<(), StoreError>,
+    ) -> Result<Vec<JournalError>, StoreError> {
+        const READINGS_MAX: usize = 5;
+        let mut before: Option<Vec<JournalError>> = None;
+        for _ in 0..READINGS_MAX {
+            let wrong = self.read_history(read)?;
+            let places = |wrong: &[JournalError]| -> Vec<String> { wrong.iter().map(ToString::to_string).collect() };
+            if wrong.is_empty() || before.as_ref().is_some_and(|before| places(before) == places(&wrong)) {
+                return Ok(wrong);
+            }
+            before = Some(wrong);
+        }
+        let last = before.iter().flatten().map(ToString::to_string).next().unwrap_or_default();
+        Err(StoreError::Failed(format!("the journal reads differently each time; the last time: {last}")))
+    }
+
+    fn read_history(
         &self,
         read: &mut dyn FnMut(u64) -> Result<(), StoreError>,
     ) -> Result<Vec<JournalError>, StoreError> {

@@ -10,8 +10,13 @@ use crate::{
     },
     index::{Index, IndexError, memory::MemoryIndex},
     journal::Position,
+    location::RecordKind,
     name::RepositoryName,
-    state::{dump, recount::recount, request::Request},
+    state::{
+        dump,
+        recount::recount,
+        request::{Content, Request},
+    },
 };
 
 use super::{IndexStart, OpenError, Store, StoreError, StoreOptions, open};
@@ -339,6 +344,32 @@ fn damage_is_told_and_healed_by_the_next_upload() {
         put(&store, &content).unwrap();
         check(&store, &content);
     }
+}
+
+/// The old copy was found to be damaged when the new one was under way already, so the old one was kept; and then nobody
+/// knew of the damage any more.
+#[test]
+fn what_is_known_of_damage_stands_where_the_damaged_copy_was_kept() {
+    let machine = Machine::new();
+    let store = machine.open().unwrap();
+    let content = bytes(3, 40_000);
+    let digest = put(&store, &content).unwrap();
+    let again = |damaged_meanwhile: bool| {
+        let mut upload = store.upload();
+        upload.write(&content).unwrap();
+        let commit = |content: Content| {
+            if damaged_meanwhile {
+                store.note_damage(&digest);
+            }
+            let repository: RepositoryName = "team/app".parse().unwrap();
+            store.commit(Request::Upload { repository, content, session: None, held_bytes: 0, grace_ms: 1_000 })
+        };
+        upload.finish(digest, RecordKind::Blob, commit, || true).unwrap();
+        store.is_damaged(&digest)
+    };
+    assert!(again(true), "the copy that is damaged was kept");
+    assert!(!again(false), "it was replaced");
+    assert!(!again(false), "there is nothing to know");
 }
 
 #[test]

@@ -216,13 +216,11 @@ impl Upload {
             Bytes::Single(single) => {
                 let number = single.number();
                 let result = single.finish(kind, &expected).map_err(|error| shared.segment_failed(error));
+                // By itself, so that nobody who notes damage waits for the commit.
+                let replaces_damaged = shared.damaged().contains(&expected);
                 let result = result.and_then(|appended| {
-                    commit(Content {
-                        digest: expected,
-                        len,
-                        placement: Some(placement(kind, true, appended)),
-                        replaces_damaged: shared.damaged().contains(&expected),
-                    })
+                    let placement = Some(placement(kind, true, appended));
+                    commit(Content { digest: expected, len, placement, replaces_damaged })
                 });
                 settle_single(&shared, &expected, number, &result, end);
                 result.map(drop)
@@ -312,7 +310,10 @@ fn settle_single(
     let unused = match result {
         Ok(_) => {
             let row: Result<Option<BlobRow>, _> = schema::get(&*shared.index, key::blob(digest));
-            shared.damaged().remove(digest);
+            // Where the old copy was kept, what is known of its damage stands.
+            if matches!(&row, Ok(Some(row)) if row.location.segment == number) {
+                shared.damaged().remove(digest);
+            }
             matches!(row, Ok(Some(row)) if row.location.segment != number)
         }
         Err(StoreError::Unavailable(_)) => false,

@@ -24,18 +24,13 @@ pub(super) fn check(
     let mut pace = Paced::new(Phase::Content, bytes_per_second, Some(total), watch);
     for live in live {
         let before = pace.done;
-        match store.rehash(&live.digest, &mut |bytes| pace.read(bytes)) {
-            Ok(Some(found)) if found != live.digest => {
-                let message = format!("the content of {} has digest {found}, though its checksums hold", live.digest);
-                report.add(Finding::at(FindingKind::Content, live.location, Some(&live.digest), message));
-            }
-            Ok(Some(_)) => {}
-            // Absent: dropped since the places were read, as every row was looked at before.
+        let about = |what| Finding::at(FindingKind::Content, live.location, Some(&live.digest), what);
+        match store.examine(&live.digest, &mut |bytes| pace.read(bytes)) {
+            // Sound, or absent: dropped since the places were read, as every row was looked at before.
             Ok(None) => {}
-            // A disk that cannot read one place can read others.
-            Err(VerifyError::Store(StoreError::Corrupt(problem) | StoreError::Failed(problem))) => {
-                report.add(Finding::at(FindingKind::Content, live.location, Some(&live.digest), problem));
-            }
+            Ok(Some(problem)) => report.add(about(problem)),
+            // Others may be read.
+            Err(VerifyError::Store(StoreError::Failed(problem))) => report.add_unchecked(about(problem)),
             Err(error) => return Err(error),
         }
         report.content_bytes += pace.done - before;
@@ -66,7 +61,9 @@ impl<'a> Paced<'a> {
         self.done = self.done.saturating_add(bytes);
         self.pace.spend(bytes);
         loop {
-            let progress = Progress { phase: self.phase, done: self.done, total: self.total };
+            // Sizes are about, and what looks damaged is read twice.
+            let done = self.total.map_or(self.done, |total| self.done.min(total));
+            let progress = Progress { phase: self.phase, done, total: self.total };
             if (self.watch)(progress).is_break() {
                 return Err(VerifyError::Stopped);
             }

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 
 use crate::{
+    disk::is_gone,
     index::schema::{self, RowValue, SegmentRow, Table, UploadRow, key},
+    journal,
     location::{Location, SegmentNumber},
     segment,
     store::{Store, StoreError},
@@ -17,7 +19,9 @@ pub(super) fn check(
     report: &mut VerifyReport,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<(), VerifyError> {
-    let mut pace = Paced::new(Phase::Journal, bytes_per_second, None, watch);
+    // Where it cannot be listed, the check says so.
+    let total = store.disk().list(journal::DIRECTORY).ok().map(|files| files.iter().map(|file| file.len).sum());
+    let mut pace = Paced::new(Phase::Journal, bytes_per_second, total, watch);
     let mut ended = pace.read(0).err();
     let wrong = store.check_history(&mut |bytes| {
         ended = ended.take().or_else(|| pace.read(bytes).err());
@@ -26,12 +30,28 @@ pub(super) fn check(
     if let Some(ended) = ended {
         return Err(ended);
     }
-    for error in wrong? {
+    let wrong = match wrong {
+        Err(StoreError::Failed(what)) => {
+            let file = Some(journal::DIRECTORY.to_owned());
+            report.add_unchecked(Finding { kind: FindingKind::Journal, file, what, ..Finding::nowhere() });
+            Vec::new()
+        }
+        wrong => wrong?,
+    };
+    for error in wrong {
         let (file, offset) = error.place();
         let (file, what) = (file.map(str::to_owned), error.to_string());
-        report.add(Finding { kind: FindingKind::Journal, file, offset, what, ..Finding::nowhere() });
+        let finding = Finding { kind: FindingKind::Journal, file, offset, what, ..Finding::nowhere() };
+        if error.may_pass() { report.add_unchecked(finding) } else { report.add(finding) }
     }
-    Ok(unlisted(store, report)?)
+    match unlisted(store, report) {
+        Err(StoreError::Failed(what)) => {
+            let file = Some("segments".to_owned());
+            report.add_unchecked(Finding { kind: FindingKind::File, file, what, ..Finding::nowhere() });
+            Ok(())
+        }
+        looked => Ok(looked?),
+    }
 }
 
 /// Segments that were there when the store was opened and that nothing names, and names that are no segment's. What this
@@ -56,7 +76,7 @@ fn unlisted(store: &Store, report: &mut VerifyReport) -> Result<(), StoreError> 
             if let Some(number) = number {
                 let row: Option<SegmentRow> = schema::get(&*store.snapshot(), key::segment(number))?;
                 let is_new = store.settled_end(number).is_none();
-                if is_new || row.is_some() || uploads.contains(&number) || disk.open(&path).is_err() {
+                if is_new || row.is_some() || uploads.contains(&number) || is_gone(disk, &path) {
                     continue;
                 }
             }

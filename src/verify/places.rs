@@ -39,7 +39,8 @@ pub(super) fn check(
     report: &mut VerifyReport,
     watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Vec<Live>, Broken> {
-    let view = Watched::new(view, Phase::Places, None, watch);
+    let total = records(view)?;
+    let view = Watched::new(view, Phase::Places, None, watch).of(total);
     let checked = read_live(&view).and_then(|live| {
         report.records = live.len() as u64;
         check_live(&live, report);
@@ -50,6 +51,18 @@ pub(super) fn check(
     // The reason for which the view was closed comes before the error that this looked like.
     view.end(Ok(()))?;
     checked
+}
+
+/// Live records as their segments count them, and the segments. Dead records come on top: they are erased soon, so there
+/// are few.
+fn records(view: &dyn View) -> Result<u64, Broken> {
+    let mut records = 0_u64;
+    each(view, Table::Segments, |_, value| {
+        let row = SegmentRow::from_bytes(value)?;
+        records = records.saturating_add(row.live_records).saturating_add(1);
+        Ok(())
+    })?;
+    Ok(records)
 }
 
 fn read_live(view: &dyn View) -> Result<Vec<Live>, Broken> {
@@ -119,12 +132,27 @@ fn check_segments(store: &Store, view: &dyn View, report: &mut VerifyReport) -> 
         report.segments += 1;
         let row = SegmentRow::from_bytes(value)?;
         let location = Location { segment: SegmentNumber(number), offset: row.committed_end };
-        let usage = store.segment_usage(location.segment).map_err(|error| Broken::Ended(error.into()))?;
+        let usage = match store.segment_usage(location.segment) {
+            Err(StoreError::Failed(problem) | StoreError::Unreadable(problem)) => {
+                report.add_unchecked(Finding::at(FindingKind::Segment, location, None, problem));
+                return Ok(());
+            }
+            usage => usage.map_err(|error| Broken::Ended(error.into()))?,
+        };
         let problem = match usage {
-            Some(usage) if usage.len >= row.committed_end => match store.check_segment(location.segment) {
-                Err(StoreError::Corrupt(problem)) if row.live_records > 0 => problem,
-                _ => return Ok(()),
-            },
+            Some(usage) if usage.len >= row.committed_end => {
+                let again = |_| store.check_segment(location.segment);
+                match store.check_segment(location.segment).or_else(again) {
+                    Err(StoreError::Corrupt(problem) | StoreError::Unreadable(problem)) if row.live_records > 0 => {
+                        problem
+                    }
+                    Err(StoreError::Failed(problem)) if row.live_records > 0 => {
+                        report.add_unchecked(Finding::at(FindingKind::Segment, location, None, problem));
+                        return Ok(());
+                    }
+                    _ => return Ok(()),
+                }
+            }
             Some(usage) => format!("its file has only {} bytes", usage.len),
             None => {
                 let key = schema::key::segment(location.segment);

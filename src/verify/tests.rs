@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     digest::Algorithm,
-    disk::{Disk, sim::SimDisk},
+    disk::{
+        Disk,
+        sim::{Call, Failure, SimDisk},
+    },
     index::{
         Changes, Index,
         memory::MemoryIndex,
@@ -102,7 +105,7 @@ impl Machine {
     }
 
     fn verify(&self, content: bool) -> VerifyReport {
-        let options = VerifyOptions { content, content_bytes_per_second: None, memory_bytes_max: None };
+        let options = VerifyOptions { content, content_bytes_per_second: None, memory_bytes_max: None, opening: false };
         verify(self.store(), &options, &mut |_| ControlFlow::Continue(())).unwrap()
     }
 
@@ -137,7 +140,8 @@ fn what_is_settling_is_waited_for_and_the_wait_can_be_broken_off() {
     let machine = Machine::new();
     let applied: Applied = schema::expect(&*machine.index, key::applied()).unwrap();
     let change = |settling| machine.set(key::applied(), &Applied { settling, ..applied.clone() });
-    let options = VerifyOptions { content: false, content_bytes_per_second: None, memory_bytes_max: None };
+    let options =
+        VerifyOptions { content: false, content_bytes_per_second: None, memory_bytes_max: None, opening: false };
     change(1);
     let stopped = verify(machine.store(), &options, &mut |_| ControlFlow::Break(()));
     assert!(matches!(stopped, Err(VerifyError::Stopped)), "{stopped:?}");
@@ -153,7 +157,12 @@ fn an_empty_store_is_sound() {
     let disk = SimDisk::new();
     let options = StoreOptions { reserve_bytes: 0, ..StoreOptions::default() };
     let store = Store::open_on(Arc::new(disk), options, &|_| Ok(Box::new(MemoryIndex::new()))).unwrap();
-    let options = VerifyOptions { content: true, content_bytes_per_second: Some(100_000), memory_bytes_max: Some(0) };
+    let options = VerifyOptions {
+        content: true,
+        content_bytes_per_second: Some(100_000),
+        memory_bytes_max: Some(0),
+        opening: false,
+    };
     let report = verify(&store, &options, &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((report.findings, report.records, report.lsn), (Vec::new(), 0, 0));
 }
@@ -355,7 +364,8 @@ fn content_of_another_digest_is_found_though_its_checksums_hold() {
 #[test]
 fn what_is_dropped_after_the_places_were_read_is_no_finding() {
     let machine = Machine::new();
-    let options = VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None };
+    let options =
+        VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None, opening: false };
     let mut dropped = false;
     let report = verify(machine.store(), &options, &mut |progress| {
         if progress.phase == Phase::Content && !dropped {
@@ -372,8 +382,9 @@ fn what_is_dropped_after_the_places_were_read_is_no_finding() {
 #[test]
 fn the_watcher_sees_every_phase_and_can_stop_in_each() {
     let machine = Machine::new();
-    for phase in [Phase::Counting, Phase::Comparing, Phase::Places, Phase::Journal, Phase::Content] {
-        let options = VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None };
+    for phase in [Phase::Index, Phase::Counting, Phase::Comparing, Phase::Places, Phase::Journal, Phase::Content] {
+        let options =
+            VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None, opening: false };
         let mut calls = 0;
         let result = verify(machine.store(), &options, &mut |progress| {
             calls += 1;
@@ -384,11 +395,72 @@ fn the_watcher_sees_every_phase_and_can_stop_in_each() {
     }
 }
 
+/// Without file descriptors each record was told to be damaged, and each journal file to be removed.
+#[test]
+fn what_could_not_be_looked_at_is_neither_sound_nor_damaged() {
+    let machine = Machine::new();
+    let sound = machine.verify(true);
+    let (mut contents, mut journals) = (0, 0);
+    for nth in 1..400 {
+        machine.disk.fail_from(Call::Read, nth, Failure::NoFiles);
+        let options =
+            VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None, opening: false };
+        let done = verify(machine.store(), &options, &mut |_| ControlFlow::Continue(()));
+        let is_failing = machine.disk.is_failing();
+        machine.disk.heal();
+        assert_eq!(machine.store().damaged_count(), 0, "from read {nth} on");
+        let report = done.unwrap();
+        assert_eq!(report.findings, [], "from read {nth} on");
+        assert_eq!(report.unchecked.is_empty(), !is_failing, "from read {nth} on: {:#?}", report.unchecked);
+        if !is_failing {
+            assert_eq!(report.content_bytes, sound.content_bytes);
+            break;
+        }
+        let of = |kind| report.unchecked.iter().filter(|it| it.kind == kind).count();
+        contents += of(FindingKind::Content);
+        journals += of(FindingKind::Journal);
+    }
+    assert!(contents > 6 && journals > 1, "{contents}, {journals}");
+    assert_eq!(machine.verify(true).findings, []);
+}
+
+/// What cannot be read once is read again, and is sound; what was held for damaged by mistake is not any more.
+#[test]
+fn a_sound_reading_clears_the_mark_of_damage() {
+    let machine = Machine::new();
+    let digest = Machine::digest(0);
+    machine.store().note_damage(&digest);
+    assert_eq!(machine.verify(true).findings, []);
+    assert!(!machine.store().is_damaged(&digest));
+}
+
+#[test]
+fn progress_has_a_total_where_one_is_known_and_never_passes_it() {
+    let machine = Machine::new();
+    let options =
+        VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None, opening: false };
+    let mut seen = std::collections::BTreeMap::new();
+    let done = verify(machine.store(), &options, &mut |progress| {
+        assert!(progress.total.is_none_or(|total| progress.done <= total), "{progress:?}");
+        seen.insert(format!("{:?}", progress.phase), progress.total.is_some());
+        ControlFlow::Continue(())
+    });
+    assert_eq!(done.unwrap().findings, []);
+    let phases = [("Comparing", false), ("Content", true), ("Counting", false), ("Index", false)];
+    let phases = phases.into_iter().chain([("Journal", true), ("Places", true)]);
+    assert_eq!(seen, phases.map(|(name, total)| (name.to_owned(), total)).collect());
+}
+
 #[test]
 fn a_store_that_takes_too_much_memory_is_refused() {
     let machine = Machine::new();
     let check = |max: u64| {
-        let options = VerifyOptions { content: false, content_bytes_per_second: None, memory_bytes_max: Some(max) };
+        let options = VerifyOptions {
+            content: false,
+            content_bytes_per_second: None,
+            memory_bytes_max: Some(max),
+            opening: false,
+        };
         verify(machine.store(), &options, &mut |_| ControlFlow::Continue(()))
     };
     assert!(matches!(check(1_000), Err(VerifyError::TooLarge { max: 1_000 })));
@@ -398,7 +470,12 @@ fn a_store_that_takes_too_much_memory_is_refused() {
 #[test]
 fn content_is_read_no_faster_than_it_may() {
     let machine = Machine::new();
-    let options = VerifyOptions { content: true, content_bytes_per_second: Some(600_000), memory_bytes_max: None };
+    let options = VerifyOptions {
+        content: true,
+        content_bytes_per_second: Some(600_000),
+        memory_bytes_max: None,
+        opening: false,
+    };
     let began = std::time::Instant::now();
     assert_eq!(verify(machine.store(), &options, &mut |_| ControlFlow::Continue(())).unwrap().findings, []);
     assert!(began.elapsed().as_millis() >= 500, "{:?}", began.elapsed());

@@ -14,6 +14,8 @@ pub(super) struct Watched<'a> {
     phase: Phase,
     /// Bytes of rows that may be read, and the bytes of memory that they stand for.
     bytes_max: Option<(u64, u64)>,
+    /// Rows that there are, where that is known.
+    total: Option<u64>,
     inner: RefCell<Inner<'a>>,
 }
 
@@ -31,7 +33,13 @@ impl<'a> Watched<'a> {
         bytes_max: Option<(u64, u64)>,
         watch: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Self {
-        Self { view, phase, bytes_max, inner: RefCell::new(Inner { watch, rows: 0, bytes: 0, ended: None }) }
+        let inner = RefCell::new(Inner { watch, rows: 0, bytes: 0, ended: None });
+        Self { view, phase, bytes_max, total: None, inner }
+    }
+
+    /// The same, with the number of rows that are to be read.
+    pub(super) fn of(self, total: u64) -> Self {
+        Self { total: Some(total), ..self }
     }
 
     /// What the reader came to, or why it was ended.
@@ -46,7 +54,8 @@ impl<'a> Watched<'a> {
         let mut inner = self.inner.borrow_mut();
         inner.rows += rows.len() as u64;
         inner.bytes += rows.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();
-        let progress = Progress { phase: self.phase, done: inner.rows, total: None };
+        let done = self.total.map_or(inner.rows, |total| inner.rows.min(total));
+        let progress = Progress { phase: self.phase, done, total: self.total };
         if (inner.watch)(progress).is_break() {
             inner.ended = Some(VerifyError::Stopped);
         } else if let Some((_, max)) = self.bytes_max.filter(|(rows_max, _)| inner.bytes > *rows_max) {

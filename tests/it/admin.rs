@@ -4,6 +4,8 @@
 mod answers;
 /// Mistakes, damage, servers that are not there: exit codes, and what is said.
 mod refusals;
+/// `orlop verify` on a store that is damaged while nobody serves it.
+mod verifying;
 
 use serde_json::Value;
 

@@ -12,7 +12,12 @@ use std::{
 
 use clap::Args;
 use jiff::Timestamp;
-use orlop::config::{FILE_VARIABLE, SERVER_VARIABLE};
+use orlop::{
+    config::{FILE_VARIABLE, SERVER_VARIABLE},
+    http,
+    store::OpenError,
+    verify,
+};
 use serde_json::Value;
 
 use crate::{ConfigArguments, Failure};
@@ -59,6 +64,8 @@ pub(crate) enum Outcome {
     Done,
     /// It is done, and there is something to look at.
     Findings,
+    /// Something could not be looked at, and what could be has no findings.
+    Unchecked,
 }
 
 /// What a command asks and how the answer is shown.
@@ -98,6 +105,19 @@ fn run(target: &Target, plan: impl FnOnce(&dyn Transport) -> Result<Plan, Failur
     done.and_then(|outcome| closed.map(|()| outcome))
 }
 
+/// A store that is too damaged to be opened has been looked at: that is a finding.
+fn refused(target: &Target, error: Failure) -> Result<Outcome, Failure> {
+    let now = Timestamp::now();
+    let now_ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
+    let report = error.downcast_ref::<OpenError>().and_then(|error| verify::refused(error, now_ms));
+    let Some(report) = report else { return Err(error) };
+    let answer = http::verify_answer(&report);
+    let mut out = BufWriter::new(io::stdout().lock());
+    let Shown { text, outcome } = show::verify::show(&answer, now);
+    let printed = if target.json { print_json(&mut out, &answer) } else { out.write_all(text.as_bytes()) };
+    finish(printed.map_err(Failure::from), out).map(|()| outcome)
+}
+
 impl Plan {
     fn run(self, transport: &dyn Transport, json: bool) -> Result<Outcome, Failure> {
         let now = Timestamp::now();
@@ -112,10 +132,10 @@ impl Plan {
                 return finish(printed, out).map(|()| Outcome::Done);
             }
         };
-        let Shown { text, findings } = show(&answer, now);
+        let Shown { text, outcome } = show(&answer, now);
         let printed = if json { print_json(&mut out, &answer) } else { out.write_all(text.as_bytes()) };
         finish(printed.map_err(Failure::from), out)?;
-        Ok(if findings { Outcome::Findings } else { Outcome::Done })
+        Ok(outcome)
     }
 }
 

@@ -112,7 +112,9 @@ pub(crate) fn host(config: &Config) -> Host {
 /// The handlers over a store, in a process that `host` tells of.
 pub(crate) fn open_app(store: &Arc<Store>, config: &Config, host: Host) -> Result<Arc<App>, Failure> {
     let registry = Arc::new(Registry::new(Arc::clone(store), config.registry.clone())?);
-    let collector = Collector::new(Arc::clone(&registry), config.collect.clone())?;
+    let mut collect = config.collect.clone();
+    collect.scrub.memory_bytes_max = config.http.verify_memory_bytes;
+    let collector = Collector::new(Arc::clone(&registry), collect)?;
     Ok(Arc::new(App::new(registry, collector, host, config.http.clone())))
 }
 

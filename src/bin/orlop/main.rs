@@ -85,6 +85,7 @@ fn main() -> ExitCode {
     match done {
         Ok(admin::Outcome::Done) => ExitCode::SUCCESS,
         Ok(admin::Outcome::Findings) => ExitCode::from(1),
+        Ok(admin::Outcome::Unchecked) => ExitCode::from(2),
         Err(error) => {
             // Standard error may be closed, and there is nowhere else to say it.
             let _ = writeln!(io::stderr(), "orlop: {error}");

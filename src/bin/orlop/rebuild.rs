@@ -77,7 +77,8 @@ fn repair_store(store: &Store) -> Result<Outcome, Failure> {
     }
     // From here on the index is the only witness, so it is heard first.
     store.check_index(&mut |_| true)?;
-    let options = VerifyOptions { content: false, content_bytes_per_second: None, memory_bytes_max: None };
+    let options =
+        VerifyOptions { content: false, content_bytes_per_second: None, memory_bytes_max: None, opening: false };
     let report = verify::verify_rows(store, &options, &mut |_| ControlFlow::Continue(()))?;
     if let Some(finding) = report.findings.first() {
         return Err(format!(

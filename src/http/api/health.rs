@@ -80,7 +80,9 @@ pub(super) async fn run_scrub(app: &Arc<App>, request: Request) -> Result<Respon
 }
 
 fn scrub(collector: &Collector) -> Result<Value, RegistryError> {
-    let ScrubStatus { running, pass, last, findings, findings_more } = collector.scrub_status()?;
+    let status = collector.scrub_status()?;
+    let (bytes_per_second, expected_end_ms) = (status.bytes_per_second, status.expected_end_ms);
+    let ScrubStatus { running, pass, last, findings, findings_more, next_ms, .. } = status;
     let is_paused = collector.status()?.pauses.iter().any(|pause| pause.what == Pausable::Scrub);
     let pass = pass.map(|pass| {
         json!({
@@ -88,6 +90,8 @@ fn scrub(collector: &Collector) -> Result<Value, RegistryError> {
             "records": pass.records,
             "bytes": pass.bytes,
             "total_bytes": pass.total_bytes,
+            "bytes_per_second": bytes_per_second,
+            "expected_end_at": expected_end_ms.map(time),
         })
     });
     Ok(json!({
@@ -95,6 +99,7 @@ fn scrub(collector: &Collector) -> Result<Value, RegistryError> {
         "paused": is_paused,
         "pass": pass,
         "last": last.as_ref().map(report),
+        "next_at": time(next_ms),
         "findings": findings.iter().map(finding).collect::<Vec<_>>(),
         "findings_more": findings_more,
     }))

@@ -95,6 +95,7 @@ pub(super) async fn run(app: &Arc<App>, request: Request) -> Result<Response, Ht
         content: asked.content,
         content_bytes_per_second: Some(app.limits.verify_bytes_per_second),
         memory_bytes_max: Some(app.limits.verify_memory_bytes),
+        opening: app.limits.verify_opening,
     };
     let report = app.bridge.call(move || {
         let Place(app) = &place;
@@ -109,7 +110,8 @@ pub(super) async fn run(app: &Arc<App>, request: Request) -> Result<Response, Ht
     told(app, &answer(&report?))
 }
 
-fn answer(report: &VerifyReport) -> Value {
+/// A report as it is answered.
+pub fn answer(report: &VerifyReport) -> Value {
     json!({
         "began_at": time(report.began_ms),
         "ended_at": time(report.ended_ms),
@@ -121,6 +123,9 @@ fn answer(report: &VerifyReport) -> Value {
         "content_bytes": report.content_bytes,
         "findings": report.findings,
         "findings_more": report.findings_more,
+        "unchecked": report.unchecked,
+        "unchecked_more": report.unchecked_more,
+        "opening": report.opening,
     })
 }
 

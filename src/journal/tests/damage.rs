@@ -265,3 +265,34 @@ fn no_bytes_make_the_reader_panic_or_give_what_was_not_written() {
         }
     }
 }
+
+/// A file that could not be opened was taken for one that was removed meanwhile, so the check came to "all is sound".
+#[test]
+fn a_check_never_passes_over_a_file_that_it_could_not_read() {
+    let (disk, ..) = broken_histories();
+    for failure in [Failure::Io, Failure::NoFiles] {
+        for lasts in [false, true] {
+            let mut told = 0;
+            for nth in 1..500 {
+                let disk = disk.kill();
+                match lasts {
+                    true => disk.fail_from(Call::Read, nth, failure),
+                    false => disk.fail(Call::Read, nth, failure),
+                }
+                let checked = check(&disk, &options(), &mut |_| Ok::<_, JournalError>(()));
+                let wrong = checked.map_or_else(|error| vec![error], |checked| checked.wrong);
+                let is_failing = disk.is_failing();
+                assert!(!wrong.is_empty() || !is_failing, "{failure:?} from read {nth} on");
+                for error in &wrong {
+                    assert!(matches!(error, JournalError::Io { .. }) && !error.is_rot(), "{error}");
+                    assert_eq!(error.may_pass(), failure == Failure::NoFiles);
+                }
+                told += usize::from(!wrong.is_empty());
+                if lasts && !is_failing {
+                    break;
+                }
+            }
+            assert!(!lasts || told > 5, "{told}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use super::{
         Usage, Verify, WhatIf, Why,
     },
     call::{Call, is_unknown},
-    run,
+    refused, run,
     show::{self, HINT},
     transport::Transport,
 };
@@ -72,7 +72,12 @@ pub(crate) enum Admin {
     #[command(after_help = "Example:\n  orlop resume compact")]
     Resume(Pausing),
     /// Counts everything again from the manifests alone, and compares; with --content reads and checks every byte, too.
-    #[command(after_help = "Ends with 1 when there are findings.\n\nExample:\n  orlop verify --data /srv/orlop --deep")]
+    #[command(
+        after_help = "Ends with 1 when there are findings, with 2 when something could not be looked at and nothing was found.\n\n\
+                      With --data the store is opened first, as a start does: that finishes what a killed process has left, \
+                      and what it had to do is told, as a finding where something was lost or damaged.\n\nExample:\n  orlop \
+                      verify --data /srv/orlop --deep"
+    )]
     Verify(Verify),
     /// Reads all that is stored again, now, and tells what is damaged; with --status only what is known.
     #[command(after_help = "Ends with 1 when there are findings.\n\nExample:\n  orlop scrub --status")]
@@ -180,11 +185,14 @@ impl Admin {
             Self::Scrub(it) => long(&it.target, Call::post("scrub", no_fields()), show::health::scrub, "scrubbing"),
             Self::Status(it) => one(&it.target, Call::get("status"), show::health::status),
             Self::Doctor(it) => one(&it.target, Call::get("doctor"), show::doctor::show),
-            Self::Verify(it) => run(&it.target, |_| {
-                let call = Call::post("verify", json!({ "content": it.content }));
-                let far = Some(Call::get("verify"));
-                Ok(Plan { call, shape: Shape::Long { show: show::verify::show, doing: "verifying", far } })
-            }),
+            Self::Verify(it) => {
+                let done = run(&it.target, |_| {
+                    let call = Call::post("verify", json!({ "content": it.content }));
+                    let far = Some(Call::get("verify"));
+                    Ok(Plan { call, shape: Shape::Long { show: show::verify::show, doing: "verifying", far } })
+                });
+                done.or_else(|error| refused(&it.target, error))
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::Outcome;
+
 pub(super) mod blob;
 pub(super) mod collection;
 pub(super) mod doctor;
@@ -25,12 +27,16 @@ pub(super) const HINT: &str = "Shared layers count in each part, so parts add up
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Shown {
     pub(super) text: String,
-    pub(super) findings: bool,
+    pub(super) outcome: Outcome,
 }
 
 impl Shown {
+    fn new(text: String, has_findings: bool) -> Self {
+        Self { text, outcome: if has_findings { Outcome::Findings } else { Outcome::Done } }
+    }
+
     fn plain(text: String) -> Self {
-        Self { text, findings: false }
+        Self { text, outcome: Outcome::Done }
     }
 }
 

@@ -74,12 +74,20 @@ fn spin(is_done: Receiver<()>, doing: &'static str, progress: &dyn Fn() -> Optio
         let Some(far) = progress().filter(|far| far["running"] == true) else { continue };
         match (far["done"].as_u64(), far["total"].as_u64()) {
             (Some(done), Some(total)) => {
-                bar.set_style(style("{spinner} {msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {eta}"));
+                bar.set_style(style(if is_of_bytes(&far) {
+                    "{spinner} {msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {eta}"
+                } else {
+                    "{spinner} {msg} {wide_bar} {pos}/{len} {eta}"
+                }));
                 bar.set_length(total);
                 bar.set_position(done);
-                bar.set_message(doing);
+                let phase = far["phase"].as_str().map_or_else(String::new, format::plain);
+                bar.set_message(format!("{doing}: {phase}"));
             }
-            _ => bar.set_message(describe(doing, &far)),
+            _ => {
+                bar.set_style(style("{spinner} {msg} {elapsed}"));
+                bar.set_message(describe(doing, &far));
+            }
         }
     }
     bar.finish_and_clear();
@@ -101,13 +109,23 @@ fn write_lines(is_done: Receiver<()>, doing: &'static str, progress: &dyn Fn() -
 
 /// `verifying: counting, 12000 rows`
 fn describe(doing: &str, far: &Value) -> String {
-    let done = far["done"].as_u64().unwrap_or_default();
-    match (far["phase"].as_str(), far["total"].as_u64()) {
-        (Some("content"), Some(total)) => format!("{doing}: {} of {}", format::bytes(done), format::bytes(total)),
-        (Some("journal"), _) => format!("{doing}: journal, {done} bytes"),
-        (Some(phase), _) => format!("{doing}: {}, {done} rows", format::plain(phase)),
-        (None, _) => doing.to_owned(),
+    let Some(phase) = far["phase"].as_str() else { return doing.to_owned() };
+    let (done, total) = (far["done"].as_u64().unwrap_or_default(), far["total"].as_u64());
+    let phase_name = format::plain(phase);
+    match (phase, total) {
+        ("index" | "journal" | "content", Some(total)) => {
+            format!("{doing}: {phase_name}, {} of {}", format::bytes(done), format::bytes(total))
+        }
+        ("index" | "journal" | "content", None) => format!("{doing}: {phase_name}, {}", format::bytes(done)),
+        ("places", Some(total)) => format!("{doing}: {phase_name}, {done} of {total} records"),
+        ("places", None) => format!("{doing}: {phase_name}, {done} records"),
+        _ => format!("{doing}: {phase_name}, {done} rows"),
     }
+}
+
+/// Whether a phase is counted in bytes.
+fn is_of_bytes(far: &Value) -> bool {
+    matches!(far["phase"].as_str(), Some("index" | "journal" | "content"))
 }
 
 #[cfg(test)]
@@ -125,8 +143,10 @@ mod tests {
         );
         assert_eq!(
             shown(json!({ "phase": "content", "done": 1_024, "total": 2_048 })),
-            "verifying: 1.0 KiB of 2.0 KiB"
+            "verifying: content, 1.0 KiB of 2.0 KiB"
         );
+        assert_eq!(shown(json!({ "phase": "places", "done": 5, "total": 9 })), "verifying: places, 5 of 9 records");
+        assert_eq!(shown(json!({ "phase": "journal", "done": 1_024, "total": null })), "verifying: journal, 1.0 KiB");
         assert_eq!(shown(json!({})), "verifying");
     }
 }

@@ -216,7 +216,8 @@ impl World {
         self.index = Arc::default();
         self.start().unwrap();
         assert!(rows(self) == before, "a rebuilt index has other rows");
-        let options = VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None };
+        let options =
+            VerifyOptions { content: true, content_bytes_per_second: None, memory_bytes_max: None, opening: false };
         let report = verify(self.registry().store(), &options, &mut |_| ControlFlow::Continue(())).unwrap();
         assert_eq!(report.findings, []);
         self.find_sessions(false);

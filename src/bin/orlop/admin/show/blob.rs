@@ -41,7 +41,7 @@ pub(in crate::admin) fn show(answer: &Value, _: Timestamp) -> Shown {
     part("It was dropped:", drops(entries(&answer["drops"])), false);
     let (search, findings) = search(&answer["search"], present);
     shown.push_str(&search);
-    Shown { text: shown, findings }
+    Shown::new(shown, findings)
 }
 
 fn links(links: &[Value]) -> String {

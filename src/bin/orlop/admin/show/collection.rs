@@ -53,7 +53,7 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
         }
         None => {}
     }
-    Shown { text, findings: !dry && (still_read > 0 || stopped.is_some() || !incomplete.is_empty()) }
+    Shown::new(text, !dry && (still_read > 0 || stopped.is_some() || !incomplete.is_empty()))
 }
 
 fn incomplete(answer: &Value) -> String {
@@ -194,7 +194,7 @@ pub(in crate::admin) fn compaction(answer: &Value, _: Timestamp) -> Shown {
         between(&answer["began_at"], &answer["ended_at"]).map_or_else(String::new, |took| format!(", in {took}"));
     let back = size(&answer["returned_bytes"]);
     let text = format!("{segments} compacted: {moved} ({bytes}) moved, {back} of the disk came back{took}\n{rest}");
-    Shown { text, findings: !rest.is_empty() }
+    Shown::new(text, !rest.is_empty())
 }
 
 /// What is paused now.

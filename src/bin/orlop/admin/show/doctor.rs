@@ -34,5 +34,5 @@ pub(in crate::admin) fn show(answer: &Value, _: Timestamp) -> Shown {
         0 => "all is well\n".to_owned(),
         _ => format!("{}, {}\n", counted(problems, "problem"), counted(warnings, "warning")),
     });
-    Shown { text: shown, findings: warnings + problems > 0 }
+    Shown::new(shown, warnings + problems > 0)
 }

@@ -30,7 +30,7 @@ pub(in crate::admin) fn status(answer: &Value, _: Timestamp) -> Shown {
         shown.push_str(&format!("clock     it jumped; nothing is dropped until {}\n", text(&answer["clock_until"])));
     }
     shown.push_str(&format!("damaged   {}; {}\n", counted(damaged, "blob"), counted(findings, "scrub finding")));
-    Shown { text: shown, findings: !takes_writes || damaged + findings > 0 }
+    Shown::new(shown, !takes_writes || damaged + findings > 0)
 }
 
 /// How far the scrub is, and what it has found.
@@ -57,6 +57,10 @@ pub(in crate::admin) fn scrub(answer: &Value, _: Timestamp) -> Shown {
             () => "waiting",
         };
         shown.push_str(&format!("pass {state} since {}: {bytes} of about {total} read\n", text(&pass["began_at"])));
+        if !pass["expected_end_at"].is_null() {
+            let (pace, end) = (size(&pass["bytes_per_second"]), text(&pass["expected_end_at"]));
+            shown.push_str(&format!("pace {pace} in a second; ends about {end} at that\n"));
+        }
     }
     let last = &answer["last"];
     if !last.is_null() {
@@ -67,9 +71,12 @@ pub(in crate::admin) fn scrub(answer: &Value, _: Timestamp) -> Shown {
             shown.push_str(&format!("repaired: {}\n", plain(repaired)));
         }
     }
+    if !answer["next_at"].is_null() {
+        shown.push_str(&format!("next pass: {}\n", text(&answer["next_at"])));
+    }
     let total = findings.len() as u64 + more;
     shown.push_str(&if total == 0 { "no findings\n".to_owned() } else { format!("{}\n", counted(total, "finding")) });
-    Shown { text: shown, findings: total > 0 }
+    Shown::new(shown, total > 0)
 }
 
 /// Whom a finding hurts, indented below it.

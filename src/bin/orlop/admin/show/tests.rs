@@ -17,7 +17,7 @@ fn now() -> Timestamp {
 fn check(show: fn(&Value, Timestamp) -> Shown, answer: &Value, text: &str, findings: bool) {
     let shown = show(answer, now());
     assert_eq!(shown.text.replace(DIGEST, "E3B0").replace(OTHER, "BA78"), text);
-    assert_eq!(shown.findings, findings);
+    assert_eq!(shown.outcome, if findings { Outcome::Findings } else { Outcome::Done });
 }
 
 #[track_caller]
@@ -211,11 +211,19 @@ fn a_collection_that_did_not_do_all_has_findings() {
     let paused =
         json!([{ "kind": "paused", "digest": null, "repository": null, "bytes": 0, "why": "paused", "until": null }]);
     let shown = collection::report(&report(0, paused, false), now());
-    assert!(shown.findings && shown.text.ends_with("`orlop resume collect` lets it go on\n"), "{}", shown.text);
+    assert!(
+        shown.outcome == Outcome::Findings && shown.text.ends_with("`orlop resume collect` lets it go on\n"),
+        "{}",
+        shown.text
+    );
     let mut broken = report(0, json!([]), false);
     broken["incomplete"] = json!("the disk is full");
     let shown = collection::report(&broken, now());
-    assert!(shown.findings && shown.text.ends_with("Not all was done: the disk is full\n"), "{}", shown.text);
+    assert!(
+        shown.outcome == Outcome::Findings && shown.text.ends_with("Not all was done: the disk is full\n"),
+        "{}",
+        shown.text
+    );
     let clock = json!([{ "kind": "clock", "digest": null, "repository": null, "bytes": 0, "why": "clock", "until": "2026-11-22T12:00:00Z" }]);
     let shown = collection::report(&report(0, clock, false), now());
     assert!(shown.text.ends_with("nothing is dropped until 2026-11-22T12:00:00Z (in 1d)\n"), "{}", shown.text);
@@ -407,16 +415,27 @@ fn what_a_verification_found() {
     };
     let end = "1 manifest counted again, 3 records in 2 segments looked at";
     check(verify::show, &answer(json!([]), 0, 0), &format!("no findings: {end}, no content read, in 1m 30s\n"), false);
-    let finding =
-        json!([{ "kind": "content", "digest": DIGEST, "segment": 1, "offset": 64, "what": "it is damaged\u{7}" }]);
+    let finding = json!([{ "kind": "content", "digest": DIGEST, "file": "segments/00/1.segment", "segment": 1, "offset": 64, "what": "it is damaged\u{7}" }]);
     let text = format!(
-        "content: it is damaged\\u{{7}}\n… and 2 more findings\n3 findings: {end}, 1.0 KiB of content read, in 1m 30s\n"
+        "content: it is damaged\\u{{7}} (segments/00/1.segment at 64)\n… and 2 more findings\n3 findings: {end}, 1.0 KiB of content read, in 1m 30s\n"
     );
     check(verify::show, &answer(finding, 2, 1_024), &text, true);
     let mut counted = answer(json!([]), 0, 0);
     counted["state_hash"] = "5e1f".into();
     let text = format!("no findings: {end}, no content read, in 1m 30s\nstate hash 5e1f after operation 9\n");
     check(verify::show, &counted, &text, false);
+    counted["opening"] = json!(["removed segments/00/9.segment"]);
+    counted["unchecked"] = json!([{ "kind": "journal", "file": "journal/1.journal", "what": "no files are left" }]);
+    counted["unchecked_more"] = 2.into();
+    let shown = verify::show(&counted, now());
+    let text = format!(
+        "opening: removed segments/00/9.segment\nnot looked at: journal: no files are left (journal/1.journal)\n… and 2 more \
+         things that were not looked at\nno findings, 3 not looked at: {end}, no content read, in 1m 30s\nstate hash 5e1f \
+         after operation 9\n"
+    );
+    assert_eq!((shown.text, shown.outcome), (text, Outcome::Unchecked));
+    counted["findings"] = json!([{ "kind": "row", "what": "it differs" }]);
+    assert_eq!(verify::show(&counted, now()).outcome, Outcome::Findings);
 }
 
 #[test]

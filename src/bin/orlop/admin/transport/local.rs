@@ -35,6 +35,7 @@ impl Local {
         let host = engine::host(&config);
         // Nobody else needs the memory and the disk of a server.
         (config.http.verify_memory_bytes, config.http.verify_bytes_per_second) = (u64::MAX, u64::MAX);
+        config.http.verify_opening = true;
         engine::must_exist(&config.data)?;
         // Opening can find that something is lost; that must not go unsaid.
         logging::start_quiet(&config);
