@@ -3,6 +3,7 @@
 //! - `drops`: what is due is dropped in the committer, in bounded pages, until nothing new is due.
 //! - `steps`: the same steps for real, and on paper for a dry run.
 //! - `purge`: ends windows early.
+//! - `free`: ends what is held until so much has left.
 //! - `erase`: dead records are erased, dead segments removed.
 //! - `explain`: what killed processes have left in segments.
 //! - `compact`: what lives in sparse segments moves elsewhere.
@@ -40,6 +41,7 @@ mod compact;
 mod drops;
 mod erase;
 mod explain;
+mod free;
 mod pauses;
 mod purge;
 mod report;
@@ -115,6 +117,17 @@ pub struct Collector {
     failures: Mutex<BTreeMap<Pausable, String>>,
 }
 
+/// What a run does besides taking what is due.
+#[derive(Debug, Clone, Copy)]
+enum Task<'a> {
+    /// Nothing.
+    Due,
+    /// It ends the windows of these repositories.
+    Purge(&'a [RepositoryId]),
+    /// It ends windows until so many bytes have left.
+    Free(u64),
+}
+
 impl Collector {
     /// A collector, which looks at the clock; nothing runs yet. Made soon after the store was opened.
     ///
@@ -156,9 +169,21 @@ impl Collector {
 
     fn collect_for(&self, trigger: Trigger, dry_run: bool) -> Result<CollectionReport, RegistryError> {
         if dry_run {
-            return self.plan(trigger, &[]);
+            return self.plan(trigger, Task::Due);
         }
-        self.collections.join(|| self.run(trigger, &[]))
+        self.collections.join(|| self.run(trigger, Task::Due))
+    }
+
+    /// Collects, then ends windows of what is held, what ends first by itself first, and no more of them than it takes, until
+    /// so many bytes of content have left in all. Whether they have, what was ended, and why it was not enough, is in the report.
+    ///
+    /// # Errors
+    /// As [`collect`](Self::collect).
+    pub fn free(&self, bytes: u64, dry_run: bool) -> Result<CollectionReport, RegistryError> {
+        if dry_run {
+            return self.plan(Trigger::Free, Task::Free(bytes));
+        }
+        self.collections.follow(|| self.run(Trigger::Free, Task::Free(bytes)))
     }
 
     /// Ends the windows of all that is held in a repository or organisation, and collects. What of it stays for now (an
@@ -169,9 +194,9 @@ impl Collector {
     pub fn purge(&self, of: &Owner, dry_run: bool) -> Result<CollectionReport, RegistryError> {
         let repositories = purge::repositories(&*self.store().snapshot(), of)?;
         if dry_run {
-            return self.plan(Trigger::Purge, &repositories);
+            return self.plan(Trigger::Purge, Task::Purge(&repositories));
         }
-        self.collections.follow(|| self.run(Trigger::Purge, &repositories))
+        self.collections.follow(|| self.run(Trigger::Purge, Task::Purge(&repositories)))
     }
 
     /// Moves what lives in sparse segments elsewhere, and removes them, at the set pace. While a run is under way, waits for
@@ -358,20 +383,25 @@ impl Collector {
     }
 
     /// What keeps drops from being made, noted in a report.
-    fn is_paused(&self, report: &mut CollectionReport) -> Result<bool, StoreError> {
+    fn is_paused(&self, task: Task<'_>, report: &mut CollectionReport) -> Result<bool, StoreError> {
         self.pauses.look(self.store());
         report.paused = self.pauses.of_drops(&*self.store().snapshot())?;
+        if let Task::Free(bytes) = task {
+            // What is told unless it comes to more.
+            let shortfall = Some(if report.paused.is_some() { Shortfall::Paused } else { Shortfall::NothingHeld });
+            report.goal = Some(Goal { bytes, reached: bytes == 0, ended: Vec::new(), ended_more: 0, shortfall });
+        }
         Ok(report.paused.is_some())
     }
 
     /// A run on paper.
-    fn plan(&self, trigger: Trigger, purged: &[RepositoryId]) -> Result<CollectionReport, RegistryError> {
+    fn plan(&self, trigger: Trigger, task: Task<'_>) -> Result<CollectionReport, RegistryError> {
         let mut report = CollectionReport::new(trigger, true, self.now_ms());
-        if !self.is_paused(&mut report)? {
+        if !self.is_paused(task, &mut report)? {
             let (view, window_ms) = (self.store().snapshot(), self.store().options().window_ms);
             let plan = Plan::new(&*view, &self.stop, report.began_ms, window_ms).map_err(StoreError::from)?;
             if let Some(mut plan) = plan {
-                self.drop_due(&mut plan, purged, &mut report)?;
+                self.drop_due(&mut plan, task, &mut report)?;
             }
         }
         report.ended_ms = self.now_ms();
@@ -379,10 +409,10 @@ impl Collector {
     }
 
     /// A run.
-    fn run(&self, trigger: Trigger, purged: &[RepositoryId]) -> Result<CollectionReport, RegistryError> {
+    fn run(&self, trigger: Trigger, task: Task<'_>) -> Result<CollectionReport, RegistryError> {
         let began = Instant::now();
         let mut report = CollectionReport::new(trigger, false, self.now_ms());
-        let done = self.run_into(&mut report, purged);
+        let done = self.run_into(&mut report, task);
         report.ended_ms = self.now_ms();
         if let Err(error) = &done {
             report.incomplete = Some(error.to_string());
@@ -410,10 +440,10 @@ impl Collector {
         done.map_err(RegistryError::from).map(|()| report)
     }
 
-    fn run_into(&self, report: &mut CollectionReport, purged: &[RepositoryId]) -> Result<(), StoreError> {
-        if !self.is_paused(report)? {
+    fn run_into(&self, report: &mut CollectionReport, task: Task<'_>) -> Result<(), StoreError> {
+        if !self.is_paused(task, report)? {
             let mut live = Live { store: self.store(), stop: &self.stop };
-            self.drop_due(&mut live, purged, report)?;
+            self.drop_due(&mut live, task, report)?;
         }
         report.dropped_ms = self.now_ms();
         // What is dead already has nothing to do with the clock.
@@ -423,16 +453,20 @@ impl Collector {
     fn drop_due<S: Steps>(
         &self,
         steps: &mut S,
-        purged: &[RepositoryId],
+        task: Task<'_>,
         report: &mut CollectionReport,
     ) -> Result<(), StoreError> {
-        purged.iter().try_for_each(|repository| purge::end_windows(steps, *repository))?;
-        let (now_ms, is_purge) = (report.began_ms, !purged.is_empty());
+        let scope = if let Task::Purge(repositories) = task { Some(repositories) } else { None };
+        scope.unwrap_or_default().iter().try_for_each(|repository| purge::end_windows(steps, *repository))?;
+        let (now_ms, ends_windows) = (report.began_ms, !matches!(task, Task::Due));
         let uploading = || self.registry.uploading();
         let grace_ms = self.store().options().grace_ms;
         let began = Instant::now();
-        Drops { steps, report, now_ms, is_purge, began, grace_ms, uploading: &uploading }.run()?;
-        let scope = is_purge.then_some(purged);
+        let mut drops = Drops { steps, report, now_ms, ends_windows, began, grace_ms, uploading: &uploading };
+        drops.run()?;
+        if let Task::Free(bytes) = task {
+            free::reach(&mut drops, bytes)?;
+        }
         Ok(steps.read(|view| status::tell_kept(view, now_ms, scope, report))?)
     }
 
@@ -457,7 +491,8 @@ impl Collector {
         let number = self.next_report.load(Ordering::Acquire);
         report.id = number;
         let items = serde_json::to_string(&report.dropped).map_err(json)?;
-        let summary = CollectionReport { dropped: Vec::new(), ..report.clone() };
+        let goal = report.goal.clone().map(Goal::summary);
+        let summary = CollectionReport { dropped: Vec::new(), goal, ..report.clone() };
         let summary = serde_json::to_string(&summary).map_err(json)?;
         let record = LocalRecord::Reported { number, summary, items };
         let live = Live { store: self.store(), stop: &self.stop };

@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, journal::operation::Pausable, location::Location, name::RepositoryName};
+use crate::{
+    digest::Digest,
+    journal::operation::Pausable,
+    location::Location,
+    name::{RepositoryName, Tag},
+};
 
 /// Things that were dropped, one by one, in a report; more are counted.
 pub const DROPPED_LISTED: usize = 1_000;
@@ -19,6 +24,77 @@ pub enum Trigger {
     Request,
     /// Somebody ended windows.
     Purge,
+    /// Somebody wanted so much freed.
+    Free,
+}
+
+/// Where what is ended to free something comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A manifest that is held, until its window ends.
+    Held,
+}
+
+impl Source {
+    /// The order in which they are taken from.
+    pub const ORDER: [Self; 1] = [Self::Held];
+}
+
+/// Something that was ended before its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// What it was.
+    pub source: Source,
+    /// Where.
+    pub repository: RepositoryName,
+    /// Of a manifest.
+    pub digest: Option<Digest>,
+    /// Of a tag.
+    pub tag: Option<Tag>,
+    /// When a held manifest lost its last reach, where that is known.
+    pub left_ms: Option<u64>,
+    /// Until when it would have been held.
+    pub until_ms: Option<u64>,
+}
+
+/// Why a goal was not reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shortfall {
+    /// Nothing is held any more.
+    NothingHeld,
+    /// The plan became too long; the run would go on.
+    PlanEnds,
+    /// Nothing is dropped now.
+    Paused,
+}
+
+/// What a run was to free, and what it ended for that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goal {
+    /// Bytes of content that were to leave.
+    pub bytes: u64,
+    /// Whether they did.
+    pub reached: bool,
+    /// What was ended, in its order: the first [`DROPPED_LISTED`]. Kept reports have none.
+    pub ended: Vec<Ended>,
+    /// How many more.
+    pub ended_more: u64,
+    /// Why it was not reached, if so.
+    pub shortfall: Option<Shortfall>,
+}
+
+impl Goal {
+    /// Notes something that was ended.
+    pub(super) fn add(&mut self, ended: Ended) {
+        if self.ended.len() < DROPPED_LISTED { self.ended.push(ended) } else { self.ended_more += 1 }
+    }
+
+    /// The same with counts only.
+    pub(super) fn summary(self) -> Self {
+        Self { ended_more: self.ended_more + self.ended.len() as u64, ended: Vec::new(), ..self }
+    }
 }
 
 /// What can be dropped.
@@ -131,6 +207,9 @@ pub struct CollectionReport {
     pub paused: Option<Pausable>,
     /// Why not all that is due was done, if so.
     pub incomplete: Option<String>,
+    /// What it was to free, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal: Option<Goal>,
 }
 
 impl CollectionReport {
@@ -155,6 +234,7 @@ impl CollectionReport {
             kept_more: false,
             paused: None,
             incomplete: None,
+            goal: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The collector over a disk and an index that forget what was not synced, and clocks that stand until they are moved.
 //!
 //! - `dropping`: what goes when, and what stays.
+//! - `freeing`: what goes early so that so much is freed.
 //! - `holding`: what clients were told to be there stays for its grace.
 //! - `reporting`: reports, joined runs, pauses, clocks.
 //! - `space`: what comes back of the disk.
@@ -27,6 +28,7 @@ use super::*;
 
 mod crashes;
 mod dropping;
+mod freeing;
 mod holding;
 pub(crate) mod model;
 mod pulls;

@@ -21,6 +21,7 @@ use show::Shown;
 use table::{Column, Table};
 use transport::Transport;
 
+mod agreeing;
 mod arguments;
 mod call;
 pub(crate) mod commands;

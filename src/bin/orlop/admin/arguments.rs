@@ -56,6 +56,11 @@ fn parse_limit(text: &str) -> Result<LimitBytes, String> {
     }
 }
 
+fn parse_size(text: &str) -> Result<u64, String> {
+    let bytes = orlop::config::parse_bytes(text).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "give a size such as 500MiB, 20GiB or 1TiB".to_owned())
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct WhatIf {
     /// The repository.
@@ -125,8 +130,15 @@ pub(crate) struct Gc {
     /// Tells what would be done, and does nothing.
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Frees so much, such as 20GiB: what is held ends early, what would go first by itself first, and no more than that takes.
+    /// The plan is shown, and done when you agree.
+    #[arg(long = "free", value_name = "SIZE", value_parser = parse_size)]
+    pub(super) free_bytes: Option<u64>,
+    /// With --free: does it without asking.
+    #[arg(long, requires = "free_bytes", conflicts_with = "dry_run")]
+    pub(super) yes: bool,
     /// Shows the last collections, what is due, and when; collects nothing.
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long, conflicts_with_all = ["dry_run", "free_bytes"])]
     pub(super) status: bool,
     /// How many of the last collections to show [default: 10]
     #[arg(short = 'n', value_name = "COUNT", requires = "status")]

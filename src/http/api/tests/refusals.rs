@@ -150,6 +150,9 @@ async fn orders_name_what_they_mean() {
         ("purge", json!({ "organization": "a/b" }), 400, "a/b".to_owned()),
         ("purge?dry_run=maybe", json!({ "organization": "team" }), 400, "maybe".to_owned()),
         ("collect?dry_run", json!({}), 400, "dry_run".to_owned()),
+        ("collect", json!({ "free_bytes": 0 }), 400, "nonzero".to_owned()),
+        ("collect", json!({ "free_bytes": "1GiB" }), 400, "1GiB".to_owned()),
+        ("collect", json!({ "bytes": 1 }), 400, "`bytes`".to_owned()),
         ("pause", json!({ "what": "clock" }), 400, "clock".to_owned()),
         ("pause", json!({ "what": "everything" }), 400, "everything".to_owned()),
     ];
