@@ -121,7 +121,7 @@ impl Registry {
     /// With the pulls that are not written yet. What was noted before it was dropped and pushed again is not its.
     fn pulled(&self, repository: RepositoryId, info: ManifestInfo) -> ManifestInfo {
         let noted_ms = self.pulls.noted_ms(repository, &info.digest);
-        let noted_ms = noted_ms.filter(|noted_ms| *noted_ms >= hour(info.head.pushed_ms));
+        let noted_ms = noted_ms.filter(|noted_ms| *noted_ms >= hour(info.row.pushed_ms));
         ManifestInfo { pulled_ms: info.pulled_ms.max(noted_ms), ..info }
     }
 }

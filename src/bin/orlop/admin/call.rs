@@ -127,7 +127,7 @@ fn remedy(status: u16, code: &str) -> &'static str {
         (404, "BLOB_UNKNOWN") => "; `orlop ls REPOSITORY` lists digests",
         (404, _) => "; `orlop ls` lists the organisations, `orlop ls ORGANISATION` its repositories",
         (410, _) => "; `orlop history REPOSITORY` shows what can still be restored",
-        (507, _) => "; `orlop gc` gives back what is due, `orlop purge` what is held",
+        (507, _) => "; `orlop gc` gives back what is due, `orlop gc --free SIZE` also what is held",
         (500, _) => "; `orlop verify` looks for damage",
         _ => "",
     }

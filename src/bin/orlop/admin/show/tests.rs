@@ -222,6 +222,47 @@ fn a_collection_that_did_not_do_all_has_findings() {
 }
 
 #[test]
+fn what_is_freed_is_told_with_what_it_cost_and_what_is_still_missing() {
+    let with = |dry: bool, reached: bool, shortfall: Value| {
+        let mut report = report(0, json!([]), dry);
+        let ended = [
+            json!({ "source": "held", "repository": "org1/image", "digest": DIGEST, "tag": null,
+                "left_at": "2026-11-20T12:00:00Z", "until": "2026-12-04T12:00:00Z" }),
+            json!({ "source": "held", "repository": "b", "digest": OTHER, "tag": null, "left_at": null, "until": null }),
+        ];
+        report["goal"] = json!({
+            "bytes": 20 << 20, "reached": reached, "ended": ended, "ended_more": 2, "shortfall": shortfall,
+        });
+        report
+    };
+    let table = "\
+LEFT                  HELD UNTIL                      REPOSITORY  DIGEST
+2026-11-20T12:00:00Z  2026-12-04T12:00:00Z (in 13d)   org1/image  E3B0
+-                     -                               b           BA78
+… and 2 more ended
+
+";
+    let shown = collection::report(&with(true, true, Value::Null), now());
+    let text = shown.text.replace(DIGEST, "E3B0").replace(OTHER, "BA78");
+    assert!(text.starts_with("Could not be restored any more:\nLEFT "), "{text}");
+    let rows: Vec<String> =
+        text.lines().skip(1).take(5).map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let expected: Vec<String> =
+        table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(rows, expected[..5]);
+    assert!(!shown.findings && text.ends_with("That reaches the 20.0 MiB that were asked for\n"), "{text}");
+    for (dry, shortfall, said) in [
+        (true, "nothing-held", "`orlop compact` gives back"),
+        (false, "nothing-held", "nothing more is held"),
+        (true, "plan-ends", "the run would go on\n"),
+        (false, "paused", "nothing is dropped now\n"),
+    ] {
+        let shown = collection::report(&with(dry, false, json!(shortfall)), now());
+        assert!(shown.findings && shown.text.contains(said), "{}", shown.text);
+    }
+}
+
+#[test]
 fn a_dry_run_says_that_nothing_was_changed() {
     let end = "5 things would be dropped and 71.5 MiB of content leave; nothing was changed\n";
     check(collection::report, &report(0, json!([]), true), &format!("Would be dropped:\n{DROPPED}{end}"), false);
