@@ -174,8 +174,9 @@ impl Collector {
         self.collections.join(|| self.run(trigger, Task::Due))
     }
 
-    /// Collects, then ends windows of what is held, what ends first by itself first, and no more of them than it takes, until
-    /// so many bytes of content have left in all. Whether they have, what was ended, and why it was not enough, is in the report.
+    /// Collects, then ends windows of what is held, what ends first by itself first, then what policies let go, and no more of it
+    /// than it takes, until so many bytes of content have left in all. Whether they have, what was ended, and why it was not
+    /// enough, is in the report.
     ///
     /// # Errors
     /// As [`collect`](Self::collect).
@@ -388,7 +389,7 @@ impl Collector {
         report.paused = self.pauses.of_drops(&*self.store().snapshot())?;
         if let Task::Free(bytes) = task {
             // What is told unless it comes to more.
-            let shortfall = Some(if report.paused.is_some() { Shortfall::Paused } else { Shortfall::NothingHeld });
+            let shortfall = Some(if report.paused.is_some() { Shortfall::Paused } else { Shortfall::NothingLeft });
             report.goal = Some(Goal { bytes, reached: bytes == 0, ended: Vec::new(), ended_more: 0, shortfall });
         }
         Ok(report.paused.is_some())
@@ -465,7 +466,7 @@ impl Collector {
         let mut drops = Drops { steps, report, now_ms, ends_windows, began, grace_ms, uploading: &uploading };
         drops.run()?;
         if let Task::Free(bytes) = task {
-            free::reach(&mut drops, bytes)?;
+            free::free(&mut drops, bytes, &|repository, digest| self.registry.last_pulled_ms(repository, digest))?;
         }
         Ok(steps.read(|view| status::tell_kept(view, now_ms, scope, report))?)
     }

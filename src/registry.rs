@@ -50,7 +50,7 @@ pub use crate::state::request::Sparse;
 pub use error::RegistryError;
 pub use history::{HistoryEntry, HistoryPlace};
 pub use hurt::hurt;
-pub(crate) use images::held_reach;
+pub(crate) use images::{held_reach, reach};
 pub use inventory::{ManifestInfo, ManifestState, ManifestsWanted};
 pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
 pub use pulls::PULL_PRECISION_MS;

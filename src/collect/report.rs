@@ -34,11 +34,15 @@ pub enum Trigger {
 pub enum Source {
     /// A manifest that is held, until its window ends.
     Held,
+    /// A tag that a policy takes one day.
+    SpareTag,
+    /// An image that a policy may evict.
+    LeastUsed,
 }
 
 impl Source {
     /// The order in which they are taken from.
-    pub const ORDER: [Self; 1] = [Self::Held];
+    pub const ORDER: [Self; 3] = [Self::Held, Self::SpareTag, Self::LeastUsed];
 }
 
 /// Something that was ended before its time.
@@ -54,16 +58,25 @@ pub struct Ended {
     pub tag: Option<Tag>,
     /// When a held manifest lost its last reach, where that is known.
     pub left_ms: Option<u64>,
-    /// Until when it would have been held.
+    /// Until when it would have been held; when the policy would have taken the tag.
     pub until_ms: Option<u64>,
+    /// When an evicted image was pushed or pulled last, as far as it is known.
+    pub used_ms: Option<u64>,
+}
+
+impl Ended {
+    /// Something of which no time is told yet.
+    pub(super) fn new(source: Source, repository: RepositoryName, digest: Option<Digest>) -> Self {
+        Self { source, repository, digest, tag: None, left_ms: None, until_ms: None, used_ms: None }
+    }
 }
 
 /// Why a goal was not reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shortfall {
-    /// Nothing is held any more.
-    NothingHeld,
+    /// Nothing is held any more, and no policy lets anything else go.
+    NothingLeft,
     /// The plan became too long; the run would go on.
     PlanEnds,
     /// Nothing is dropped now.

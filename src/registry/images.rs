@@ -48,6 +48,20 @@ pub(crate) fn held_reach(
     Ok(reach.map(|(blobs, manifests)| blobs.held.saturating_add(manifests)))
 }
 
+/// The same of a manifest that lives: itself, what it reaches, and what refers to any of that.
+///
+/// # Errors
+/// When the index fails or is damaged.
+pub(crate) fn reach(
+    view: &dyn View,
+    repository: RepositoryId,
+    digest: &Digest,
+    budget: &mut usize,
+) -> Result<Option<u64>, SchemaError> {
+    let reach = ImageWalk::reach_of_both(view, repository, digest, budget)?;
+    Ok(reach.map(|(blobs, manifests)| blobs.all.saturating_add(manifests)))
+}
+
 /// A walk down from one manifest.
 pub(super) struct ImageWalk<'a> {
     view: &'a dyn View,

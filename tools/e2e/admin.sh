@@ -202,7 +202,7 @@ freed() {
     ask gc --free 2MiB --dry-run >"$work/plan"
     grep -qF "$(cat "$work/held-1-digest")" "$work/plan"
     grep -qF 'That reaches the 2.0 MiB' "$work/plan"
-    [[ ! $(grep -F "$(cat "$work/held-2-digest")" <(sed -n '/^LEFT/,/^$/p' "$work/plan")) ]]
+    [[ ! $(grep -F "$(cat "$work/held-2-digest")" <(sed -n '/^Would end/,/^$/p' "$work/plan")) ]]
     says 2 '--yes' ask gc --free 2MiB </dev/null
     # A terminal of util-linux's making, on which somebody says no, and then yes.
     says 2 'nothing was done' on_terminal n

@@ -1,5 +1,10 @@
 //! Freeing so much: the shortest beginning of what is held, in its order, that comes to it; and what is said where nothing does.
 
+use crate::{
+    name::Tag,
+    policy::{Policy, TagPatterns},
+};
+
 use super::*;
 
 /// Images of a few layers that they share, in three repositories; some are deleted, at different times. Those, the first first.
@@ -63,7 +68,7 @@ fn no_more_is_ended_than_it_takes_in_the_order_of_time() {
             let goal = report.goal.as_ref().unwrap();
             assert_eq!((report.trigger, report.dry_run, goal.bytes), (Trigger::Free, dry, wanted));
             assert_eq!(goal.reached, shortest.is_some(), "seed {seed}: {wanted} of {all}");
-            assert_eq!(goal.shortfall, shortest.is_none().then_some(Shortfall::NothingHeld), "seed {seed}");
+            assert_eq!(goal.shortfall, shortest.is_none().then_some(Shortfall::NothingLeft), "seed {seed}");
             assert_eq!(ended(report), images[..shortest.unwrap_or(images.len())], "seed {seed}: {wanted} of {all}");
             assert_eq!(report.freed_bytes, freed_by(&machine, &ended(report), seed), "seed {seed}");
         }
@@ -132,4 +137,97 @@ fn while_nothing_is_dropped_nothing_is_ended() {
     // Kept reports tell how many there were.
     let kept = running.collector.reports(1).unwrap().remove(0).goal.unwrap();
     assert_eq!((kept.reached, kept.ended.len(), kept.ended_more), (true, 0, 1));
+}
+
+/// Sets a policy for organisation `ci`, and waits until what is there is under it.
+fn set(running: &Running, change: impl FnOnce(&mut Policy)) {
+    let mut policy = Policy::new("ci".parse().unwrap(), "ci/*".parse().unwrap());
+    change(&mut policy);
+    policy.check().unwrap();
+    let request = Request::SetPolicy { policy: Box::new(policy), from_settings: false, confirmed: true };
+    running.store().commit(request).unwrap();
+    running.settle();
+}
+
+/// Frees on paper and for real; what was ended, in words.
+fn free(running: &Running, bytes: u64) -> Vec<String> {
+    let told = |report: &CollectionReport| -> Vec<String> {
+        let ended = report.goal.as_ref().unwrap().ended.iter();
+        ended
+            .map(|it| format!("{:?} {} {:?}", it.source, it.digest.unwrap(), it.tag.as_ref().map(Tag::as_str)))
+            .collect()
+    };
+    let plan = running.collector.free(bytes, true).unwrap();
+    let report = running.collector.free(bytes, false).unwrap();
+    assert_eq!((told(&plan), &plan.totals), (told(&report), &report.totals));
+    running.recount();
+    told(&report)
+}
+
+#[test]
+fn behind_what_is_held_tags_go_that_policies_take_in_the_order_in_which_they_are_due() {
+    let machine = Machine::new();
+    let running = machine.start();
+    set(&running, |policy| {
+        policy.keep_newest = Some(1);
+        policy.not_pulled_for_ms = Some(3 * HOUR);
+        policy.tag_pattern = TagPatterns::new("tag_pattern", vec!["v*".to_owned()]).unwrap();
+    });
+    let mut images = Vec::new();
+    for number in 0..4_u32 {
+        images.push(digest_of(&running.push_image(
+            "ci/app",
+            &format!("v{number}"),
+            &[2 * number, 2 * number + 1],
+            2_000,
+        )));
+        machine.clock.advance(HOUR / 2);
+    }
+    let pinned = digest_of(&running.push_image("ci/app", "pinned", &[20, 21], 2_000));
+    let other = digest_of(&running.push_image("team/app", "v1", &[30, 31], 2_000));
+    let held = digest_of(&running.push_image("team/app", "gone", &[32, 33], 2_000));
+    running.delete("team/app", held);
+    running.settle();
+    // The first one is pulled, and written, so that its tag is due after the second one's.
+    machine.clock.advance(HOUR);
+    running.registry.manifest(&name("ci/app"), &Reference::Tag("v0".parse().unwrap())).unwrap();
+    running.registry.write_pulls().unwrap();
+
+    assert_eq!(free(&running, 1), [format!("Held {held} None")]);
+    assert_eq!(free(&running, 1), [format!("SpareTag {} Some(\"v1\")", images[1])]);
+    let rest = [(2, "v2"), (0, "v0")].map(|(number, tag)| format!("SpareTag {} Some({tag:?})", images[number]));
+    assert_eq!(free(&running, 1 << 30), rest);
+    assert!([images[3], pinned, other].iter().all(|digest| running.has(digest)));
+}
+
+#[test]
+fn at_last_what_policies_may_evict_goes_the_least_recently_used_first_by_exact_times() {
+    let machine = Machine::new();
+    let running = machine.start();
+    set(&running, |policy| {
+        policy.size_max_bytes = Some(1 << 30);
+        policy.tag_pattern = TagPatterns::new("tag_pattern", vec!["!pinned".to_owned()]).unwrap();
+    });
+    let mut images = Vec::new();
+    for number in 0..4_u32 {
+        let repository = ["ci/app", "ci/other"][number as usize % 2];
+        images.push(digest_of(&running.push_image(
+            repository,
+            &format!("v{number}"),
+            &[2 * number, 2 * number + 1],
+            2_000,
+        )));
+        machine.clock.advance(1);
+    }
+    let pinned = digest_of(&running.push_image("ci/app", "pinned", &[20, 21], 2_000));
+    // All within one hour, and not written.
+    for number in [2, 0] {
+        machine.clock.advance(1);
+        let reference = Reference::Tag(format!("v{number}").parse().unwrap());
+        running.registry.manifest(&name("ci/app"), &reference).unwrap();
+    }
+    let used = [1, 3, 2, 0].map(|number: usize| format!("LeastUsed {} None", images[number]));
+    assert_eq!(free(&running, 5_000), used[..2]);
+    assert_eq!(free(&running, 1 << 30), used[2..]);
+    assert!(running.has(&pinned));
 }

@@ -209,6 +209,7 @@ fn goal(goal: &Goal) -> Value {
             "tag": ended.tag,
             "left_at": optional_time(ended.left_ms),
             "until": optional_time(ended.until_ms),
+            "used_at": optional_time(ended.used_ms),
         })
     });
     json!({

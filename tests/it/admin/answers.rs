@@ -170,7 +170,7 @@ fn so_much_is_freed_of_what_is_held_and_no_more() {
     check(
         ask(&server, &["gc", "--free", "1B", "--dry-run"]),
         0,
-        &["Could not be restored", &held[0], "That reaches the 1 B"],
+        &["Would end before its time", &held[0], "That reaches the 1 B"],
     );
     let ended = |report: &serde_json::Value| {
         let ended = report["goal"]["ended"].as_array().unwrap().iter();

@@ -130,8 +130,8 @@ pub(crate) struct Gc {
     /// Tells what would be done, and does nothing.
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Frees so much, such as 20GiB: what is held ends early, what would go first by itself first, and no more than that takes.
-    /// The plan is shown, and done when you agree.
+    /// Frees so much, such as 20GiB: what is held ends early, what would go first by itself first; then what policies let go; and no
+    /// more than that takes. The plan is shown, and done when you agree.
     #[arg(long = "free", value_name = "SIZE", value_parser = parse_size)]
     pub(super) free_bytes: Option<u64>,
     /// With --free: does it without asking.

@@ -64,26 +64,36 @@ fn ended(goal: &Value, dry: bool, now: Timestamp) -> String {
     if ended.is_empty() {
         return String::new();
     }
-    let shown = |entry: &Value, field: &str| {
-        if entry[field].is_null() { format::NONE.to_owned() } else { time_from(&entry[field], now) }
-    };
-    let with_times = ended.iter().map(|entry| {
+    let shown = ended.iter().map(|entry| {
         let mut entry = entry.clone();
-        entry["left_shown"] = Value::from(shown(&entry, "left_at"));
-        entry["until_shown"] = Value::from(shown(&entry, "until"));
+        let last = if entry["left_at"].is_null() { &entry["used_at"] } else { &entry["left_at"] };
+        entry["last_shown"] = Value::from(time_from(last, now));
+        entry["until_shown"] = Value::from(time_from(&entry["until"], now));
         entry
     });
     let table = render(
         vec![
-            left("LEFT", |entry| format::text(&entry["left_shown"])),
-            left("HELD UNTIL", |entry| format::text(&entry["until_shown"])),
+            left("WHAT", |entry| source(entry["source"].as_str().unwrap_or(format::NONE))),
+            left("LAST USED", |entry| format::text(&entry["last_shown"])),
+            left("UNTIL", |entry| format::text(&entry["until_shown"])),
             left("REPOSITORY", |entry| format::text(&entry["repository"])),
+            left("TAG", |entry| format::text(&entry["tag"])),
             left("DIGEST", |entry| format::text(&entry["digest"])),
         ],
-        &with_times.collect::<Vec<_>>(),
+        &shown.collect::<Vec<_>>(),
     );
-    let head = if dry { "Could not be restored any more:" } else { "Cannot be restored any more:" };
+    let head = if dry { "Would end before its time:" } else { "Ended before its time:" };
     format!("{head}\n{table}{}\n", and_more(number(&goal["ended_more"]), "ended"))
+}
+
+fn source(source: &str) -> String {
+    match source {
+        "held" => "can be restored",
+        "spare-tag" => "a policy takes it",
+        "least-used" => "can be evicted",
+        other => return format::plain(other),
+    }
+    .to_owned()
 }
 
 /// Whether as much was freed as was asked for; where not, what else can be done.
@@ -99,9 +109,10 @@ fn goal(answer: &Value, dry: bool) -> String {
             format!("The plan does not reach the {asked} that were asked for; the run would go on\n")
         }
         _ => format!(
-            "The {asked} that were asked for are not reached, and nothing more is held. What never had a manifest goes when its grace \
-             ends.\nAll else is in use: `orlop top` shows what keeps the most, `orlop what-if` what deleting it would give; \
-             `orlop compact` gives back what dead bytes take of the disk\n"
+            "The {asked} that were asked for are not reached: nothing more is held, and no policy lets anything else go.\nWhat never \
+             had a manifest goes when its grace ends. All else is in use: `orlop top` shows what keeps the most, `orlop what-if` \
+             what deleting it\nwould give, `orlop policy` lets things go by themselves; `orlop compact` gives back what dead bytes \
+             take of the disk\n"
         ),
     }
 }
