@@ -137,7 +137,9 @@ fn a_cap_holds_while_many_push() {
     assert!(tags(&running).contains(&"pinned".to_owned()));
     running.recount();
     let too_large: Vec<Vec<u8>> = (0..6).map(|id| content(8_000 + id, 800)).collect();
-    too_large.iter().for_each(|blob| drop(running.put(APP, blob)));
+    for blob in &too_large {
+        running.put(APP, blob);
+    }
     let manifest = image(&too_large.iter().map(Vec::as_slice).collect::<Vec<_>>(), "large");
     let refused = running.push(APP, Some("large"), &manifest).unwrap_err().to_string();
     assert!(refused.contains("4800 bytes") && refused.contains(&format!("{CAP} bytes")), "{refused}");
