@@ -1,6 +1,7 @@
 //! The collector: takes what is due, gives its space back, and tells what it did.
 //!
 //! - `drops`: what is due is dropped in the committer, in bounded pages, until nothing new is due.
+//! - `retain`: what goes by policies.
 //! - `steps`: the same steps for real, and on paper for a dry run.
 //! - `purge`: ends windows early.
 //! - `free`: ends what is held until so much has left.
@@ -29,7 +30,10 @@ use crate::{
     journal::operation::{LocalRecord, RepositoryId},
     name::Owner,
     registry::{Registry, RegistryError},
-    state::request::Request,
+    state::{
+        govern::{evict, retain::is_any_due},
+        request::Request,
+    },
     store::{Store, StoreError},
     sync::{
         Mutex, MutexGuard,
@@ -45,6 +49,7 @@ mod free;
 mod pauses;
 mod purge;
 mod report;
+mod retain;
 mod runs;
 mod scrub;
 mod search;
@@ -64,6 +69,7 @@ use compact::{Compacting, Judged, Pace};
 use drops::Drops;
 use erase::{Erasing, Unremoved};
 use pauses::Pauses;
+use retain::{Retaining, Untouched};
 use runs::{Runs, Stop};
 use scrub::Scrub;
 use search::Search;
@@ -109,6 +115,8 @@ pub struct Collector {
     pauses: Pauses,
     unremoved: Unremoved,
     judged: Mutex<Judged>,
+    /// Repositories in which policies would take too much at once.
+    untouched: Mutex<Untouched>,
     /// The number of the next report.
     next_report: AtomicU64,
     /// Whether what killed processes have left was looked for.
@@ -147,6 +155,7 @@ impl Collector {
             pauses,
             unremoved: Unremoved::default(),
             judged: Mutex::new(HashMap::new()),
+            untouched: Mutex::default(),
             next_report: AtomicU64::new(next_report),
             remains_found: AtomicBool::new(false),
             failures: Mutex::default(),
@@ -219,7 +228,7 @@ impl Collector {
             self.pauses.look(self.store());
             self.pauses.show_time(self.store())?;
             let is_first = !self.remains_found.load(Ordering::Acquire);
-            if is_first || self.due()?.is_due() || self.store().has_discards() {
+            if is_first || self.due()?.is_due() || self.is_over_cap()? || self.store().has_discards() {
                 self.collect_for(Trigger::Schedule, false)?;
             }
             Ok(())
@@ -313,6 +322,11 @@ impl Collector {
         Ok(status::due_summary(&*self.store().snapshot(), now_ms).map_err(StoreError::from)?)
     }
 
+    fn is_over_cap(&self) -> Result<bool, RegistryError> {
+        let over = evict::all_over(&*self.store().snapshot()).map_err(StoreError::from)?;
+        Ok(!over.is_empty())
+    }
+
     /// What runs and what is paused.
     ///
     /// # Errors
@@ -383,6 +397,10 @@ impl Collector {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn untouched(&self) -> MutexGuard<'_, Untouched> {
+        self.untouched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What keeps drops from being made, noted in a report.
     fn is_paused(&self, task: Task<'_>, report: &mut CollectionReport) -> Result<bool, StoreError> {
         self.pauses.look(self.store());
@@ -402,7 +420,7 @@ impl Collector {
             let (view, window_ms) = (self.store().snapshot(), self.store().options().window_ms);
             let plan = Plan::new(&*view, &self.stop, report.began_ms, window_ms).map_err(StoreError::from)?;
             if let Some(mut plan) = plan {
-                self.drop_due(&mut plan, task, &mut report)?;
+                self.drop_due(&mut plan, &mut Untouched::new(), task, &mut report)?;
             }
         }
         report.ended_ms = self.now_ms();
@@ -443,8 +461,16 @@ impl Collector {
 
     fn run_into(&self, report: &mut CollectionReport, task: Task<'_>) -> Result<(), StoreError> {
         if !self.is_paused(task, report)? {
+            // A tag goes or stays by when its manifest was pulled.
+            if is_any_due(&*self.store().snapshot(), report.began_ms)? {
+                self.registry.write_pulls().map_err(|error| StoreError::Failed(error.to_string()))?;
+            }
             let mut live = Live { store: self.store(), stop: &self.stop };
-            self.drop_due(&mut live, task, report)?;
+            // Taken out: runs follow each other, and a dry run beside one has its own.
+            let mut untouched = std::mem::take(&mut *self.untouched());
+            let done = self.drop_due(&mut live, &mut untouched, task, report);
+            *self.untouched() = untouched;
+            done?;
         }
         report.dropped_ms = self.now_ms();
         // What is dead already has nothing to do with the clock.
@@ -454,19 +480,27 @@ impl Collector {
     fn drop_due<S: Steps>(
         &self,
         steps: &mut S,
+        untouched: &mut Untouched,
         task: Task<'_>,
         report: &mut CollectionReport,
     ) -> Result<(), StoreError> {
+        let (now_ms, window_ms) = (report.began_ms, self.store().options().window_ms);
+        let pulled_ms = |repository, digest: &Digest| self.registry.last_pull_ms(repository, digest);
+        let pulled_ms = &pulled_ms;
         let scope = if let Task::Purge(repositories) = task { Some(repositories) } else { None };
+        // A purge does what was asked for.
+        if scope.is_none() {
+            Retaining { steps: &mut *steps, report: &mut *report, now_ms, window_ms, untouched, pulled_ms }.run()?;
+        }
         scope.unwrap_or_default().iter().try_for_each(|repository| purge::end_windows(steps, *repository))?;
-        let (now_ms, ends_windows) = (report.began_ms, !matches!(task, Task::Due));
+        let ends_windows = !matches!(task, Task::Due);
         let uploading = || self.registry.uploading();
         let grace_ms = self.store().options().grace_ms;
         let began = Instant::now();
         let mut drops = Drops { steps, report, now_ms, ends_windows, began, grace_ms, uploading: &uploading };
         drops.run()?;
         if let Task::Free(bytes) = task {
-            free::free(&mut drops, bytes, &|repository, digest| self.registry.last_pulled_ms(repository, digest))?;
+            free::free(&mut drops, bytes, pulled_ms)?;
         }
         Ok(steps.read(|view| status::tell_kept(view, now_ms, scope, report))?)
     }

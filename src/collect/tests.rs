@@ -3,6 +3,7 @@
 //! - `dropping`: what goes when, and what stays.
 //! - `freeing`: what goes early so that so much is freed.
 //! - `holding`: what clients were told to be there stays for its grace.
+//! - `policies`: what goes by policies, and caps.
 //! - `reporting`: reports, joined runs, pauses, clocks.
 //! - `space`: what comes back of the disk.
 //! - `crashes`: the power goes at any call.
@@ -31,6 +32,7 @@ mod dropping;
 mod freeing;
 mod holding;
 pub(crate) mod model;
+mod policies;
 mod pulls;
 mod races;
 mod reporting;

@@ -88,11 +88,6 @@ impl Pulls {
 }
 
 impl Registry {
-    /// When a manifest was pulled last, in Unix milliseconds, as far as that is remembered.
-    pub(crate) fn last_pulled_ms(&self, repository: RepositoryId, digest: &Digest) -> Option<u64> {
-        self.pulls.last_ms(repository, digest)
-    }
-
     /// Writes the pulls that were noted since the last call, durably; how many were new to the hour. For the caller to
     /// schedule, and to call before it closes the store. One that takes no writes is left alone.
     ///
