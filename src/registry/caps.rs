@@ -26,6 +26,9 @@ use super::{Registry, RegistryError, repository_id, row};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at whether what was evicted is counted no more.
 const LOOK: Duration = Duration::from_millis(1);
+/// So many of the first that were pulled later than the index knows are put to their places, all at once: they would be looked
+/// at again for each that is evicted. A manifest costs that once while it moves from the last place to the first.
+const MISPLACED: usize = 64;
 
 impl Registry {
     /// Evicts until the repositories of a policy use no more than its cap. Whether they do then: not, when nothing more may
@@ -55,6 +58,13 @@ impl Registry {
                 continue;
             }
             let pulled_ms = |repository, digest: &Digest| self.pulls.last_ms(repository, digest);
+            let misplaced = evict::misplaced(&*view, policy, pulled_ms, MISPLACED).map_err(StoreError::from)?;
+            if misplaced.len() == MISPLACED {
+                drop(view);
+                let pulls = misplaced.into_iter().map(|(it, pulled_ms)| (it.repository, it.digest, pulled_ms));
+                self.store.commit(Request::PulledAt(pulls.collect()))?;
+                continue;
+            }
             let is_free = |candidate: &evict::Candidate| kept != Some((candidate.repository, candidate.digest));
             let candidate = evict::least_used(&*view, policy, pulled_ms, is_free).map_err(StoreError::from)?;
             let Some(evict::Candidate { repository, digest, .. }) = candidate else { return Ok(false) };

@@ -96,6 +96,12 @@ impl<'a> Batch<'a> {
             Request::EndWindows { repository, digests } => self.end_windows(*repository, digests),
             Request::Renew { repository, digest, grace_ms } => self.renew(repository, digest, *grace_ms),
             Request::Pulled { repository, pulled_ms, digests } => self.pulled(*repository, *pulled_ms, digests),
+            Request::PulledAt(pulls) => {
+                for (repository, digest, pulled_ms) in pulls {
+                    self.pulled(*repository, *pulled_ms, std::slice::from_ref(digest))?;
+                }
+                Ok(Outcome::Done)
+            }
             Request::SetQuota { owner, limit_bytes } => self.set_quota(owner, *limit_bytes),
             Request::SetPolicy { policy, from_settings, confirmed } => {
                 self.set_policy(policy, *from_settings, *confirmed)

@@ -145,6 +145,9 @@ pub enum Request {
         /// Which; at most [`DROPS_PER_STEP`].
         digests: Vec<Digest>,
     },
+    /// Manifests were pulled at these times, in Unix milliseconds, which is known more exactly than to the hour; at most
+    /// [`DROPS_PER_STEP`].
+    PulledAt(Vec<(RepositoryId, Digest, u64)>),
     /// Say what an owner may store, or that there is no limit any more.
     SetQuota {
         /// Whose.

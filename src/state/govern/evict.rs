@@ -63,6 +63,25 @@ pub fn all_over(view: &dyn View) -> Result<Vec<Over>, SchemaError> {
     policies(view)?.iter().filter_map(|row| over(view, row).transpose()).collect()
 }
 
+/// The first of what a policy may evict, as far as each of them was pulled later than the index knows, with the time; at most
+/// `limit`. Where they are so many, their places in the order are worth being put right.
+///
+/// # Errors
+/// As [`over`].
+pub fn misplaced(
+    view: &dyn View,
+    policy: &PolicyName,
+    pulled_ms: impl Fn(RepositoryId, &Digest) -> Option<u64>,
+    limit: usize,
+) -> Result<Vec<(Candidate, u64)>, SchemaError> {
+    let later = |candidate: Candidate| {
+        let known_ms = pulled_ms(candidate.repository, &candidate.digest);
+        let known_ms = known_ms.filter(|known_ms| candidate.used_ms > 0 && *known_ms > candidate.used_ms);
+        known_ms.map(|known_ms| (candidate, known_ms))
+    };
+    Ok(candidates(view, policy, limit)?.into_iter().map_while(later).collect())
+}
+
 /// The manifest that was used longest ago, of those that the policy may evict and that are `free`. `pulled_ms` is what the caller
 /// knows of pulls.
 pub fn least_used(
