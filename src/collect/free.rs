@@ -51,6 +51,8 @@ pub(super) type Pulled<'a> = &'a dyn Fn(RepositoryId, &Digest) -> Option<u64>;
 struct Candidate {
     ended: Ended,
     request: Request,
+    /// Ends the window of what the request leaves held, as otherwise its blobs would keep the grace of their upload.
+    then: Option<Request>,
 }
 
 /// Ends things until `bytes` of content have left in this run, what was due by itself included, or nothing is left to end.
@@ -82,14 +84,16 @@ pub(super) fn free<S: Steps>(drops: &mut Drops<'_, S>, bytes: u64, pulled: Pulle
 
 /// Ends candidates; how many.
 fn end<S: Steps>(steps: &mut S, goal: &mut Goal, candidates: Vec<Candidate>) -> Result<usize, StoreError> {
-    let (ended, requests): (Vec<Ended>, Vec<Request>) =
-        candidates.into_iter().map(|candidate| (candidate.ended, candidate.request)).unzip();
-    let decided = steps.take(requests)?;
+    let decided = steps.take(candidates.iter().map(|candidate| candidate.request.clone()).collect())?;
     // What was refused is used again, or gone.
-    let mut count = 0;
-    for (ended, _) in ended.into_iter().zip(decided).filter(|(_, decided)| decided.is_ok()) {
-        goal.add(ended);
+    let (mut count, mut then) = (0, Vec::new());
+    for (candidate, _) in candidates.into_iter().zip(decided).filter(|(_, decided)| decided.is_ok()) {
+        goal.add(candidate.ended);
+        then.extend(candidate.then);
         count += 1;
+    }
+    if !then.is_empty() {
+        steps.take(then)?;
     }
     steps.settle()?;
     Ok(count)
@@ -126,10 +130,9 @@ impl Round<'_> {
     }
 
     /// Adds what a request ends. What is too much to read may be all that is missing.
-    fn add(&mut self, ended: Ended, request: Request, at_most_bytes: Option<u64>) {
-        let at_most_bytes = at_most_bytes.unwrap_or(u64::MAX);
-        self.missing = self.missing.saturating_sub(at_most_bytes);
-        self.found.push(Candidate { ended, request });
+    fn add(&mut self, ended: Ended, request: Request, then: Option<Request>, at_most_bytes: Option<u64>) {
+        self.missing = self.missing.saturating_sub(at_most_bytes.unwrap_or(u64::MAX));
+        self.found.push(Candidate { ended, request, then });
     }
 
     fn name(&self, repository: RepositoryId) -> Result<RepositoryName, SchemaError> {
@@ -155,7 +158,7 @@ impl Round<'_> {
                         ..Ended::new(Source::Held, self.name(repository)?, Some(digest))
                     };
                     let reach = held_reach(self.view, repository, &digest, &mut self.digests)?;
-                    self.add(ended, Request::EndWindows { repository, digests: vec![digest] }, reach);
+                    self.add(ended, end_window(repository, digest), None, reach);
                 }
             }
             from = page.next;
@@ -196,7 +199,8 @@ impl Round<'_> {
                 ..Ended::new(Source::SpareTag, name.clone(), Some(row.digest))
             };
             let reach = reach(self.view, repository, &row.digest, &mut self.digests)?;
-            self.add(ended, Request::Untag { repository: name, tag, window_ms: 0 }, reach);
+            let untag = Request::Untag { repository: name, tag, window_ms: 0 };
+            self.add(ended, untag, Some(end_window(repository, row.digest)), reach);
         }
         Ok(())
     }
@@ -234,10 +238,15 @@ impl Round<'_> {
             let name = self.name(repository)?;
             let ended = Ended { used_ms: Some(used_ms), ..Ended::new(Source::LeastUsed, name.clone(), Some(digest)) };
             let reach = reach(self.view, repository, &digest, &mut self.digests)?;
-            self.add(ended, Request::Delete { repository: name, digest, after: None, window_ms: 0 }, reach);
+            let delete = Request::Delete { repository: name, digest, after: None, window_ms: 0 };
+            self.add(ended, delete, Some(end_window(repository, digest)), reach);
         }
         Ok(())
     }
+}
+
+fn end_window(repository: RepositoryId, digest: Digest) -> Request {
+    Request::EndWindows { repository, digests: vec![digest] }
 }
 
 /// A tag that goes one day; the first is the one that goes first.
