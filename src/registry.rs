@@ -416,6 +416,12 @@ impl Registry {
             }
             Refusal::Dropped { digest, time_ms } => RegistryError::Dropped { repository, digest, time_ms },
             Refusal::QuotaExceeded(exceeded) => exceeded.into(),
+            Refusal::Immutable(tag) => (*tag).into(),
+            Refusal::CapExceeded(exceeded) => exceeded.into(),
+            refusal @ (Refusal::PolicyUnknown(_)
+            | Refusal::PolicyOfSettings(_)
+            | Refusal::PatternTaken { .. }
+            | Refusal::TooManyPolicies) => StoreError::Refused(refusal).into(),
             Refusal::NotDue => RegistryError::Failed(refusal.to_string()),
             Refusal::ReferencesMissing(missing) => RegistryError::ManifestBlobUnknown { repository, missing },
             Refusal::SizeDisagrees { .. } => RegistryError::ManifestInvalid(format!("{refusal}; push the right size")),

@@ -146,7 +146,7 @@ pub(super) fn manifest(name: &RepositoryName, digest: &Digest, row: &ManifestRow
 
 pub(super) fn tag(name: &RepositoryName, tag: &Tag, row: &TagRow) -> Vec<u8> {
     let mut e = begin(7, name);
-    e.str(tag.as_str()).digest(&row.digest).u64(row.set_ms);
+    e.str(tag.as_str()).digest(&row.digest).u64(row.set_ms).u64(row.pulled_ms);
     e.finish()
 }
 
@@ -203,9 +203,18 @@ mod tests {
             artifact_type: Some("application/example".to_owned()),
             subject: Some(digest("subject")),
         };
-        let tag_row = TagRow { manifest: 3, digest: digest("manifest"), set_ms: 9, lsn: 10 };
+        let tag_row = TagRow { manifest: 3, digest: digest("manifest"), set_ms: 9, lsn: 10, pulled_ms: 11 };
         vec![
-            repository(&name, &RepositoryRow { name: name.clone(), organisation: 1, created_ms: 5 }),
+            repository(
+                &name,
+                &RepositoryRow {
+                    name: name.clone(),
+                    organisation: 1,
+                    created_ms: 5,
+                    governed: true,
+                    policy: "all".to_owned(),
+                },
+            ),
             link(&name, &digest("layer"), &LinkRow { size: 5, linked_ms: 6, due_ms: 77, mounted_from: 2 }),
             manifest(&name, &digest("manifest"), &manifest_row),
             tag(&name, &latest, &tag_row),

@@ -49,6 +49,7 @@ impl State {
             repositories: 0,
             manifests: 0,
             settling: 0,
+            reviewing: false,
             next_segment: 1,
         };
         Self { index: MemoryIndex::new(), applied, end: 0, sparse: Sparse::Off }
@@ -70,7 +71,7 @@ impl State {
     }
 
     fn settle(&mut self) {
-        while self.applied.settling > 0 {
+        while self.applied.is_settling() {
             self.batch(0, &[Request::Settle { window_ms: 5_000, from: 0 }]).remove(0).unwrap();
         }
     }
@@ -101,7 +102,7 @@ impl State {
                 for item in due::page(&self.index, table, None, now_ms, 10_000).unwrap().items {
                     self.batch(now_ms, &[Request::Drop(item)]).remove(0).unwrap();
                 }
-                while self.applied.settling > 0 {
+                while self.applied.is_settling() {
                     self.batch(now_ms, &[Request::Settle { window_ms: 0, from: 0 }]).remove(0).unwrap();
                 }
             }

@@ -152,7 +152,7 @@ struct Trial<'a> {
 impl<'a> Trial<'a> {
     fn new(view: &'a dyn View, applied: Applied, window_ms: u64, changes_max: usize) -> Self {
         // The time is that of the last operation: nothing asked here depends on how late it is since.
-        let (is_on_settled, batch) = (applied.settling == 0, Batch::new(view, applied, 0));
+        let (is_on_settled, batch) = (!applied.is_settling(), Batch::new(view, applied, 0));
         Self { batch, window_ms, changes_max, settles: 0, is_on_settled }
     }
 
