@@ -158,8 +158,7 @@ fn set_policy(
     if before == after {
         return Ok(());
     }
-    let patterns: Vec<&str> =
-        before.iter().chain(after.iter()).map(|policy| policy.pattern.literal_prefix()).collect();
+    let patterns: Vec<&str> = before.iter().chain(after.iter()).map(|policy| policy.pattern.literal_prefix()).collect();
     govern::review::begin(overlay, applied, &patterns)
 }
 

@@ -14,10 +14,12 @@ use crate::{
         View,
         schema::{
             self, Applied, BlobRow, ByUseRow, CountRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow,
-            DueLinkRow, DueManifestRow, DueRepositoryRow, DueRootRow, DueTagRow, EmptyRepositoryRow, GovernedRow, HistoryRow, KeyPart, LinkRow, ManifestIdRow, ManifestRow,
-            ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, NewestTagRow, ParentsRow, PauseRow, PolicyRow, PolicyUsageRow, PullRow, QuotaRow,
-            ReferencesRow, ReferrerRow, ReportRow, RepositoryNameRow, ReviewRow, SpareTagRow, UseRow, RepositoryRow, RowValue, SampleRow, SchemaError,
-            SegmentRow, SettlingRow, SparseRow, Table, TagRow, UploadRow, UsageRow, key,
+            DueLinkRow, DueManifestRow, DueRepositoryRow, DueRootRow, DueTagRow, EmptyRepositoryRow, GovernedRow,
+            HistoryRow, KeyPart, LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow, NameRow, NewestTagRow,
+            OrganisationNameRow, OrganisationRow, ParentsRow, PauseRow, PolicyRow, PolicyUsageRow, PullRow, QuotaRow,
+            ReferencesRow, ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, ReviewRow, RowValue, SampleRow,
+            SchemaError, SegmentRow, SettlingRow, SpareTagRow, SparseRow, Table, TagRow, UploadRow, UsageRow, UseRow,
+            key,
         },
     },
 };

@@ -17,9 +17,9 @@ use crate::{
         Index, Overlay, View,
         schema::{
             self, Applied, BlobRow, DeadRow, DropRow, DueHistoryRow, EmptyRepositoryRow, HistoryRow, INDEX_VERSION,
-            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, PauseRow, PolicyRow, PullRow, QuotaRow, ReferencesRow,
-            ReportRow, RepositoryRow, RowValue, SampleRow, SchemaError, Scope, SegmentRow, Table, TagRow, UploadRow,
-            key,
+            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, PauseRow, PolicyRow, PullRow, QuotaRow,
+            ReferencesRow, ReportRow, RepositoryRow, RowValue, SampleRow, SchemaError, Scope, SegmentRow, Table,
+            TagRow, UploadRow, key,
         },
     },
     journal::{

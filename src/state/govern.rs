@@ -20,8 +20,8 @@ use crate::{
     index::{
         Overlay, View,
         schema::{
-            self, GovernedRow, Key, PolicyRow, PolicyUsageRow, RepositoryRow, ReviewPhase, RowValue, SchemaError, Scope,
-            Table, UsageRow, key,
+            self, GovernedRow, Key, PolicyRow, PolicyUsageRow, RepositoryRow, ReviewPhase, RowValue, SchemaError,
+            Scope, Table, UsageRow, key,
         },
     },
     journal::operation::RepositoryId,

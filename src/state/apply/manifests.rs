@@ -228,12 +228,7 @@ fn set_tag(
 }
 
 /// What a tag points to was pulled since, so it goes later.
-fn keep_tag(
-    overlay: &mut Overlay<'_>,
-    repository: RepositoryId,
-    tag: &Tag,
-    pulled_ms: u64,
-) -> Result<(), SchemaError> {
+fn keep_tag(overlay: &mut Overlay<'_>, repository: RepositoryId, tag: &Tag, pulled_ms: u64) -> Result<(), SchemaError> {
     let Some(before) = schema::get::<TagRow>(overlay, key::tag(repository, tag))? else { return Ok(()) };
     let after = TagRow { pulled_ms, ..before.clone() };
     schema::put(overlay, key::tag(repository, tag), &after);

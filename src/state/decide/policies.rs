@@ -44,9 +44,8 @@ impl Batch<'_> {
             return Err(Refusal::TooManyPolicies);
         }
         let confirmed = confirmed || known.is_some_and(|row| row.confirmed && row.policy == *policy);
-        let is_known = |row: &PolicyRow| {
-            (&row.policy, row.from_settings, row.confirmed) == (policy, from_settings, confirmed)
-        };
+        let is_known =
+            |row: &PolicyRow| (&row.policy, row.from_settings, row.confirmed) == (policy, from_settings, confirmed);
         if known.is_some_and(is_known) {
             return Ok(Outcome::Done);
         }

@@ -153,12 +153,7 @@ impl Review<'_, '_> {
     }
 
     /// Says in a repository's own row whether it is governed, and by what.
-    fn mark(
-        &mut self,
-        repository: RepositoryId,
-        governed: bool,
-        policy: Option<&Policy>,
-    ) -> Result<(), SchemaError> {
+    fn mark(&mut self, repository: RepositoryId, governed: bool, policy: Option<&Policy>) -> Result<(), SchemaError> {
         let before: RepositoryRow = schema::expect(self.overlay, key::repository(repository))?;
         let policy = policy.map_or_else(String::new, |policy| policy.name.as_str().to_owned());
         let after = RepositoryRow { governed, policy, ..before.clone() };
