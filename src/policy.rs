@@ -249,12 +249,16 @@ impl PolicyName {
 impl FromStr for PolicyName {
     type Err = PolicyError;
 
-    /// `[a-z0-9][a-z0-9._-]{0,63}`
+    /// `[a-z0-9][a-z0-9._-]{0,63}`, but not `explain`.
     fn from_str(text: &str) -> Result<Self, PolicyError> {
         let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let valid = text.len() <= NAME_LEN_MAX
             && text.bytes().next().is_some_and(word)
             && text.bytes().all(|byte| word(byte) || b"._-".contains(&byte));
+        if text == "explain" {
+            let reason = "the admin API explains under that name which policy governs a repository; use another one";
+            return Err(PolicyError::value("name", format_args!("{text:?}"), reason));
+        }
         if valid {
             return Ok(Self(text.to_owned()));
         }

@@ -14,12 +14,13 @@ use crate::{
     },
     journal::operation::RepositoryId,
     name::{RepositoryName, Tag},
-    registry::{manifest::ManifestBounds, pulls::Pulls, uploads::Uploads},
+    registry::{manifest::ManifestBounds, policies::Tried, pulls::Pulls, uploads::Uploads},
     state::{
         decide::find_repository,
         request::{Outcome, PushRequest, Refusal, Request},
     },
     store::{Store, StoreError, StoredContent},
+    sync::Mutex,
 };
 
 mod caps;
@@ -35,6 +36,7 @@ mod keep;
 mod keepers;
 pub mod manifest;
 mod platform;
+mod policies;
 mod pulls;
 mod quotas;
 mod referrers;
@@ -54,6 +56,7 @@ pub use hurt::hurt;
 pub(crate) use images::{held_reach, reach};
 pub use inventory::{ManifestInfo, ManifestState, ManifestsWanted};
 pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
+pub use policies::{Effect, Explanation, PolicyInfo, PolicySet, SetPolicy, Waiting};
 pub use pulls::PULL_PRECISION_MS;
 pub use quotas::Quota;
 pub use referrers::{ReferrersPage, ReferrersWanted};
@@ -61,7 +64,7 @@ pub use samples::Sample;
 pub use top::{TOP_MAX, Top, TopManifest, TopScope};
 pub use uploads::UploadLease;
 pub use usage::{OrganisationUsage, RepositoryUsage};
-pub use what_if::{Deletion, Gain, Stay, WhatIf};
+pub use what_if::{Deletion, Gain, Going, GoingBy, OverHalf, PolicyPlan, Stay, WhatIf};
 pub use whereabouts::{Linked, Naming, Owning, Whereabouts, WhereaboutsWanted};
 
 /// Most repositories that a mount without a source looks at.
@@ -138,6 +141,8 @@ pub struct Registry {
     options: RegistryOptions,
     uploads: Arc<Uploads>,
     pulls: Pulls,
+    /// Policies whose plan somebody has seen.
+    tried: Mutex<Tried>,
 }
 
 impl Registry {
@@ -147,7 +152,7 @@ impl Registry {
     /// When those cannot be read.
     pub fn new(store: Arc<Store>, options: RegistryOptions) -> Result<Self, RegistryError> {
         let uploads = Arc::new(Uploads::load(Arc::clone(&store), options.uploads_max)?);
-        Ok(Self { store, options, uploads, pulls: Pulls::default() })
+        Ok(Self { store, options, uploads, pulls: Pulls::default(), tried: Mutex::default() })
     }
 
     /// The limits.

@@ -216,6 +216,7 @@ fn what_is_not_accepted_is_named_with_the_reason() {
         (json!({ "pattern": null }), "pattern is missing: say for which repositories"),
         (json!({ "name": "A" }), "name = \"A\" is not accepted: use at most 64"),
         (json!({ "name": "a/b" }), "name = \"a/b\" is not accepted"),
+        (json!({ "name": "explain" }), "name = \"explain\" is not accepted: the admin API explains"),
         (json!({ "name": "" }), "name = \"\" is not accepted"),
         (json!({ "name": null }), "name is missing: every policy"),
         (json!({ "name": "n".repeat(65) }), "use at most 64"),

@@ -27,6 +27,7 @@ mod call;
 pub(crate) mod commands;
 mod format;
 mod list;
+mod policies;
 mod show;
 mod table;
 mod transport;

@@ -47,6 +47,11 @@ impl Call {
         Self { method: "PUT", ..Self::post(path, body) }
     }
 
+    /// A request that takes something away.
+    pub(super) fn delete(path: &str) -> Self {
+        Self { method: "DELETE", ..Self::get(path) }
+    }
+
     /// Adds a parameter.
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.query.push((name, value.into()));

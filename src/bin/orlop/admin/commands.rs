@@ -7,8 +7,8 @@ use super::{
     Column, Outcome, Plan, Shape, Target,
     agreeing::agree,
     arguments::{
-        Blob, Compact, Doctor, Gc, History, Ls, Pausable, Pausing, Purge, Quota, Restore, Scrub, Segments, Status, Top,
-        Usage, Verify, WhatIf, Why,
+        Blob, Compact, Doctor, Gc, History, Ls, Pausable, Pausing, Policy, Purge, Quota, Restore, Scrub, Segments,
+        Status, Top, Usage, Verify, WhatIf, Why,
     },
     call::{Call, is_unknown},
     run,
@@ -40,6 +40,9 @@ pub(crate) enum Admin {
     /// Sets what an organisation or a repository may store, or shows such quotas and what is used of them.
     #[command(after_help = format!("{SCOPE}\n\nExample:\n  orlop quota org1/ 20GiB"))]
     Quota(Quota),
+    /// Says what is done with the repositories of a pattern: which tags go, how much may be there, what may not be moved.
+    #[command(after_help = "Example:\n  orlop policy explain org1/image")]
+    Policy(Policy),
     /// Tells what deleting a repository, tags or manifests of it would give back; changes nothing.
     #[command(after_help = "Example:\n  orlop what-if org1/image --tag 1.0 --tag 1.1")]
     WhatIf(WhatIf),
@@ -151,6 +154,7 @@ impl Admin {
             Self::Usage(it) => run(&it.target, |transport| it.plan(transport)),
             Self::Ls(it) => run(&it.target, |transport| it.plan(transport)),
             Self::Quota(it) => run(&it.target, |transport| it.plan(transport)),
+            Self::Policy(it) => it.run(),
             Self::WhatIf(it) => one(&it.target, it.call(), show::what_if::show),
             Self::Top(it) => run(&it.target, |transport| {
                 let scope = optional_scope(transport, it.scope.as_deref())?;
