@@ -1,8 +1,10 @@
 //! The collector: takes what is due, gives its space back, and tells what it did.
 //!
 //! - `drops`: what is due is dropped in the committer, in bounded pages, until nothing new is due.
+//! - `retain`: what goes by policies.
 //! - `steps`: the same steps for real, and on paper for a dry run.
 //! - `purge`: ends windows early.
+//! - `free`: ends what is held until so much has left.
 //! - `erase`: dead records are erased, dead segments removed.
 //! - `explain`: what killed processes have left in segments.
 //! - `compact`: what lives in sparse segments moves elsewhere.
@@ -28,7 +30,10 @@ use crate::{
     journal::operation::{LocalRecord, RepositoryId},
     name::Owner,
     registry::{Registry, RegistryError},
-    state::request::Request,
+    state::{
+        govern::{evict, retain::is_any_due},
+        request::Request,
+    },
     store::{Store, StoreError},
     sync::{
         Mutex, MutexGuard,
@@ -40,9 +45,11 @@ mod compact;
 mod drops;
 mod erase;
 mod explain;
+mod free;
 mod pauses;
 mod purge;
 mod report;
+mod retain;
 mod runs;
 mod scrub;
 mod search;
@@ -62,6 +69,7 @@ use compact::{Compacting, Judged, Pace};
 use drops::Drops;
 use erase::{Erasing, Unremoved};
 use pauses::Pauses;
+use retain::{Retaining, Untouched};
 use runs::{Runs, Stop};
 use scrub::Scrub;
 use search::Search;
@@ -107,12 +115,25 @@ pub struct Collector {
     pauses: Pauses,
     unremoved: Unremoved,
     judged: Mutex<Judged>,
+    /// Repositories in which policies would take too much at once.
+    untouched: Mutex<Untouched>,
     /// The number of the next report.
     next_report: AtomicU64,
     /// Whether what killed processes have left was looked for.
     remains_found: AtomicBool,
     /// Why the last scheduled runs failed: said once.
     failures: Mutex<BTreeMap<Pausable, String>>,
+}
+
+/// What a run does besides taking what is due.
+#[derive(Debug, Clone, Copy)]
+enum Task<'a> {
+    /// Nothing.
+    Due,
+    /// It ends the windows of these repositories.
+    Purge(&'a [RepositoryId]),
+    /// It ends windows until so many bytes have left.
+    Free(u64),
 }
 
 impl Collector {
@@ -134,6 +155,7 @@ impl Collector {
             pauses,
             unremoved: Unremoved::default(),
             judged: Mutex::new(HashMap::new()),
+            untouched: Mutex::default(),
             next_report: AtomicU64::new(next_report),
             remains_found: AtomicBool::new(false),
             failures: Mutex::default(),
@@ -156,9 +178,22 @@ impl Collector {
 
     fn collect_for(&self, trigger: Trigger, dry_run: bool) -> Result<CollectionReport, RegistryError> {
         if dry_run {
-            return self.plan(trigger, &[]);
+            return self.plan(trigger, Task::Due);
         }
-        self.collections.join(|| self.run(trigger, &[]))
+        self.collections.join(|| self.run(trigger, Task::Due))
+    }
+
+    /// Collects, then ends windows of what is held, what ends first by itself first, then what policies let go, and no more of it
+    /// than it takes, until so many bytes of content have left in all. Whether they have, what was ended, and why it was not
+    /// enough, is in the report.
+    ///
+    /// # Errors
+    /// As [`collect`](Self::collect).
+    pub fn free(&self, bytes: u64, dry_run: bool) -> Result<CollectionReport, RegistryError> {
+        if dry_run {
+            return self.plan(Trigger::Free, Task::Free(bytes));
+        }
+        self.collections.follow(|| self.run(Trigger::Free, Task::Free(bytes)))
     }
 
     /// Ends the windows of all that is held in a repository or organisation, and collects. What of it stays for now (an
@@ -169,9 +204,9 @@ impl Collector {
     pub fn purge(&self, of: &Owner, dry_run: bool) -> Result<CollectionReport, RegistryError> {
         let repositories = purge::repositories(&*self.store().snapshot(), of)?;
         if dry_run {
-            return self.plan(Trigger::Purge, &repositories);
+            return self.plan(Trigger::Purge, Task::Purge(&repositories));
         }
-        self.collections.follow(|| self.run(Trigger::Purge, &repositories))
+        self.collections.follow(|| self.run(Trigger::Purge, Task::Purge(&repositories)))
     }
 
     /// Moves what lives in sparse segments elsewhere, and removes them, at the set pace. While a run is under way, waits for
@@ -193,7 +228,7 @@ impl Collector {
             self.pauses.look(self.store());
             self.pauses.show_time(self.store())?;
             let is_first = !self.remains_found.load(Ordering::Acquire);
-            if is_first || self.due()?.is_due() || self.store().has_discards() {
+            if is_first || self.due()?.is_due() || self.is_over_cap()? || self.store().has_discards() {
                 self.collect_for(Trigger::Schedule, false)?;
             }
             Ok(())
@@ -287,6 +322,11 @@ impl Collector {
         Ok(status::due_summary(&*self.store().snapshot(), now_ms).map_err(StoreError::from)?)
     }
 
+    fn is_over_cap(&self) -> Result<bool, RegistryError> {
+        let over = evict::all_over(&*self.store().snapshot()).map_err(StoreError::from)?;
+        Ok(!over.is_empty())
+    }
+
     /// What runs and what is paused.
     ///
     /// # Errors
@@ -357,21 +397,30 @@ impl Collector {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn untouched(&self) -> MutexGuard<'_, Untouched> {
+        self.untouched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What keeps drops from being made, noted in a report.
-    fn is_paused(&self, report: &mut CollectionReport) -> Result<bool, StoreError> {
+    fn is_paused(&self, task: Task<'_>, report: &mut CollectionReport) -> Result<bool, StoreError> {
         self.pauses.look(self.store());
         report.paused = self.pauses.of_drops(&*self.store().snapshot())?;
+        if let Task::Free(bytes) = task {
+            // What is told unless it comes to more.
+            let shortfall = Some(if report.paused.is_some() { Shortfall::Paused } else { Shortfall::NothingLeft });
+            report.goal = Some(Goal { bytes, reached: bytes == 0, ended: Vec::new(), ended_more: 0, shortfall });
+        }
         Ok(report.paused.is_some())
     }
 
     /// A run on paper.
-    fn plan(&self, trigger: Trigger, purged: &[RepositoryId]) -> Result<CollectionReport, RegistryError> {
+    fn plan(&self, trigger: Trigger, task: Task<'_>) -> Result<CollectionReport, RegistryError> {
         let mut report = CollectionReport::new(trigger, true, self.now_ms());
-        if !self.is_paused(&mut report)? {
+        if !self.is_paused(task, &mut report)? {
             let (view, window_ms) = (self.store().snapshot(), self.store().options().window_ms);
             let plan = Plan::new(&*view, &self.stop, report.began_ms, window_ms).map_err(StoreError::from)?;
             if let Some(mut plan) = plan {
-                self.drop_due(&mut plan, purged, &mut report)?;
+                self.drop_due(&mut plan, &mut Untouched::new(), task, &mut report)?;
             }
         }
         report.ended_ms = self.now_ms();
@@ -379,10 +428,10 @@ impl Collector {
     }
 
     /// A run.
-    fn run(&self, trigger: Trigger, purged: &[RepositoryId]) -> Result<CollectionReport, RegistryError> {
+    fn run(&self, trigger: Trigger, task: Task<'_>) -> Result<CollectionReport, RegistryError> {
         let began = Instant::now();
         let mut report = CollectionReport::new(trigger, false, self.now_ms());
-        let done = self.run_into(&mut report, purged);
+        let done = self.run_into(&mut report, task);
         report.ended_ms = self.now_ms();
         if let Err(error) = &done {
             report.incomplete = Some(error.to_string());
@@ -410,10 +459,18 @@ impl Collector {
         done.map_err(RegistryError::from).map(|()| report)
     }
 
-    fn run_into(&self, report: &mut CollectionReport, purged: &[RepositoryId]) -> Result<(), StoreError> {
-        if !self.is_paused(report)? {
+    fn run_into(&self, report: &mut CollectionReport, task: Task<'_>) -> Result<(), StoreError> {
+        if !self.is_paused(task, report)? {
+            // A tag goes or stays by when its manifest was pulled.
+            if is_any_due(&*self.store().snapshot(), report.began_ms)? {
+                self.registry.write_pulls().map_err(|error| StoreError::Failed(error.to_string()))?;
+            }
             let mut live = Live { store: self.store(), stop: &self.stop };
-            self.drop_due(&mut live, purged, report)?;
+            // Taken out: runs follow each other, and a dry run beside one has its own.
+            let mut untouched = std::mem::take(&mut *self.untouched());
+            let done = self.drop_due(&mut live, &mut untouched, task, report);
+            *self.untouched() = untouched;
+            done?;
         }
         report.dropped_ms = self.now_ms();
         // What is dead already has nothing to do with the clock.
@@ -423,16 +480,28 @@ impl Collector {
     fn drop_due<S: Steps>(
         &self,
         steps: &mut S,
-        purged: &[RepositoryId],
+        untouched: &mut Untouched,
+        task: Task<'_>,
         report: &mut CollectionReport,
     ) -> Result<(), StoreError> {
-        purged.iter().try_for_each(|repository| purge::end_windows(steps, *repository))?;
-        let (now_ms, is_purge) = (report.began_ms, !purged.is_empty());
+        let (now_ms, window_ms) = (report.began_ms, self.store().options().window_ms);
+        let pulled_ms = |repository, digest: &Digest| self.registry.last_pull_ms(repository, digest);
+        let pulled_ms = &pulled_ms;
+        let scope = if let Task::Purge(repositories) = task { Some(repositories) } else { None };
+        // A purge does what was asked for.
+        if scope.is_none() {
+            Retaining { steps: &mut *steps, report: &mut *report, now_ms, window_ms, untouched, pulled_ms }.run()?;
+        }
+        scope.unwrap_or_default().iter().try_for_each(|repository| purge::end_windows(steps, *repository))?;
+        let ends_windows = !matches!(task, Task::Due);
         let uploading = || self.registry.uploading();
         let grace_ms = self.store().options().grace_ms;
         let began = Instant::now();
-        Drops { steps, report, now_ms, is_purge, began, grace_ms, uploading: &uploading }.run()?;
-        let scope = is_purge.then_some(purged);
+        let mut drops = Drops { steps, report, now_ms, ends_windows, began, grace_ms, uploading: &uploading };
+        drops.run()?;
+        if let Task::Free(bytes) = task {
+            free::free(&mut drops, bytes, pulled_ms)?;
+        }
         Ok(steps.read(|view| status::tell_kept(view, now_ms, scope, report))?)
     }
 
@@ -457,7 +526,8 @@ impl Collector {
         let number = self.next_report.load(Ordering::Acquire);
         report.id = number;
         let items = serde_json::to_string(&report.dropped).map_err(json)?;
-        let summary = CollectionReport { dropped: Vec::new(), ..report.clone() };
+        let goal = report.goal.clone().map(Goal::summary);
+        let summary = CollectionReport { dropped: Vec::new(), goal, ..report.clone() };
         let summary = serde_json::to_string(&summary).map_err(json)?;
         let record = LocalRecord::Reported { number, summary, items };
         let live = Live { store: self.store(), stop: &self.stop };

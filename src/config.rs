@@ -4,7 +4,7 @@
 //! where there is little of it. A key that the table
 //! does not have is refused by name: a setting with a typing error would otherwise silently keep its default. Only a
 //! variable of the environment is passed over with a warning, as others put some there too (Kubernetes does so for
-//! every service).
+//! every service). Policies are the one list: tables `[[policies]]` of the file (`policies`), and nowhere else.
 //!
 //! The setting `http.connections_max` is the variable `ORLOP_HTTP_CONNECTIONS_MAX`.
 
@@ -18,6 +18,7 @@ use std::{
 use crate::{
     collect::CollectOptions,
     http::{Limits, PaceLimits, server::ServerLimits},
+    policy::Policy,
     registry::{RegistryOptions, Sparse},
     store::StoreOptions,
 };
@@ -26,6 +27,7 @@ use settings::{SETTINGS, Setting};
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod memory;
+mod policies;
 mod settings;
 mod value;
 
@@ -64,6 +66,8 @@ pub struct Config {
     pub store: StoreOptions,
     /// Settings of the collector.
     pub collect: CollectOptions,
+    /// What is said for repositories, in the order of the file.
+    pub policies: Vec<Policy>,
 }
 
 impl Default for Config {
@@ -103,6 +107,7 @@ impl Default for Config {
             upload_idle: Duration::from_secs(24 * 60 * 60),
             store: StoreOptions::default(),
             collect: CollectOptions::default(),
+            policies: Vec::new(),
         }
     }
 }
@@ -169,6 +174,18 @@ pub enum ConfigError {
         origin: Origin,
         /// What is accepted.
         accepted: String,
+    },
+    /// One of the policies.
+    #[error("{}: policy {number} (line {line}): {problem}", file.display())]
+    Policy {
+        /// The file.
+        file: PathBuf,
+        /// Which, from 1.
+        number: usize,
+        /// The line in which it begins.
+        line: usize,
+        /// The field, and why it is not accepted.
+        problem: String,
     },
     /// Two values that do not go together.
     #[error("{key} = {value} is not accepted: {reason}")]
@@ -244,7 +261,9 @@ impl Loaded {
             file: file.to_owned(),
             problem: error.to_string(),
         })?;
-        self.read_table("", &table)
+        self.read_table("", &table)?;
+        self.config.policies = policies::read(file, text)?;
+        Ok(())
     }
 
     /// Tables nest at most as deep as the keys of the settings, so unknown ones end the recursion.
@@ -252,6 +271,7 @@ impl Loaded {
         for (name, value) in table {
             let key = format!("{prefix}{name}");
             match value {
+                _ if key == policies::KEY => {}
                 toml::Value::Table(inner) if SETTINGS.iter().any(|setting| in_table(setting, &key)) => {
                     self.read_table(&format!("{key}."), inner)?;
                 }
@@ -289,6 +309,7 @@ impl Loaded {
             let (value, accepted) = (setting.kind.get(&self.config), setting.kind.accepted());
             text.push_str(&format!("# {}: {accepted}. ({origin})\n{name} = {value}\n\n", setting.about));
         }
+        text.push_str(&policies::describe(&self.config.policies));
         text
     }
 }

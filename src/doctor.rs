@@ -4,6 +4,7 @@
 //! - `host`: the file system, its space, what the process may have.
 //! - `files`: the store's own files: writes, the reserve, the journal, what the last start found.
 //! - `upkeep`: what is done in the background: collecting, scrubbing; the clock; damage.
+//! - `policies`: what is said for repositories, and cannot be done or does nothing.
 //!
 //! It looks at what is known already and reads no content. The only thing that it writes is a file that is tried out and
 //! removed, once in a process. It heals nothing: the remedies are for who asked. A look that fails is a problem that is told
@@ -21,6 +22,7 @@ use host::Abilities;
 
 mod files;
 mod host;
+mod policies;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -55,7 +57,7 @@ pub struct Check {
 }
 
 /// All that is looked at, in the order in which it is told. Of `damage` there may be several.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 20] = [
     "writes",
     "file system",
     "holes",
@@ -73,6 +75,7 @@ pub const NAMES: [&str; 19] = [
     "collection",
     "dead space",
     "quotas",
+    "policies",
     "scrub",
     "damage",
 ];
@@ -144,6 +147,7 @@ impl Doctor {
             upkeep::collection(&self.registry, &self.collector),
             upkeep::dead_space(&self.collector),
             upkeep::quotas(&self.registry),
+            policies::policies(&self.registry),
         ]);
         checks.extend(upkeep::scrub_and_damage(store, &self.collector));
         checks

@@ -133,6 +133,11 @@ impl App {
         }
     }
 
+    /// The registry.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
     /// What collects in the registry.
     pub fn collector(&self) -> &Arc<Collector> {
         &self.collector

@@ -9,7 +9,7 @@
 //! From below to above; each knows only what is below it:
 //!
 //! - [`digest`], [`name`], [`location`], [`codec`]: small types, parsed once at the boundary. [`words`]: figures as people
-//!   read them. `sync`: threads and locks.
+//!   read them. `sync`: threads and locks. [`policy`]: what may go, and how much may be there, as it is said once.
 //! - [`disk`]: the only door to the file system, and a double of it that forgets what was not synced.
 //! - [`segment`], [`journal`], [`index`]: the three kinds of files.
 //! - [`state`]: requests are decided into operations, operations become changes of the index. Pure.
@@ -39,6 +39,7 @@ pub mod index;
 pub mod journal;
 pub mod location;
 pub mod name;
+pub mod policy;
 pub mod registry;
 pub mod segment;
 pub mod state;

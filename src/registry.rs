@@ -14,14 +14,16 @@ use crate::{
     },
     journal::operation::RepositoryId,
     name::{RepositoryName, Tag},
-    registry::{manifest::ManifestBounds, pulls::Pulls, uploads::Uploads},
+    registry::{manifest::ManifestBounds, policies::Tried, pulls::Pulls, uploads::Uploads},
     state::{
         decide::find_repository,
         request::{Outcome, PushRequest, Refusal, Request},
     },
     store::{Store, StoreError, StoredContent},
+    sync::Mutex,
 };
 
+mod caps;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -34,6 +36,7 @@ mod keep;
 mod keepers;
 pub mod manifest;
 mod platform;
+mod policies;
 mod pulls;
 mod quotas;
 mod referrers;
@@ -50,8 +53,10 @@ pub use crate::state::request::Sparse;
 pub use error::RegistryError;
 pub use history::{HistoryEntry, HistoryPlace};
 pub use hurt::hurt;
+pub(crate) use images::{held_reach, reach};
 pub use inventory::{ManifestInfo, ManifestState, ManifestsWanted};
 pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
+pub use policies::{Effect, Explanation, PolicyInfo, PolicySet, SetPolicy, Waiting};
 pub use pulls::PULL_PRECISION_MS;
 pub use quotas::Quota;
 pub use referrers::{ReferrersPage, ReferrersWanted};
@@ -59,7 +64,7 @@ pub use samples::Sample;
 pub use top::{TOP_MAX, Top, TopManifest, TopScope};
 pub use uploads::UploadLease;
 pub use usage::{OrganisationUsage, RepositoryUsage};
-pub use what_if::{Deletion, Gain, Stay, WhatIf};
+pub use what_if::{Deletion, Gain, Going, GoingBy, OverHalf, PolicyPlan, Stay, WhatIf};
 pub use whereabouts::{Linked, Naming, Owning, Whereabouts, WhereaboutsWanted};
 
 /// Most repositories that a mount without a source looks at.
@@ -136,6 +141,8 @@ pub struct Registry {
     options: RegistryOptions,
     uploads: Arc<Uploads>,
     pulls: Pulls,
+    /// Policies whose plan somebody has seen.
+    tried: Mutex<Tried>,
 }
 
 impl Registry {
@@ -145,7 +152,7 @@ impl Registry {
     /// When those cannot be read.
     pub fn new(store: Arc<Store>, options: RegistryOptions) -> Result<Self, RegistryError> {
         let uploads = Arc::new(Uploads::load(Arc::clone(&store), options.uploads_max)?);
-        Ok(Self { store, options, uploads, pulls: Pulls::default() })
+        Ok(Self { store, options, uploads, pulls: Pulls::default(), tried: Mutex::default() })
     }
 
     /// The limits.
@@ -313,9 +320,15 @@ impl Registry {
                 window_ms: self.window_ms(),
             }))
         };
-        self.store
-            .commit_manifest(digest, bytes, push)
-            .map_err(|error| self.refused(error, repository, &digest.to_string()))?;
+        loop {
+            match self.store.commit_manifest(digest, bytes, push) {
+                Err(StoreError::Refused(Refusal::CapExceeded(exceeded)))
+                    if !exceeded.is_too_large && self.make_room(&exceeded.policy, None)? => {}
+                Err(error) => return Err(self.refused(error, repository, &digest.to_string())),
+                Ok(_) => break,
+            }
+        }
+        self.keep_under_cap(repository, &digest);
         Ok(PushedManifest { digest, subject })
     }
 
@@ -416,6 +429,12 @@ impl Registry {
             }
             Refusal::Dropped { digest, time_ms } => RegistryError::Dropped { repository, digest, time_ms },
             Refusal::QuotaExceeded(exceeded) => exceeded.into(),
+            Refusal::Immutable(tag) => (*tag).into(),
+            Refusal::CapExceeded(exceeded) => exceeded.into(),
+            refusal @ (Refusal::PolicyUnknown(_)
+            | Refusal::PolicyOfSettings(_)
+            | Refusal::PatternTaken { .. }
+            | Refusal::TooManyPolicies) => StoreError::Refused(refusal).into(),
             Refusal::NotDue => RegistryError::Failed(refusal.to_string()),
             Refusal::ReferencesMissing(missing) => RegistryError::ManifestBlobUnknown { repository, missing },
             Refusal::SizeDisagrees { .. } => RegistryError::ManifestInvalid(format!("{refusal}; push the right size")),

@@ -11,6 +11,7 @@
 //! - `settle`: telling lives to what manifests name, in bounded steps.
 //! - `counts`: named and live counts, used and reclaimable bytes, kept by `apply`.
 //! - `quota`: what owners may store.
+//! - `govern`: which policy governs a repository, and what follows from that.
 //! - `facts`: the state as facts of a snapshot, and back.
 //! - `due`: what is due.
 //! - `dump`: every row as text.
@@ -26,6 +27,7 @@ pub mod dump;
 pub mod facts;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+pub mod govern;
 mod hash;
 pub mod life;
 pub mod quota;

@@ -1,6 +1,8 @@
-//! Sizes, durations and counts as people read them.
+//! Sizes, durations and counts as people read them. `units`: as people write them.
 
 use jiff::SignedDuration;
+
+pub mod units;
 
 /// A size with a unit: exact below 1 KiB, else with one decimal.
 pub fn bytes(bytes: u64) -> String {

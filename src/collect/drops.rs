@@ -43,8 +43,8 @@ pub(super) struct Drops<'a, S> {
     pub(super) report: &'a mut CollectionReport,
     /// What was due by then is taken.
     pub(super) now_ms: u64,
-    /// What a purge releases is due by the time of the operations that release it.
-    pub(super) is_purge: bool,
+    /// Whether the run ends windows: what that releases is due by the time of the operations that release it.
+    pub(super) ends_windows: bool,
     pub(super) began: Instant,
     pub(super) grace_ms: u64,
     /// Repositories in which uploads are open.
@@ -83,7 +83,7 @@ impl<S: Steps> Drops<'_, S> {
     }
 
     fn table(&mut self, table: Table) -> Result<u64, StoreError> {
-        if self.is_purge {
+        if self.ends_windows {
             self.now_ms = self.now_ms.max(self.released_by()?);
         }
         let (mut dropped, mut from) = (0, None::<Vec<u8>>);
@@ -166,7 +166,7 @@ impl<S: Steps> Drops<'_, S> {
                 };
                 dropped += item.count;
                 let Item { kind, digest, repository, count, .. } = item;
-                self.report.add(count, Dropped { kind, digest, repository, bytes, last });
+                self.report.add(count, Dropped { kind, digest, repository, bytes, last, tag: None, policy: None });
             }
         }
         Ok(dropped)

@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, journal::operation::Pausable, location::Location, name::RepositoryName};
+use crate::{
+    digest::Digest,
+    journal::operation::Pausable,
+    location::Location,
+    name::{RepositoryName, Tag},
+};
 
 /// Things that were dropped, one by one, in a report; more are counted.
 pub const DROPPED_LISTED: usize = 1_000;
@@ -19,6 +24,90 @@ pub enum Trigger {
     Request,
     /// Somebody ended windows.
     Purge,
+    /// Somebody wanted so much freed.
+    Free,
+}
+
+/// Where what is ended to free something comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A manifest that is held, until its window ends.
+    Held,
+    /// A tag that a policy takes one day.
+    SpareTag,
+    /// An image that a policy may evict.
+    LeastUsed,
+}
+
+impl Source {
+    /// The order in which they are taken from.
+    pub const ORDER: [Self; 3] = [Self::Held, Self::SpareTag, Self::LeastUsed];
+}
+
+/// Something that was ended before its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// What it was.
+    pub source: Source,
+    /// Where.
+    pub repository: RepositoryName,
+    /// Of a manifest.
+    pub digest: Option<Digest>,
+    /// Of a tag.
+    pub tag: Option<Tag>,
+    /// When a held manifest lost its last reach, where that is known.
+    pub left_ms: Option<u64>,
+    /// Until when it would have been held; when the policy would have taken the tag.
+    pub until_ms: Option<u64>,
+    /// When an evicted image was pushed or pulled last, as far as it is known.
+    pub used_ms: Option<u64>,
+}
+
+impl Ended {
+    /// Something of which no time is told yet.
+    pub(super) fn new(source: Source, repository: RepositoryName, digest: Option<Digest>) -> Self {
+        Self { source, repository, digest, tag: None, left_ms: None, until_ms: None, used_ms: None }
+    }
+}
+
+/// Why a goal was not reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shortfall {
+    /// Nothing is held any more, and no policy lets anything else go.
+    NothingLeft,
+    /// The plan became too long; the run would go on.
+    PlanEnds,
+    /// Nothing is dropped now.
+    Paused,
+}
+
+/// What a run was to free, and what it ended for that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goal {
+    /// Bytes of content that were to leave.
+    pub bytes: u64,
+    /// Whether they did.
+    pub reached: bool,
+    /// What was ended, in its order: the first [`DROPPED_LISTED`]. Kept reports have none.
+    pub ended: Vec<Ended>,
+    /// How many more.
+    pub ended_more: u64,
+    /// Why it was not reached, if so.
+    pub shortfall: Option<Shortfall>,
+}
+
+impl Goal {
+    /// Notes something that was ended.
+    pub(super) fn add(&mut self, ended: Ended) {
+        if self.ended.len() < DROPPED_LISTED { self.ended.push(ended) } else { self.ended_more += 1 }
+    }
+
+    /// The same with counts only.
+    pub(super) fn summary(self) -> Self {
+        Self { ended_more: self.ended_more + self.ended.len() as u64, ended: Vec::new(), ..self }
+    }
 }
 
 /// What can be dropped.
@@ -35,6 +124,12 @@ pub enum Kind {
     Repository,
     /// The record of an earlier drop.
     DropRecord,
+    /// A tag that a policy took away. What it pointed to is held for its window.
+    Tag,
+    /// A manifest that never got a tag in the time of a policy, likewise.
+    Root,
+    /// A manifest that went with its tags for the cap of a policy.
+    Eviction,
 }
 
 /// Something that was dropped.
@@ -50,6 +145,23 @@ pub struct Dropped {
     pub bytes: u64,
     /// Whether no repository had the content any more: it leaves the disk.
     pub last: bool,
+    /// Of a tag, its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// The policy by which it went, if it did by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+}
+
+/// A repository in which a policy would take more than half of the tags, and that nobody has confirmed: all of them stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The policy.
+    pub policy: String,
+    /// How many tags there are, of which more than half would go.
+    pub tags: u64,
 }
 
 /// All that was dropped of one kind.
@@ -127,10 +239,16 @@ pub struct CollectionReport {
     pub kept: Vec<Kept>,
     /// Whether there is more.
     pub kept_more: bool,
+    /// Repositories in which a policy would take too much at once; at most [`KEPT_LISTED`].
+    #[serde(default)]
+    pub held_back: Vec<HeldBack>,
     /// What is paused, so that nothing was dropped.
     pub paused: Option<Pausable>,
     /// Why not all that is due was done, if so.
     pub incomplete: Option<String>,
+    /// What it was to free, if that was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goal: Option<Goal>,
 }
 
 impl CollectionReport {
@@ -153,8 +271,10 @@ impl CollectionReport {
             still_read: 0,
             kept: Vec::new(),
             kept_more: false,
+            held_back: Vec::new(),
             paused: None,
             incomplete: None,
+            goal: None,
         }
     }
 
@@ -188,6 +308,13 @@ impl CollectionReport {
             return;
         }
         if self.kept.len() < KEPT_LISTED { self.kept.push(kept) } else { self.kept_more = true }
+    }
+
+    /// Notes a repository in which all tags stay, as too many would go.
+    pub(super) fn hold_back(&mut self, held_back: HeldBack) {
+        if self.held_back.len() < KEPT_LISTED {
+            self.held_back.push(held_back);
+        }
     }
 
     /// Whether anything was done.

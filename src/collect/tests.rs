@@ -1,7 +1,10 @@
 //! The collector over a disk and an index that forget what was not synced, and clocks that stand until they are moved.
 //!
 //! - `dropping`: what goes when, and what stays.
+//! - `evicting`: what a cap lets go.
+//! - `freeing`: what goes early so that so much is freed.
 //! - `holding`: what clients were told to be there stays for its grace.
+//! - `policies`: what goes by policies, and caps.
 //! - `reporting`: reports, joined runs, pauses, clocks.
 //! - `space`: what comes back of the disk.
 //! - `crashes`: the power goes at any call.
@@ -28,8 +31,11 @@ use super::*;
 
 mod crashes;
 mod dropping;
+mod evicting;
+mod freeing;
 mod holding;
 pub(crate) mod model;
+mod policies;
 mod pulls;
 mod races;
 mod reporting;

@@ -108,6 +108,47 @@ fn the_description_is_a_file_that_gives_the_same_configuration() {
     assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
 }
 
+const POLICIES: &str = "listen = '1.1.1.1:1'\n\n[[policies]]\nname = 'ci'\npattern = 'ci/**'\nsize_max_bytes = '20GiB'\n\
+    tag_pattern = ['*', '!pinned-*']\n\n[[policies]]\nname = 'old'\npattern = '**'\nolder_than = '90d'\n";
+
+#[test]
+fn policies_of_the_file_are_read_in_their_order_and_described() {
+    let loaded = read(POLICIES, &[], &[]).unwrap();
+    let names: Vec<_> = loaded.config.policies.iter().map(|policy| policy.name.as_str()).collect();
+    assert_eq!(names, ["ci", "old"]);
+    assert_eq!(loaded.config.policies[0].size_max_bytes, Some(20 << 30));
+    let again = read(&loaded.describe(), &[], &[]).unwrap();
+    assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
+    assert_eq!(read("", &[], &[]).unwrap().config.policies, []);
+}
+
+#[test]
+fn a_malformed_policy_is_refused_with_its_place_and_the_reason() {
+    let cases = [
+        (
+            "size_max_bytes = '20GiB'",
+            "size_max_bytes = '20GB'",
+            "policy 1 (line 3): size_max_bytes = \"20GB\" is not accepted",
+        ),
+        ("older_than = '90d'", "keep_newest = 0", "policy 2 (line 9): keep_newest = 0 is not accepted: a whole number"),
+        ("name = 'old'", "", "policy 2 (line 9): name is missing"),
+        ("name = 'old'", "name = 'ci'", "policy 2 (line 9): name = \"ci\" is that of policy 1, too"),
+        ("'**'", "'ci/**'", "policy 2 (line 9): pattern = \"ci/**\" of \"old\" is that of policy 1, too"),
+        ("older_than", "elder_than", "unknown field `elder_than`"),
+        ("[[policies]]\nname = 'old'", "[policies.x]\nname = 'old'", "orlop.toml: "),
+        ("size_max_bytes = '20GiB'", "size_max_bytes = '20GiB'\nheld_for = '1d'", "held_for do not go together"),
+    ];
+    for (part, bad, expected) in cases {
+        let error = read(&POLICIES.replacen(part, bad, 1), &[], &[]).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("orlop.toml"), "{bad}: {error}");
+    }
+    let error = read("policies = 1", &[], &[]).unwrap_err().to_string();
+    assert!(error.contains("orlop.toml: ") && error.contains("line 1"), "{error}");
+    let many: String = (0..1_001).map(|n| format!("[[policies]]\nname = 'p{n}'\npattern = 'r{n}'\n")).collect();
+    let error = read(&many, &[], &[]).unwrap_err().to_string();
+    assert!(error.contains("policy 1001 (line 3001): there are at most 1000"), "{error}");
+}
+
 #[test]
 fn every_setting_accepts_its_default_and_has_names_of_its_own() {
     let text = Loaded::read(&Layers::default()).unwrap().describe();

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    files, host,
+    files, host, policies,
     upkeep::{self, Times},
     *,
 };
@@ -19,7 +19,8 @@ use crate::{
     },
     index::memory::MemoryIndex,
     name::Owner,
-    registry::{RegistryOptions, Sparse},
+    policy::Policy,
+    registry::{PolicyInfo, RegistryOptions, Sparse, Waiting},
     store::{Clock, History, Lost, Recovery, Reserve, StoreOptions},
 };
 
@@ -94,6 +95,36 @@ fn the_process_is_judged_by_what_its_settings_need() {
     is(&memory(Some(3 * GIB)), Level::Ok, "2.0 GiB");
     is(&memory(Some(3 * GIB - 3)), Level::Note, "two thirds");
     is(&memory(Some(2 * GIB - 1)), Level::Warning, "let 2.0 GiB be filled");
+}
+
+#[test]
+fn policies_are_judged_by_what_they_cannot_do() {
+    let info = |name: &str, pattern: &str, repositories| PolicyInfo {
+        policy: Policy::new(name.parse().unwrap(), pattern.parse().unwrap()),
+        from_settings: false,
+        confirmed: false,
+        set_ms: 1,
+        repositories,
+        used_bytes: 0,
+    };
+    let fine = [info("all", "**", 5), info("team", "team/**", 2)];
+    is(&policies::judged(&[], &[], &[]), Level::Ok, "0 policies");
+    is(&policies::judged(&fine, &[], &[]), Level::Ok, "2 policies, each does");
+    let idle = [info("all", "**", 5), info("gone", "gone/*", 0)];
+    is(&policies::judged(&idle, &[], &[]), Level::Note, "no repository is governed by gone");
+    let crossing = [info("apps", "*/app", 1), info("team", "team/*", 1)];
+    is(
+        &policies::judged(&crossing, &[], &[]),
+        Level::Note,
+        "overlap, and neither lies within the other: where both match, team governs",
+    );
+    let over = [("ci".to_owned(), 5 * GIB), ("x".to_owned(), 1)];
+    is(&policies::judged(&idle, &[], &over), Level::Warning, "policy ci use 5.0 GiB more than its cap");
+    let waiting = Waiting { policy: "old".parse().unwrap(), repository: "team/app".parse().unwrap(), tags: 7 };
+    let check = policies::judged(&idle, &[waiting.clone(), waiting], &over);
+    is(&check, Level::Warning, "policy old would take more than half of the 7 tags of repository team/app at once");
+    assert!(check.what.ends_with("; 1 repository waits likewise"), "{check:?}");
+    assert!(check.remedy.unwrap().contains("`orlop policy confirm old`"));
 }
 
 #[test]

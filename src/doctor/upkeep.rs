@@ -37,7 +37,7 @@ fn date(ms: u64) -> String {
 }
 
 /// A few names, and how many more.
-fn some<T: ToString>(names: &[T]) -> String {
+pub(super) fn some<T: ToString>(names: &[T]) -> String {
     let told: Vec<String> = names.iter().take(NAMES_TOLD).map(T::to_string).collect();
     let more = names.len().saturating_sub(NAMES_TOLD);
     if more > 0 { format!("{} and {more} more", told.join(", ")) } else { told.join(", ") }

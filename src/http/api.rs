@@ -3,7 +3,7 @@
 //!
 //! - `guard`: who may ask; no web page of somebody else's.
 //! - `input`: parameters and bodies; what is not known is refused by name.
-//! - `usage`, `quotas`, `manifests`, `history`, `what_if`, `top`, `contents`, `collect`, `space`, `verify`, `health`: the routes,
+//! - `usage`, `quotas`, `policies`, `manifests`, `history`, `what_if`, `top`, `contents`, `collect`, `space`, `verify`, `health`: the routes,
 //!   by what they are about.
 //!
 //! Answers are JSON objects; sizes are bytes, times RFC 3339. Lists have `n`, `last` and `next`.
@@ -33,6 +33,7 @@ mod health;
 mod history;
 mod input;
 mod manifests;
+mod policies;
 mod quotas;
 mod space;
 #[cfg(test)]
@@ -53,7 +54,7 @@ const ROOT: &str = "/api/v1/";
 /// The description of all routes.
 const OPENAPI: &str = include_str!("api/openapi.json");
 
-/// All routes behind `ROOT`, and their methods. `{digest}` stands for a component. `GET` answers `HEAD`, too.
+/// All routes behind `ROOT`, and their methods. `{digest}` and `{name}` stand for a component. `GET` answers `HEAD`, too.
 const ROUTES: &[(&str, &str)] = &[
     ("openapi.json", "GET"),
     ("usage", "GET"),
@@ -62,6 +63,10 @@ const ROUTES: &[(&str, &str)] = &[
     ("repositories", "GET"),
     ("manifests", "GET"),
     ("quotas", "GET, PUT"),
+    ("policies", "GET"),
+    ("policies/explain", "GET"),
+    ("policies/{name}", "PUT, DELETE"),
+    ("policies/{name}/confirm", "POST"),
     ("what-if", "POST"),
     ("top", "GET"),
     ("history", "GET"),
@@ -130,6 +135,11 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, HttpErro
         ("manifests", "GET") => manifests::list(app, query).await,
         ("quotas", "GET") => quotas::list(app, query).await,
         ("quotas", "PUT") => quotas::set(app, request).await,
+        ("policies", "GET") => policies::list(app, query).await,
+        ("policies/explain", "GET") => policies::explain(app, query).await,
+        ("policies/{name}", "PUT") => policies::set(app, &component, request).await,
+        ("policies/{name}", "DELETE") => policies::remove(app, &component, query).await,
+        ("policies/{name}/confirm", "POST") => policies::confirm(app, &component, request).await,
         ("what-if", "POST") => what_if::answer(app, request).await,
         ("top", "GET") => top::answer(app, query).await,
         ("history", "GET") => history::list(app, query).await,
@@ -163,11 +173,12 @@ async fn dispatch(app: &Arc<App>, request: Request) -> Result<Response, HttpErro
 fn route(path: &str) -> Option<(&'static str, &'static str, String)> {
     let rest = path.strip_prefix(ROOT)?;
     for &(route, methods) in ROUTES {
-        match route.strip_suffix("{digest}") {
-            Some(before) => {
-                if let Some(digest) = rest.strip_prefix(before).filter(|digest| !digest.contains('/')) {
-                    let digest = percent_decode_str(digest).decode_utf8_lossy().into_owned();
-                    return Some((route, methods, digest));
+        match route.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?.1))) {
+            Some((before, behind)) => {
+                let component = rest.strip_prefix(before).and_then(|rest| rest.strip_suffix(behind));
+                if let Some(component) = component.filter(|component| !component.contains('/')) {
+                    let component = percent_decode_str(component).decode_utf8_lossy().into_owned();
+                    return Some((route, methods, component));
                 }
             }
             None if route == rest => return Some((route, methods, String::new())),

@@ -282,6 +282,21 @@ impl From<RegistryError> for HttpError {
                 }
                 Self::new(S::FORBIDDEN, "DENIED", text).detailed(detail)
             }
+            RegistryError::ImmutableTag(tag) => Self::new(S::FORBIDDEN, "DENIED", text).detailed(json!({
+                "tag": tag.tag.as_str(),
+                "policy": tag.policy.as_str(),
+                "digest": tag.points_to.to_string(),
+            })),
+            RegistryError::CapExceeded(exceeded) => Self::new(S::FORBIDDEN, "DENIED", text).detailed(json!({
+                "policy": exceeded.policy.as_str(),
+                "limit_bytes": exceeded.cap_bytes,
+                "used_bytes": exceeded.used_bytes,
+                "needed_bytes": exceeded.image_bytes,
+            })),
+            RegistryError::PolicyUnknown(name) => {
+                Self::new(S::NOT_FOUND, "NAME_UNKNOWN", text).detailed(json!({ "policy": name.as_str() }))
+            }
+            RegistryError::PolicyConflict(_) => Self::new(S::CONFLICT, "UNSUPPORTED", text),
             RegistryError::TooManyUploads { .. } => {
                 Self::new(S::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", text).with(header::RETRY_AFTER, RETRY_SOON)
             }

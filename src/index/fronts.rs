@@ -16,7 +16,7 @@ use super::{Changes, prefix_end, schema::Table};
 use crate::sync::{Mutex, MutexGuard};
 
 /// The tables that are queues.
-const QUEUES: [Table; 8] = [
+const QUEUES: [Table; 10] = [
     Table::DueLinks,
     Table::DueManifests,
     Table::DueHistory,
@@ -25,6 +25,8 @@ const QUEUES: [Table; 8] = [
     Table::Settling,
     Table::Dead,
     Table::Sparse,
+    Table::DueRepositories,
+    Table::DueRoots,
 ];
 /// Writes that are remembered: a view that is older than these raises no front.
 const WRITES: usize = 1_024;

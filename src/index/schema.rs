@@ -23,7 +23,7 @@ pub use row::*;
 pub use state_hash::StateHash;
 
 /// Version of all tables together.
-pub const INDEX_VERSION: u32 = 5;
+pub const INDEX_VERSION: u32 = 6;
 /// Digests in one row of the references table.
 pub const REFERENCES_PER_ROW: usize = 1_000;
 
@@ -89,11 +89,22 @@ pub enum Table {
     Reports = 0x82,
     Pauses = 0x83,
     Quotas = 0x90,
+    Policies = 0x91,
+    PolicyUsage = 0x92,
+    Governed = 0x93,
+    NewestTags = 0x94,
+    SpareTags = 0x95,
+    DueTags = 0x96,
+    DueRepositories = 0x97,
+    Uses = 0x98,
+    ByUse = 0x99,
+    DueRoots = 0x9a,
+    Reviewing = 0x9b,
 }
 
 impl Table {
     /// All tables, in key order.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 46] = [
         Self::Meta,
         Self::OrganisationNames,
         Self::Organisations,
@@ -129,6 +140,17 @@ impl Table {
         Self::Reports,
         Self::Pauses,
         Self::Quotas,
+        Self::Policies,
+        Self::PolicyUsage,
+        Self::Governed,
+        Self::NewestTags,
+        Self::SpareTags,
+        Self::DueTags,
+        Self::DueRepositories,
+        Self::Uses,
+        Self::ByUse,
+        Self::DueRoots,
+        Self::Reviewing,
     ];
 
     /// The tables whose rows are facts of repositories, of which the state hash is.
@@ -172,12 +194,23 @@ impl Table {
             Self::Reports => "reports",
             Self::Pauses => "pauses",
             Self::Quotas => "quotas",
+            Self::Policies => "policies",
+            Self::PolicyUsage => "policy-usage",
+            Self::Governed => "governed",
+            Self::NewestTags => "newest-tags",
+            Self::SpareTags => "spare-tags",
+            Self::DueTags => "due-tags",
+            Self::DueRepositories => "due-repositories",
+            Self::Uses => "uses",
+            Self::ByUse => "by-use",
+            Self::DueRoots => "due-roots",
+            Self::Reviewing => "reviewing",
         }
     }
 
     /// What the table's keys are made of, behind the prefix byte.
     pub fn key_parts(self) -> &'static [KeyPart] {
-        use KeyPart::{Digest, Scope, Session, Text, U32, U64};
+        use KeyPart::{Digest, Scope, Session, Text, TextDown, U32, U64, U64Down};
         match self {
             Self::Meta | Self::OrganisationNames | Self::RepositoryNames => &[Text("name")],
             Self::Organisations => &[U32("organisation")],
@@ -206,6 +239,17 @@ impl Table {
             Self::Reports => &[U64("number")],
             Self::Pauses => &[U32("what")],
             Self::Quotas => &[Text("owner")],
+            Self::Policies => &[Text("name")],
+            Self::PolicyUsage => &[Text("name")],
+            Self::Governed => &[U32("repository")],
+            Self::NewestTags => &[U32("repository"), U64("set_ms"), Text("tag")],
+            Self::SpareTags => &[U32("repository"), U64Down("set_ms"), TextDown("tag")],
+            Self::DueTags => &[U32("repository"), U64("due_ms"), Text("tag")],
+            Self::DueRepositories => &[U64("due_ms"), U32("repository")],
+            Self::Uses => &[U32("repository"), Digest("digest")],
+            Self::ByUse => &[Text("policy"), U64("used_ms"), U32("repository"), Digest("digest")],
+            Self::DueRoots => &[U64("due_ms"), U32("repository"), Digest("digest")],
+            Self::Reviewing => &[],
             Self::Dropped => &[Digest("digest"), U64("lsn")],
         }
     }
@@ -223,10 +267,14 @@ pub enum KeyPart {
     U32(&'static str),
     /// Eight bytes, big-endian.
     U64(&'static str),
+    /// The same, each bit turned around: the greatest comes first.
+    U64Down(&'static str),
     /// A digest's binary form.
     Digest(&'static str),
     /// Text up to a zero byte or the end.
     Text(&'static str),
+    /// Text up to the end, each bit turned around, and a byte 255: the last in byte order comes first.
+    TextDown(&'static str),
     /// A scope: its kind, and an id of four bytes.
     Scope(&'static str),
     /// Sixteen bytes.

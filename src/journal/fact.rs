@@ -9,6 +9,7 @@ use crate::{
     digest::Digest,
     location::{Location, RecordKind, SegmentNumber},
     name::{Owner, RepositoryName, Tag},
+    policy::Policy,
 };
 
 use super::operation::{
@@ -16,12 +17,21 @@ use super::operation::{
     encode_reference,
 };
 
-/// Version of every fact so far.
+/// Version of every fact but [`Fact::Tag`], which has 2: the first did not say when its manifest was pulled.
 pub const VERSION: u8 = 1;
 
-/// Declares the facts: kind, name, and the fields in the order of their bytes.
+/// Declares the facts: kind, name, version where that is not 1, and the fields in the order of their bytes. A field that
+/// earlier versions do not have tells its value in those.
 macro_rules! facts {
-    ($($(#[$doc:meta])* $kind:literal $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
+    (@version) => { VERSION };
+    (@version $version:literal) => { $version };
+    (@get $d:ident, $version:ident, $field:expr) => { Field::get(&mut $d, $field)? };
+    (@get $d:ident, $version:ident, $field:expr, $absent:literal, $since:literal) => {
+        if $version < $since { $absent } else { Field::get(&mut $d, $field)? }
+    };
+    ($($(#[$doc:meta])* $kind:literal $name:ident $(version $version:literal)? {
+        $($(#[$field_doc:meta])* $field:ident: $type:ty $(= $absent:literal before $since:literal)?,)*
+    })*) => {
         /// A part of the state at some point of the history.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Fact {
@@ -34,7 +44,7 @@ macro_rules! facts {
                 let mut e = Encoder::new();
                 match self {
                     $(Self::$name { $($field,)* } => {
-                        e.u8($kind).u8(VERSION);
+                        e.u8($kind).u8(facts!(@version $($version)?));
                         $($field.put(&mut e);)*
                     })*
                 }
@@ -49,11 +59,17 @@ macro_rules! facts {
                 let mut d = Decoder::new(bytes);
                 let (kind, version) = (d.u8("fact kind")?, d.u8("fact version")?);
                 let unknown = |field| DecodeError { field, problem: "unknown; a newer orlop wrote it" };
-                if version != VERSION {
+                let newest = match kind {
+                    $($kind => facts!(@version $($version)?),)*
+                    _ => version,
+                };
+                if !(1..=newest).contains(&version) {
                     return Err(unknown("fact version"));
                 }
                 let fact = match kind {
-                    $($kind => Self::$name { $($field: Field::get(&mut d, stringify!($field))?,)* },)*
+                    $($kind => Self::$name {
+                        $($field: facts!(@get d, version, stringify!($field) $(, $absent, $since)?),)*
+                    },)*
                     _ => return Err(unknown("fact kind")),
                 };
                 d.finish("fact")?;
@@ -155,7 +171,7 @@ facts! {
         references: Vec<NamedReference>,
     }
     /// A tag points to a manifest.
-    7 Tag {
+    7 Tag version 2 {
         /// The repository.
         repository: RepositoryId,
         /// The tag.
@@ -166,6 +182,8 @@ facts! {
         digest: Digest,
         /// When it was set, in Unix milliseconds.
         set_ms: u64,
+        /// When the manifest was known to be pulled when the tag was last due to go, in Unix milliseconds; 0 before that.
+        pulled_ms: u64 = 0 before 2,
     }
     /// What a tag pointed to from some operation on.
     8 History {
@@ -276,6 +294,17 @@ facts! {
         /// In Unix milliseconds: the beginning of the hour.
         pulled_ms: u64,
     }
+    /// There is a policy. It comes before all other facts: repositories are governed by it.
+    17 Policy {
+        /// What it says.
+        policy: Box<Policy>,
+        /// Whether it stands in the settings.
+        from_settings: bool,
+        /// Whether it may take more than half of a repository's tags at once.
+        confirmed: bool,
+        /// When it was set, in Unix milliseconds.
+        set_ms: u64,
+    }
 }
 
 /// A field of a fact.
@@ -306,6 +335,7 @@ field!(String, |value, e| e.str(value), |d, field| d.str(field).map(str::to_owne
 field!(RepositoryName, |value, e| e.str(value.as_str()), |d, field| d.parsed(field));
 field!(Owner, |value, e| e.str(&value.code()), |d, field| d.parsed(field));
 field!(Tag, |value, e| e.str(value.as_str()), |d, field| d.parsed(field));
+field!(Box<Policy>, |value, e| value.encode(e), |d, _field| Policy::decode(d).map(Box::new));
 field!(SegmentNumber, |value, e| e.u64(value.0), |d, field| d.u64(field).map(SegmentNumber));
 field!(Location, |value, e| e.u64(value.segment.0).u64(value.offset), |d, field| {
     Ok(Location { segment: SegmentNumber(d.u64(field)?), offset: d.u64(field)? })
@@ -380,7 +410,14 @@ pub(crate) mod tests {
                     NamedReference { role: Role::Layer, digest: digest("layer"), size: 1 << 40 },
                 ],
             },
-            Fact::Tag { repository: 2, tag: tag.clone(), manifest: 3, digest: digest("manifest"), set_ms: 9 },
+            Fact::Tag {
+                repository: 2,
+                tag: tag.clone(),
+                manifest: 3,
+                digest: digest("manifest"),
+                set_ms: 9,
+                pulled_ms: 10,
+            },
             Fact::History { repository: 2, tag, lsn: 10, digest: None, time_ms: 11, until_ms: 99 },
             Fact::Upload {
                 session: [7; 16],
@@ -415,6 +452,16 @@ pub(crate) mod tests {
             },
             Fact::Quota { owner: Owner::Organisation("team".to_owned()), limit_bytes: 24, set_ms: 25 },
             Fact::Pulled { repository: 2, digest: digest("manifest"), pulled_ms: 26 },
+            Fact::Policy {
+                policy: Box::new(Policy {
+                    keep_newest: Some(3),
+                    held_for_ms: Some(7_000),
+                    ..Policy::new("ci".parse().unwrap(), "ci/**".parse().unwrap())
+                }),
+                from_settings: true,
+                confirmed: false,
+                set_ms: 27,
+            },
         ]
     }
 
@@ -434,14 +481,25 @@ pub(crate) mod tests {
         assert_eq!(Fact::decode(&[1, 9]).unwrap_err().field, "fact version");
     }
 
+    /// Snapshots of the first version say of a tag when it was set last.
+    #[test]
+    fn a_tag_of_the_first_version_was_not_looked_at() {
+        let newest = examples().into_iter().find(|fact| matches!(fact, Fact::Tag { .. })).unwrap().encode();
+        let (first, pulled) = newest.split_at(newest.len() - 8);
+        assert_eq!((first[..2].to_vec(), pulled), (vec![7, 2], &[10, 0, 0, 0, 0, 0, 0, 0][..]));
+        let first = [&[7, 1], &first[2..]].concat();
+        assert!(matches!(Fact::decode(&first), Ok(Fact::Tag { set_ms: 9, pulled_ms: 0, .. })));
+        assert!(Fact::decode(&[&[7, 3], &newest[2..]].concat()).is_err());
+    }
+
     /// The digest over all kinds' bytes pins the format; a change here is a change of FORMAT.md and CHANGELOG.md.
     #[test]
-    fn bytes_of_version_1_are_pinned() {
+    fn bytes_of_the_newest_versions_are_pinned() {
         let bytes: Vec<u8> = examples().iter().flat_map(Fact::encode).collect();
         assert_eq!(examples()[0].encode(), b"\x01\x01\x01\0\0\0\x04\0\0\0team");
         assert_eq!(
             (bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()),
-            (927, "sha256:fe69f3aeb967c9727b5b30e628c16097976734e6fc0016c2d869942006da1077")
+            (990, "sha256:cee28c113f8377c4d3df0078b77afa00fcc680f3390d9c75337fca829ef38393")
         );
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     codec::{DecodeError, Decoder, Encoder},
     digest::Digest,
     name::{Owner, RepositoryName, Tag},
+    policy::{Policy, PolicyName},
 };
 
 mod local;
@@ -161,6 +162,30 @@ pub enum Operation {
         /// The operations that dropped; at most 1,000.
         lsns: Vec<u64>,
     },
+    /// There is a policy, new or another than before of that name. What follows from it for repositories is done by
+    /// reviews.
+    SetPolicy {
+        /// What it says.
+        policy: Box<Policy>,
+        /// Whether it stands in the settings.
+        from_settings: bool,
+        /// Whether it may take more than half of a repository's tags at once.
+        confirmed: bool,
+    },
+    /// A policy goes, likewise.
+    RemovePolicy {
+        /// Its name.
+        name: PolicyName,
+    },
+    /// The next step of what a change of policies has made to do.
+    Review,
+    /// Tags that were due to go stay, because what they point to was pulled.
+    KeepTags {
+        /// The repository.
+        repository: RepositoryId,
+        /// Tags that are there, and when what they point to was pulled, in Unix milliseconds; at most 1,000.
+        tags: Vec<(Tag, u64)>,
+    },
 }
 
 /// A record of the journal.
@@ -261,6 +286,10 @@ const DROP_HISTORY: u8 = 12;
 const DROP_REPOSITORY: u8 = 13;
 const FORGET_DROPS: u8 = 14;
 const SET_QUOTA: u8 = 15;
+const SET_POLICY: u8 = 16;
+const REMOVE_POLICY: u8 = 17;
+const REVIEW: u8 = 18;
+const KEEP_TAGS: u8 = 19;
 
 /// Version of every operation and record but [`Operation::Settle`].
 pub const VERSION: u8 = 1;
@@ -282,8 +311,14 @@ impl Operation {
             | Self::DropLink { repository, .. }
             | Self::DropManifest { repository, .. }
             | Self::DropHistory { repository, .. }
-            | Self::DropRepository { repository } => Some(*repository),
-            Self::Settle { .. } | Self::ForgetDrops { .. } | Self::SetQuota { .. } => None,
+            | Self::DropRepository { repository }
+            | Self::KeepTags { repository, .. } => Some(*repository),
+            Self::Settle { .. }
+            | Self::ForgetDrops { .. }
+            | Self::SetQuota { .. }
+            | Self::SetPolicy { .. }
+            | Self::RemovePolicy { .. }
+            | Self::Review => None,
         }
     }
 
@@ -359,6 +394,21 @@ impl Operation {
             Self::ForgetDrops { lsns } => {
                 e.u8(FORGET_DROPS).u8(VERSION).list(lsns, |e, lsn| {
                     e.u64(*lsn);
+                });
+            }
+            Self::SetPolicy { policy, from_settings, confirmed } => {
+                policy.encode(e.u8(SET_POLICY).u8(VERSION));
+                e.bool(*from_settings).bool(*confirmed);
+            }
+            Self::RemovePolicy { name } => {
+                e.u8(REMOVE_POLICY).u8(VERSION).str(name.as_str());
+            }
+            Self::Review => {
+                e.u8(REVIEW).u8(VERSION);
+            }
+            Self::KeepTags { repository, tags } => {
+                e.u8(KEEP_TAGS).u8(VERSION).u32(*repository).list(tags, |e, (tag, pulled_ms)| {
+                    e.str(tag.as_str()).u64(*pulled_ms);
                 });
             }
         }
@@ -437,6 +487,17 @@ impl Operation {
                 Self::SetQuota { owner: d.parsed("owner")?, limit_bytes: d.option("limit", |d| d.u64("limit"))? }
             }
             FORGET_DROPS => Self::ForgetDrops { lsns: d.list("drops", |d| d.u64("drop"))? },
+            SET_POLICY => Self::SetPolicy {
+                policy: Box::new(Policy::decode(&mut d)?),
+                from_settings: d.bool("from settings")?,
+                confirmed: d.bool("confirmed")?,
+            },
+            REMOVE_POLICY => Self::RemovePolicy { name: d.parsed("policy name")? },
+            REVIEW => Self::Review,
+            KEEP_TAGS => Self::KeepTags {
+                repository: d.u32("repository")?,
+                tags: d.list("tags", |d| Ok((d.parsed("tag")?, d.u64("pulled")?)))?,
+            },
             _ => return Err(DecodeError { field: "operation kind", problem: "unknown; a newer orlop wrote it" }),
         };
         d.finish("operation")?;

@@ -3,7 +3,11 @@
 use crate::{
     digest::{Digest, DigestError},
     name::{NameError, RepositoryName},
-    state::{quota::QuotaExceeded, request::Refusal},
+    policy::PolicyName,
+    state::{
+        quota::QuotaExceeded,
+        request::{CapExceeded, ImmutableTag, Refusal},
+    },
     store::StoreError,
 };
 
@@ -36,6 +40,18 @@ pub enum RegistryError {
     /// It does not fit into what its repository or organisation may store.
     #[error(transparent)]
     QuotaExceeded(#[from] QuotaExceeded),
+    /// A tag may not be moved.
+    #[error(transparent)]
+    ImmutableTag(#[from] ImmutableTag),
+    /// It does not fit under the cap of a policy.
+    #[error(transparent)]
+    CapExceeded(#[from] CapExceeded),
+    /// No policy has that name.
+    #[error("policy \"{0}\" is not known to this registry")]
+    PolicyUnknown(PolicyName),
+    /// A policy cannot be as it was asked for, because of what there is.
+    #[error("{0}")]
+    PolicyConflict(String),
     /// The bytes that came have another digest.
     #[error("the content has digest {found}, not {expected}; nothing was stored under it")]
     DigestMismatch {
@@ -157,6 +173,10 @@ impl From<StoreError> for RegistryError {
             StoreError::DigestMismatch { expected, found } => Self::DigestMismatch { expected, found },
             StoreError::Corrupt(_) => Self::Corrupt(text),
             StoreError::Refused(Refusal::QuotaExceeded(exceeded)) => exceeded.into(),
+            StoreError::Refused(Refusal::PolicyUnknown(name)) => Self::PolicyUnknown(name),
+            StoreError::Refused(
+                Refusal::PolicyOfSettings(_) | Refusal::PatternTaken { .. } | Refusal::TooManyPolicies,
+            ) => Self::PolicyConflict(text),
             StoreError::Refused(_) | StoreError::Unreadable(_) | StoreError::Failed(_) => Self::Failed(text),
         }
     }

@@ -33,6 +33,35 @@ pub(super) struct ImageBytes {
     pub(super) own: u64,
 }
 
+/// Bytes that ending a held manifest gives at most, with all that can leave with it: itself, and what no live manifest of
+/// the repository names. `None` when the budget of digests ended before.
+///
+/// # Errors
+/// When the index fails or is damaged.
+pub(crate) fn held_reach(
+    view: &dyn View,
+    repository: RepositoryId,
+    digest: &Digest,
+    budget: &mut usize,
+) -> Result<Option<u64>, SchemaError> {
+    let reach = ImageWalk::reach_of_both(view, repository, digest, budget)?;
+    Ok(reach.map(|(blobs, manifests)| blobs.held.saturating_add(manifests)))
+}
+
+/// The same of a manifest that lives: itself, what it reaches, and what refers to any of that.
+///
+/// # Errors
+/// When the index fails or is damaged.
+pub(crate) fn reach(
+    view: &dyn View,
+    repository: RepositoryId,
+    digest: &Digest,
+    budget: &mut usize,
+) -> Result<Option<u64>, SchemaError> {
+    let reach = ImageWalk::reach_of_both(view, repository, digest, budget)?;
+    Ok(reach.map(|(blobs, manifests)| blobs.all.saturating_add(manifests)))
+}
+
 /// A walk down from one manifest.
 pub(super) struct ImageWalk<'a> {
     view: &'a dyn View,
@@ -66,16 +95,28 @@ impl<'a> ImageWalk<'a> {
         digest: &Digest,
         budget: &'a mut usize,
     ) -> Result<Option<u64>, SchemaError> {
+        Ok(Self::reach_of_both(view, repository, digest, budget)?.map(|(blobs, _)| blobs.all))
+    }
+
+    /// The same, and the bytes of the manifests themselves.
+    fn reach_of_both(
+        view: &'a dyn View,
+        repository: RepositoryId,
+        digest: &Digest,
+        budget: &'a mut usize,
+    ) -> Result<Option<(ImageBytes, u64)>, SchemaError> {
         let mut walk = Self { view, repository, budget, blobs: HashMap::new(), children: HashMap::new() };
         let (mut open, mut seen) = (vec![*digest], HashSet::from([*digest]));
+        let mut manifests: u64 = 0;
         while let Some(digest) = open.pop() {
             let row: Option<ManifestRow> = schema::get(view, key::manifest(repository, &digest))?;
             let Some(row) = row else { continue };
+            manifests = manifests.saturating_add(row.size);
             let Some(children) = walk.read(row.manifest, 0)? else { return Ok(None) };
             let Some(referrers) = walk.referrers(&digest)? else { return Ok(None) };
             open.extend(children.into_iter().chain(referrers).filter(|digest| seen.insert(*digest)));
         }
-        Ok(Some(walk.sum(false)?.all))
+        Ok(Some((walk.sum(false)?, manifests)))
     }
 
     /// The manifests that name this one as their subject. `None` when the budget does not have so many.

@@ -3,7 +3,7 @@
 //! A page is one range read and a few rows for each manifest; sizes of images are worked out within a budget for the whole
 //! page, so a page of large images is short and not slow.
 
-use super::{List, Registry, RegistryError, images::ImageWalk, repository_id};
+use super::{List, Registry, RegistryError, images::ImageWalk, pulls::hour, repository_id};
 use crate::{
     digest::Digest,
     index::{
@@ -118,9 +118,10 @@ impl Registry {
         Ok(List { items: items.into_iter().map(|info| self.pulled(id, info)).collect(), next })
     }
 
-    /// With the pulls that are not written yet.
+    /// With the pulls that are not written yet. What was noted before it was dropped and pushed again is not its.
     fn pulled(&self, repository: RepositoryId, info: ManifestInfo) -> ManifestInfo {
         let noted_ms = self.pulls.noted_ms(repository, &info.digest);
+        let noted_ms = noted_ms.filter(|noted_ms| *noted_ms >= hour(info.row.pushed_ms));
         ManifestInfo { pulled_ms: info.pulled_ms.max(noted_ms), ..info }
     }
 }
@@ -178,7 +179,7 @@ pub(super) fn info(
         reclaimable_bytes: bytes.map(|bytes| bytes.held),
         own_bytes: bytes.map(|bytes| bytes.own).filter(|_| own),
         tags: view.scan(&tags, &prefix_end(&tags), TAGS_MAX)?.iter().map(tag).collect(),
-        pulled_ms: schema::get::<PullRow>(view, key::pull(repository, &digest))?.map(|row| row.pulled_ms),
+        pulled_ms: schema::get::<PullRow>(view, key::pull(repository, &digest))?.map(|row| hour(row.pulled_ms)),
         row,
     })
 }

@@ -13,6 +13,7 @@ use crate::{
     name::RepositoryName,
     state::{
         decide::{is_given_up, renewed},
+        govern,
         request::{Refusal, Request},
     },
     store::{StoreError, StoredContent},
@@ -61,7 +62,7 @@ impl Registry {
         let is_settling = || {
             Ok::<_, RegistryError>(row::<UsageRow>(&*view, key::usage(scope))?.is_some_and(|usage| usage.settling > 0))
         };
-        if count.live > 0 && self.window_ms() >= grace_ms && !is_settling()? {
+        if count.live > 0 && self.window_in(&*view, id)? >= grace_ms && !is_settling()? {
             return Ok(len);
         }
         let is_given_up = count.named > 0 && is_given_up(&*view, id, digest, &link).map_err(StoreError::from)?;
@@ -78,6 +79,12 @@ impl Registry {
             Err(_) if link.due_ms > now_ms && !is_given_up => Ok(len),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// How long what loses its last reach in a repository is held, in milliseconds.
+    fn window_in(&self, view: &dyn View, repository: RepositoryId) -> Result<u64, RegistryError> {
+        let window_ms = govern::window_ms(view, repository).map_err(StoreError::from)?;
+        Ok(window_ms.unwrap_or_else(|| self.window_ms()))
     }
 }
 

@@ -3,6 +3,7 @@
 //! - `trial`: tags or manifests. The deletion itself is decided and applied to a copy of the state that holds only the rows
 //!   which change and is thrown away: so the answer is what would happen, whatever indexes, shared children, referrers
 //!   or other tags have to do with it, and it costs what the deletion would.
+//! - `policy`: what a policy would take away now, on trial likewise.
 //! - `whole`: a repository. All of it goes, so one pass over its counts tells the answer in little memory.
 //!
 //! Both are bounded, and refuse what is beyond.
@@ -19,9 +20,12 @@ use crate::{
     store::StoreError,
 };
 
+mod policy;
 mod trial;
 mod whole;
 
+pub(super) use policy::plan;
+pub use policy::{Going, GoingBy, OverHalf, PolicyPlan};
 pub(super) use trial::{Settled, TrialError};
 
 /// Kept manifests that an answer names.

@@ -9,12 +9,12 @@ use crate::{
     digest::Digest,
     index::{
         View,
-        schema::{self, ManifestRow, ReferencesRow, SchemaError, Scope, TagRow, key},
+        schema::{self, ManifestRow, ReferencesRow, RepositoryRow, SchemaError, Scope, TagRow, key},
     },
     journal::operation::{OrganisationId, RepositoryId},
     name::{Owner, RepositoryName, Tag},
     state::{
-        counts, decide,
+        decide,
         request::{Due, PushRequest, Request},
     },
 };
@@ -74,7 +74,12 @@ struct Ahead<'a> {
 
 impl<'a> Ahead<'a> {
     fn of(view: &'a dyn View, repository: RepositoryId) -> Result<Self, SchemaError> {
-        Ok(Self { view, repository, organisation: counts::organisation_of(view, repository)? })
+        let row: RepositoryRow = schema::expect(view, key::repository(repository))?;
+        let ahead = Self { view, repository, organisation: row.organisation };
+        if row.governed {
+            ahead.row(key::governed(repository))?;
+        }
+        Ok(ahead)
     }
 
     fn row(&self, key: schema::Key) -> Result<(), SchemaError> {

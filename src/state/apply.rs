@@ -12,15 +12,16 @@ use crate::{
     index::{
         Changes, Overlay,
         schema::{
-            self, Applied, LinkRow, OrganisationNameRow, OrganisationRow, QuotaRow, RepositoryNameRow, RepositoryRow,
-            SchemaError, key,
+            self, Applied, LinkRow, OrganisationNameRow, OrganisationRow, PolicyRow, QuotaRow, RepositoryNameRow,
+            RepositoryRow, SchemaError, key,
         },
     },
     journal::operation::{Operation, OrganisationId, Record, RepositoryId},
     name::RepositoryName,
+    policy::{Policy, PolicyName},
     state::{
         counts::{self, Change},
-        hash, samples,
+        govern, hash, samples,
         settle::Lives,
     },
 };
@@ -108,6 +109,17 @@ fn operation(overlay: &mut Overlay<'_>, applied: &mut Applied, operation: &Opera
             }
             Ok(())
         }
+        Operation::SetPolicy { policy, from_settings, confirmed } => {
+            let row = PolicyRow {
+                policy: (**policy).clone(),
+                from_settings: *from_settings,
+                confirmed: *confirmed,
+                set_ms: at.time_ms,
+            };
+            set_policy(overlay, applied, &policy.name, Some(row))
+        }
+        Operation::RemovePolicy { name } => set_policy(overlay, applied, name, None),
+        Operation::Review => govern::review::step(overlay, applied),
         Operation::Settle { held_until_ms, from } => Lives::new(overlay, applied, *held_until_ms).settle_noted(*from),
         _ => manifests::apply(overlay, applied, at, operation),
     }
@@ -126,8 +138,28 @@ fn intern(
         put_organisation(overlay, organisation, OrganisationRow { name: name.organisation().to_owned() });
     }
     applied.repositories = applied.repositories.max(repository);
-    let row = RepositoryRow { name: name.clone(), organisation, created_ms: at.time_ms };
-    put_repository(overlay, repository, &row)
+    let policy = govern::governing(overlay, name)?;
+    put_repository(overlay, repository, (name, organisation, at.time_ms), policy.as_ref())
+}
+
+/// A policy is set, or taken away. One that says the same as before changes nothing for repositories.
+fn set_policy(
+    overlay: &mut Overlay<'_>,
+    applied: &mut Applied,
+    name: &PolicyName,
+    after: Option<PolicyRow>,
+) -> Result<(), SchemaError> {
+    let before: Option<PolicyRow> = schema::get(overlay, key::policy(name))?;
+    match &after {
+        Some(row) => schema::put(overlay, key::policy(name), row),
+        None => overlay.delete(key::policy(name).bytes()),
+    }
+    let (before, after) = (before.map(|row| row.policy), after.map(|row| row.policy));
+    if before == after {
+        return Ok(());
+    }
+    let patterns: Vec<&str> = before.iter().chain(after.iter()).map(|policy| policy.pattern.literal_prefix()).collect();
+    govern::review::begin(overlay, applied, &patterns)
 }
 
 pub(super) fn put_organisation(overlay: &mut Overlay<'_>, organisation: OrganisationId, row: OrganisationRow) {
@@ -135,15 +167,20 @@ pub(super) fn put_organisation(overlay: &mut Overlay<'_>, organisation: Organisa
     schema::put(overlay, key::organisation(organisation), &row);
 }
 
+/// Brings a repository in, by its name, organisation and time, under the policy that governs it.
 pub(super) fn put_repository(
     overlay: &mut Overlay<'_>,
     repository: RepositoryId,
-    row: &RepositoryRow,
+    (name, organisation, created_ms): (&RepositoryName, OrganisationId, u64),
+    policy: Option<&Policy>,
 ) -> Result<(), SchemaError> {
-    let name_row = RepositoryNameRow { repository, organisation: row.organisation };
-    schema::put(overlay, key::repository_name(row.name.as_str()), &name_row);
-    schema::put(overlay, key::repository(repository), row);
-    counts::repository_changed(overlay, row.organisation, Change::Enters)
+    let governed = policy.is_some();
+    let by = policy.map_or_else(String::new, |policy| policy.name.as_str().to_owned());
+    let row = RepositoryRow { name: name.clone(), organisation, created_ms, governed, policy: by };
+    schema::put(overlay, key::repository_name(name.as_str()), &RepositoryNameRow { repository, organisation });
+    schema::put(overlay, key::repository(repository), &row);
+    counts::repository_changed(overlay, organisation, Change::Enters)?;
+    policy.map_or(Ok(()), |policy| govern::begin(overlay, repository, policy))
 }
 
 /// Makes or renews a repository's right to serve a blob. Whether a manifest names it already.

@@ -17,6 +17,7 @@ use crate::{
         },
     },
     journal::operation::{OrganisationId, RepositoryId},
+    state::govern,
 };
 
 /// Something enters a scope or leaves it.
@@ -306,9 +307,10 @@ fn put_count(overlay: &mut Overlay<'_>, scope: Scope, digest: &Digest, row: &Cou
 
 fn with_usage(overlay: &mut Overlay<'_>, scope: Scope, change: impl FnOnce(&mut UsageRow)) -> Result<(), SchemaError> {
     let mut row: UsageRow = schema::get(overlay, key::usage(scope))?.unwrap_or_default();
-    let was_empty = row.is_empty();
+    let (was_empty, before) = (row.is_empty(), row.clone());
     change(&mut row);
     if let Scope::Repository(repository) = scope {
+        govern::usage_changed(overlay, repository, &before, &row)?;
         match Change::between(was_empty, row.is_empty()) {
             Some(Change::Enters) => schema::put(overlay, key::empty_repository(repository), &EmptyRepositoryRow {}),
             Some(Change::Leaves) => overlay.delete(key::empty_repository(repository).bytes()),

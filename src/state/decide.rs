@@ -27,6 +27,7 @@ use crate::{
 
 mod due;
 mod places;
+mod policies;
 
 pub use due::{is_given_up, renewed};
 
@@ -95,7 +96,23 @@ impl<'a> Batch<'a> {
             Request::EndWindows { repository, digests } => self.end_windows(*repository, digests),
             Request::Renew { repository, digest, grace_ms } => self.renew(repository, digest, *grace_ms),
             Request::Pulled { repository, pulled_ms, digests } => self.pulled(*repository, *pulled_ms, digests),
+            Request::PulledAt(pulls) => {
+                for (repository, digest, pulled_ms) in pulls {
+                    self.pulled(*repository, *pulled_ms, std::slice::from_ref(digest))?;
+                }
+                Ok(Outcome::Done)
+            }
             Request::SetQuota { owner, limit_bytes } => self.set_quota(owner, *limit_bytes),
+            Request::SetPolicy { policy, from_settings, confirmed } => {
+                self.set_policy(policy, *from_settings, *confirmed)
+            }
+            Request::ConfirmPolicy { name } => self.confirm_policy(name),
+            Request::RemovePolicy { name, from_settings } => self.remove_policy(name, *from_settings),
+            Request::Retain { repository, policy, tags, window_ms } => {
+                self.retain(*repository, policy, tags, *window_ms)
+            }
+            Request::RetainRoot { repository, digest, window_ms } => self.retain_root(*repository, digest, *window_ms),
+            Request::Evict { policy, repository, digest } => self.evict(policy, *repository, digest),
             Request::Settle { window_ms, from } => self.settle(*window_ms, *from),
             Request::Drop(due) => self.drop_due(due),
             Request::Move { digest, from, to, record_len } => self.move_content(digest, *from, *to, *record_len),
@@ -243,6 +260,12 @@ impl<'a> Batch<'a> {
         };
         if let Some(row) = stored.as_ref().filter(|row| row.media_type != push.manifest.media_type) {
             return Err(Refusal::TypeDiffers { digest, stored: row.media_type.clone() });
+        }
+        if let Some(repository) = known {
+            self.check_immutable(repository, &push.tags, &digest)?;
+        }
+        if stored.is_none() {
+            self.admit_under_cap(push, known)?;
         }
         if !self.is_there(&push.content)? {
             return Ok(Outcome::ContentNeeded);

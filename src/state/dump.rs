@@ -13,11 +13,13 @@ use crate::{
     index::{
         View,
         schema::{
-            self, Applied, BlobRow, CountRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow, DueLinkRow,
-            DueManifestRow, EmptyRepositoryRow, HistoryRow, KeyPart, LinkRow, ManifestIdRow, ManifestRow,
-            ManifestTagRow, NameRow, OrganisationNameRow, OrganisationRow, ParentsRow, PauseRow, PullRow, QuotaRow,
-            ReferencesRow, ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, RowValue, SampleRow, SchemaError,
-            SegmentRow, SettlingRow, SparseRow, Table, TagRow, UploadRow, UsageRow,
+            self, Applied, BlobRow, ByUseRow, CountRow, DeadRow, DropRow, DroppedRow, DueDropRow, DueHistoryRow,
+            DueLinkRow, DueManifestRow, DueRepositoryRow, DueRootRow, DueTagRow, EmptyRepositoryRow, GovernedRow,
+            HistoryRow, KeyPart, LinkRow, ManifestIdRow, ManifestRow, ManifestTagRow, NameRow, NewestTagRow,
+            OrganisationNameRow, OrganisationRow, ParentsRow, PauseRow, PolicyRow, PolicyUsageRow, PullRow, QuotaRow,
+            ReferencesRow, ReferrerRow, ReportRow, RepositoryNameRow, RepositoryRow, ReviewRow, RowValue, SampleRow,
+            SchemaError, SegmentRow, SettlingRow, SpareTagRow, SparseRow, Table, TagRow, UploadRow, UsageRow, UseRow,
+            key,
         },
     },
 };
@@ -75,6 +77,17 @@ pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, Sch
         Table::Reports => json::<ReportRow>(value),
         Table::Pauses => json::<PauseRow>(value),
         Table::Quotas => json::<QuotaRow>(value),
+        Table::Policies => json::<PolicyRow>(value),
+        Table::PolicyUsage => json::<PolicyUsageRow>(value),
+        Table::Governed => json::<GovernedRow>(value),
+        Table::NewestTags => json::<NewestTagRow>(value),
+        Table::SpareTags => json::<SpareTagRow>(value),
+        Table::DueTags => json::<DueTagRow>(value),
+        Table::DueRepositories => json::<DueRepositoryRow>(value),
+        Table::Uses => json::<UseRow>(value),
+        Table::ByUse => json::<ByUseRow>(value),
+        Table::DueRoots => json::<DueRootRow>(value),
+        Table::Reviewing => json::<ReviewRow>(value),
     }?;
     text.push(' ');
     text.push_str(&row);
@@ -87,6 +100,8 @@ fn show_key(table: Table, key: &[u8], text: &mut String) -> Result<(), DecodeErr
         match *part {
             KeyPart::U32(name) => push(text, name, &d.key_u32(name)?.to_string()),
             KeyPart::U64(name) => push(text, name, &d.key_u64(name)?.to_string()),
+            KeyPart::U64Down(name) => push(text, name, &(!d.key_u64(name)?).to_string()),
+            KeyPart::TextDown(name) => push(text, name, &key::read_down(&mut d, name)?),
             KeyPart::Digest(name) => push(text, name, &Digest::to_string(&d.digest(name)?)),
             KeyPart::Session(name) => push(text, name, &HEXLOWER.encode(d.raw(16, name)?)),
             KeyPart::Scope(name) => {

@@ -4,8 +4,8 @@
 //! the rows of a loaded state are those that the whole history gives, byte for byte. It reads no clock and refuses nothing.
 //!
 //! Invariants:
-//! - [`each`] gives facts in an order in which every fact comes after those that it builds on: organisations, repositories,
-//!   segments, blobs, links, manifests, tags, history, uploads.
+//! - [`each`] gives facts in an order in which every fact comes after those that it builds on: policies, organisations,
+//!   repositories, segments, blobs, links, manifests, tags, history, uploads.
 //! - Nothing is settling in a view that facts are taken of, so lives are the one solution that `life` tells, in whatever
 //!   order manifests come; and nothing reaches a root, so no root is taken away.
 
@@ -17,9 +17,9 @@ use crate::{
         Index, Overlay, View,
         schema::{
             self, Applied, BlobRow, DeadRow, DropRow, DueHistoryRow, EmptyRepositoryRow, HistoryRow, INDEX_VERSION,
-            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, PauseRow, PullRow, QuotaRow, ReferencesRow,
-            ReportRow, RepositoryRow, RowValue, SampleRow, SchemaError, Scope, SegmentRow, Table, TagRow, UploadRow,
-            key,
+            Key, LinkRow, ManifestRow, NamedDigest, OrganisationRow, PauseRow, PolicyRow, PullRow, QuotaRow,
+            ReferencesRow, ReportRow, RepositoryRow, RowValue, SampleRow, SchemaError, Scope, SegmentRow, Table,
+            TagRow, UploadRow, key,
         },
     },
     journal::{
@@ -29,9 +29,11 @@ use crate::{
         snapshot::SnapshotHeader,
     },
     location::{Location, SegmentNumber},
+    policy::{self, Policy, PolicyName},
     state::{
         apply::{self, drops, manifests, places},
         counts::{self, Change},
+        govern::{order, uses},
         hash, samples,
         settle::Lives,
     },
@@ -59,7 +61,7 @@ pub fn header(view: &dyn View) -> Result<Option<SnapshotHeader>, SchemaError> {
 /// When the index fails or is damaged.
 pub fn is_settling(view: &dyn View) -> Result<bool, SchemaError> {
     let applied: Option<Applied> = schema::get(view, key::applied())?;
-    Ok(applied.is_some_and(|applied| applied.settling > 0))
+    Ok(applied.is_some_and(|applied| applied.is_settling()))
 }
 
 /// The journal's point that an applied row names.
@@ -81,6 +83,7 @@ pub fn applied(store: [u8; 16], header: &SnapshotHeader) -> Applied {
         repositories: header.repositories,
         manifests: header.manifests,
         settling: 0,
+        reviewing: false,
         next_segment: header.next_segment,
     }
 }
@@ -91,7 +94,8 @@ pub fn applied(store: [u8; 16], header: &SnapshotHeader) -> Applied {
 /// # Errors
 /// When the index fails or a row does not decode, and whatever `visit` returns.
 pub fn each<E: From<SchemaError>>(view: &dyn View, visit: &mut dyn FnMut(Fact) -> Result<(), E>) -> Result<(), E> {
-    const TABLES: [Table; 16] = [
+    const TABLES: [Table; 17] = [
+        Table::Policies,
         Table::Organisations,
         Table::Repositories,
         Table::Segments,
@@ -136,7 +140,7 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
             Fact::Organisation { organisation: d.key_u32("id").map_err(bad)?, name }
         }
         Table::Repositories => {
-            let RepositoryRow { name, organisation, created_ms } = RepositoryRow::from_bytes(value)?;
+            let RepositoryRow { name, organisation, created_ms, .. } = RepositoryRow::from_bytes(value)?;
             Fact::Repository { repository: d.key_u32("id").map_err(bad)?, organisation, name, created_ms }
         }
         Table::Segments => {
@@ -160,9 +164,9 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
         }
         Table::Manifests => manifest(d, view, value)?,
         Table::Tags => {
-            let TagRow { manifest, digest, set_ms, .. } = TagRow::from_bytes(value)?;
+            let TagRow { manifest, digest, set_ms, pulled_ms, .. } = TagRow::from_bytes(value)?;
             let repository = d.key_u32("id").map_err(bad)?;
-            Fact::Tag { repository, tag: key::read_tag(d).map_err(bad)?, manifest, digest, set_ms }
+            Fact::Tag { repository, tag: key::read_tag(d).map_err(bad)?, manifest, digest, set_ms, pulled_ms }
         }
         Table::History => {
             let HistoryRow { digest, time_ms, until_ms } = HistoryRow::from_bytes(value)?;
@@ -223,6 +227,13 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
             let QuotaRow { limit_bytes, set_ms } = QuotaRow::from_bytes(value)?;
             Fact::Quota { owner: key::read_rest(d, "owner").map_err(bad)?, limit_bytes, set_ms }
         }
+        Table::Policies => {
+            let PolicyRow { policy, from_settings, confirmed, set_ms } = PolicyRow::from_bytes(value)?;
+            if key::read_rest::<PolicyName>(d, "policy").map_err(bad)? != policy.name {
+                return Err(bad(DecodeError { field: "policy", problem: "has another name" }));
+            }
+            Fact::Policy { policy: Box::new(policy), from_settings, confirmed, set_ms }
+        }
         Table::Pulls => {
             let PullRow { pulled_ms } = PullRow::from_bytes(value)?;
             let repository = d.key_u32("id").map_err(bad)?;
@@ -272,12 +283,13 @@ pub struct Loader<'a> {
     index: &'a dyn Index,
     overlay: Overlay<'a>,
     applied: Applied,
+    policies: Vec<Policy>,
 }
 
 impl<'a> Loader<'a> {
     /// Begins the state of a snapshot.
     pub fn new(index: &'a dyn Index, store: [u8; 16], header: &SnapshotHeader) -> Self {
-        Self { index, overlay: Overlay::new(index), applied: applied(store, header) }
+        Self { index, overlay: Overlay::new(index), applied: applied(store, header), policies: Vec::new() }
     }
 
     /// Adds a fact, which comes in the order of [`each`].
@@ -291,7 +303,8 @@ impl<'a> Loader<'a> {
                 apply::put_organisation(overlay, organisation, OrganisationRow { name });
             }
             Fact::Repository { repository, organisation, name, created_ms } => {
-                apply::put_repository(overlay, repository, &RepositoryRow { name, organisation, created_ms })?;
+                let policy = policy::governing(&self.policies, &name);
+                apply::put_repository(overlay, repository, (&name, organisation, created_ms), policy)?;
                 // Until something of it comes.
                 schema::put(overlay, key::empty_repository(repository), &EmptyRepositoryRow {});
             }
@@ -307,12 +320,14 @@ impl<'a> Loader<'a> {
                 apply::link(overlay, repository, &digest, &LinkRow { size, linked_ms, due_ms, mounted_from })?;
             }
             fact @ Fact::Manifest { .. } => load_manifest(overlay, applied, fact)?,
-            Fact::Tag { repository, tag, manifest, digest, set_ms } => {
+            Fact::Tag { repository, tag, manifest, digest, set_ms, pulled_ms } => {
                 // Its place in the history comes with that.
-                schema::put(overlay, key::tag(repository, &tag), &TagRow { manifest, digest, set_ms, lsn: 0 });
+                let row = TagRow { manifest, digest, set_ms, lsn: 0, pulled_ms };
+                schema::put(overlay, key::tag(repository, &tag), &row);
                 let mut lives = Lives::loading(overlay, applied);
                 manifests::reached_by_tag(&mut lives, repository, &tag, manifest, &digest)?;
                 lives.settle()?;
+                order::tag_changed(overlay, repository, &tag, None, Some(&row))?;
                 counts::total_changed(overlay, repository, |usage| Change::Enters.step(&mut usage.tags, 1))?;
             }
             Fact::History { repository, tag, lsn, digest, time_ms, until_ms } => {
@@ -340,6 +355,12 @@ impl<'a> Loader<'a> {
             }
             Fact::Pulled { repository, digest, pulled_ms } => {
                 schema::put(overlay, key::pull(repository, &digest), &PullRow { pulled_ms });
+                uses::changed(overlay, repository, &digest)?;
+            }
+            Fact::Policy { policy, from_settings, confirmed, set_ms } => {
+                self.policies.push((*policy).clone());
+                let row = PolicyRow { policy: *policy, from_settings, confirmed, set_ms };
+                schema::put(overlay, key::policy(&row.policy.name), &row);
             }
             Fact::Paused { what, until_ms } => schema::put(overlay, key::pause(what), &PauseRow { until_ms }),
             Fact::Sample {

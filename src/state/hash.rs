@@ -146,7 +146,7 @@ pub(super) fn manifest(name: &RepositoryName, digest: &Digest, row: &ManifestRow
 
 pub(super) fn tag(name: &RepositoryName, tag: &Tag, row: &TagRow) -> Vec<u8> {
     let mut e = begin(7, name);
-    e.str(tag.as_str()).digest(&row.digest).u64(row.set_ms);
+    e.str(tag.as_str()).digest(&row.digest).u64(row.set_ms).u64(row.pulled_ms);
     e.finish()
 }
 
@@ -203,9 +203,18 @@ mod tests {
             artifact_type: Some("application/example".to_owned()),
             subject: Some(digest("subject")),
         };
-        let tag_row = TagRow { manifest: 3, digest: digest("manifest"), set_ms: 9, lsn: 10 };
+        let tag_row = TagRow { manifest: 3, digest: digest("manifest"), set_ms: 9, lsn: 10, pulled_ms: 11 };
         vec![
-            repository(&name, &RepositoryRow { name: name.clone(), organisation: 1, created_ms: 5 }),
+            repository(
+                &name,
+                &RepositoryRow {
+                    name: name.clone(),
+                    organisation: 1,
+                    created_ms: 5,
+                    governed: true,
+                    policy: "all".to_owned(),
+                },
+            ),
             link(&name, &digest("layer"), &LinkRow { size: 5, linked_ms: 6, due_ms: 77, mounted_from: 2 }),
             manifest(&name, &digest("manifest"), &manifest_row),
             tag(&name, &latest, &tag_row),
@@ -224,7 +233,7 @@ mod tests {
         facts.iter().for_each(|fact| sum += StateHash::of(fact));
         assert_eq!(
             (facts.iter().map(Vec::len).collect::<Vec<_>>(), sum.to_string().as_str()),
-            (vec![21, 70, 218, 64, 48], "d4d9aa38357575f8fca804cfeac3bc876e9c72da60f96cd6145b5ea76e0f10fa")
+            (vec![21, 70, 218, 72, 48], "13561ad3cb650305b8f00951aa0468b73032262ea6dbce7db274258d826321a0")
         );
     }
 }

@@ -1,13 +1,13 @@
 //! The derived rows, counted again from the primary ones.
 //!
-//! Primary are repositories, links, manifests with their references, tags, and the places of content. From these alone
+//! Primary are policies, repositories, links, manifests with their references, tags, pulls, and the places of content. From these alone
 //! every other row of names, ids, counts, usage and due times follows, and so do the live bytes of segments. The state hash
 //! is worked out anew from the facts of each repository. A recount
 //! shares no code with `counts`: it builds sets and adds them up, where that keeps totals by single steps. It changes
 //! nothing, and it has no opinion on which side is right.
 //!
 //! Invariant: a row of these tables is either explained by primary rows, byte for byte, or reported. Not looked at are
-//! open uploads, which nothing is derived from.
+//! open uploads, which nothing is derived from. The memory is taken for the rows, and for the tags of governed repositories.
 
 use std::{collections::BTreeMap, fmt, ops::ControlFlow};
 
@@ -26,13 +26,16 @@ use crate::{
     journal::operation::{ManifestId, OrganisationId, RepositoryId},
     location::SegmentNumber,
     name::RepositoryName,
+    policy::{self, Policy},
     state::{dump, hash},
 };
 
 mod lives;
+mod policies;
 mod usage;
 
 use lives::{AllManifests, Found};
+use policies::TagRows;
 
 /// Bytes of memory that counting may take for each byte of manifests, references, links, tags and places in the index: twice
 /// what was measured.
@@ -55,7 +58,7 @@ impl fmt::Display for Difference {
 }
 
 /// Tables of which every row is counted again.
-const COUNTED: [Table; 24] = [
+const COUNTED: [Table; 36] = [
     Table::OrganisationNames,
     Table::Organisations,
     Table::RepositoryNames,
@@ -80,6 +83,18 @@ const COUNTED: [Table; 24] = [
     Table::Dropped,
     Table::History,
     Table::Segments,
+    Table::Repositories,
+    Table::Policies,
+    Table::PolicyUsage,
+    Table::Governed,
+    Table::NewestTags,
+    Table::SpareTags,
+    Table::DueTags,
+    Table::DueRepositories,
+    Table::Uses,
+    Table::ByUse,
+    Table::DueRoots,
+    Table::Reviewing,
 ];
 
 /// Counts everything again and reports each row that differs, in no particular order. It holds about as much memory as
@@ -106,15 +121,17 @@ pub struct Explained {
 pub fn explain(view: &dyn View, report: &mut dyn FnMut(Difference)) -> Result<Explained, SchemaError> {
     let mut recount = Recount { view, report, rows: BTreeMap::new(), repositories: BTreeMap::new() };
     let mut ids = Ids::default();
-    recount.repositories(&mut ids)?;
+    let policies = recount.policies()?;
+    recount.repositories(&policies, &mut ids)?;
     let mut totals = Totals::default();
-    let tags = recount.tags(&mut totals)?;
+    let (tags, tag_rows) = recount.tags(&mut totals)?;
     let mut manifests = recount.manifests(&tags, &mut ids)?;
     recount.lives(&mut manifests)?;
     let named = named_of(&manifests);
     recount.links(&named, &mut totals)?;
     recount.history(&mut totals)?;
     recount.usage(&named, &totals)?;
+    recount.governed(&policies, tag_rows, &manifests)?;
     recount.pulls()?;
     recount.drops()?;
     recount.segments(&mut ids)?;
@@ -215,13 +232,17 @@ impl Recount<'_> {
         }
     }
 
-    fn repositories(&mut self, ids: &mut Ids) -> Result<(), SchemaError> {
+    fn repositories(&mut self, policies: &[Policy], ids: &mut Ids) -> Result<(), SchemaError> {
         each(
             self.view,
             Table::Repositories,
             |d| d.key_u32("repository"),
             |repository, row: RepositoryRow| {
                 let state_hash = StateHash::of(&hash::repository(&row.name, &row));
+                let policy = policy::governing(policies, &row.name).map(|policy| policy.name.as_str().to_owned());
+                let (governed, policy) = (policy.is_some(), policy.unwrap_or_default());
+                let row = RepositoryRow { governed, policy, ..row };
+                self.expect(key::repository(repository), &row);
                 let RepositoryRow { name, organisation, .. } = row;
                 let organisation_name = name.organisation().to_owned();
                 ids.repository = ids.repository.max(repository);
@@ -236,8 +257,8 @@ impl Recount<'_> {
     }
 
     /// Every tag points to a manifest that is there and not deleted; how many point to each.
-    fn tags(&mut self, totals: &mut Totals) -> Result<AllTags, SchemaError> {
-        let mut tags = AllTags::new();
+    fn tags(&mut self, totals: &mut Totals) -> Result<(AllTags, TagRows), SchemaError> {
+        let (mut tags, mut rows) = (AllTags::new(), TagRows::new());
         let parts = |d: &mut Decoder<'_>| Ok((d.key_u32("repository")?, key::read_tag(d)?));
         each(self.view, Table::Tags, parts, |(repository, tag), row: TagRow| {
             self.hash(repository, |name| hash::tag(name, &tag, &row));
@@ -248,9 +269,10 @@ impl Recount<'_> {
             self.expect(key::manifest_tag(repository, row.manifest, &tag), &ManifestTagRow {});
             *tags.entry((repository, row.manifest)).or_default() += 1;
             *totals.tags.entry(repository).or_default() += 1;
+            rows.entry(repository).or_default().push((tag, row));
             Ok(())
         })?;
-        Ok(tags)
+        Ok((tags, rows))
     }
 
     /// Every entry of a tag's history but its present one is due some time.

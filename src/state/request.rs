@@ -6,6 +6,7 @@ use crate::{
     journal::operation::{LocalRecord, ManifestContent, ManifestId, RepositoryId, Role, SessionId},
     location::{Location, RecordKind, SegmentNumber},
     name::{Owner, RepositoryName, Tag},
+    policy::{POLICIES_MAX, Policy, PolicyName, RepositoryPattern},
     state::quota::QuotaExceeded,
 };
 
@@ -144,12 +145,68 @@ pub enum Request {
         /// Which; at most [`DROPS_PER_STEP`].
         digests: Vec<Digest>,
     },
+    /// Manifests were pulled at these times, in Unix milliseconds, which is known more exactly than to the hour; at most
+    /// [`DROPS_PER_STEP`].
+    PulledAt(Vec<(RepositoryId, Digest, u64)>),
     /// Say what an owner may store, or that there is no limit any more.
     SetQuota {
         /// Whose.
         owner: Owner,
         /// In bytes.
         limit_bytes: Option<u64>,
+    },
+    /// Say what is to be done with the repositories that a pattern matches. Refused for a policy of the settings, unless it
+    /// comes from there; and where another policy has the pattern.
+    SetPolicy {
+        /// The policy.
+        policy: Box<Policy>,
+        /// Whether it stands in the settings.
+        from_settings: bool,
+        /// Whether it may take more than half of a repository's tags at once. One that was confirmed stays so as long as it
+        /// says the same.
+        confirmed: bool,
+    },
+    /// Let a policy take more than half of a repository's tags at once.
+    ConfirmPolicy {
+        /// Its name.
+        name: PolicyName,
+    },
+    /// Take a policy away; likewise.
+    RemovePolicy {
+        /// Its name.
+        name: PolicyName,
+        /// Whether the settings do that.
+        from_settings: bool,
+    },
+    /// Take tags away that are due by a policy. Those that were pulled, or are not due any more, stay.
+    Retain {
+        /// Where.
+        repository: RepositoryId,
+        /// The policy as it was when they were found due; [`Refusal::NotDue`] when it is another by now.
+        policy: Box<Policy>,
+        /// Which; at most [`DROPS_PER_STEP`].
+        tags: Vec<Tag>,
+        /// How long what they point to can be restored, in milliseconds, where the policy does not say.
+        window_ms: u64,
+    },
+    /// Delete a manifest that never got a tag in time. [`Refusal::NotDue`] when it did, or was pushed again.
+    RetainRoot {
+        /// Where.
+        repository: RepositoryId,
+        /// Which.
+        digest: Digest,
+        /// How long it can be restored, in milliseconds, where the policy does not say.
+        window_ms: u64,
+    },
+    /// Evict a manifest with its tags, as long as the repositories of a policy use more than its cap; [`Refusal::NotDue`]
+    /// when they do not, or it may not go. [`Outcome::Settling`] when what was evicted before is still counted: ask again.
+    Evict {
+        /// The policy.
+        policy: PolicyName,
+        /// Where.
+        repository: RepositoryId,
+        /// Which.
+        digest: Digest,
     },
     /// Take the next steps of what earlier changes have begun.
     Settle {
@@ -312,6 +369,11 @@ pub enum Outcome {
     /// Nothing: the stored copy that it relied on, or the segment that the content was written to, is gone; write the
     /// content, and ask again.
     ContentNeeded,
+    /// Tags went by a policy; durable.
+    Retained {
+        /// Which.
+        gone: Vec<Tag>,
+    },
     /// A link or manifest was dropped; durable.
     Dropped {
         /// Its length in bytes.
@@ -319,6 +381,60 @@ pub enum Outcome {
         /// Whether no repository has the content any more.
         last: bool,
     },
+}
+
+/// A tag that may not be moved was to be pointed at another manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "tag \"{tag}\" is immutable by policy {policy} and points to {points_to}; push under another tag, or delete this one first"
+)]
+pub struct ImmutableTag {
+    /// The tag.
+    pub tag: Tag,
+    /// The policy that says so.
+    pub policy: PolicyName,
+    /// What the tag points to.
+    pub points_to: Digest,
+}
+
+impl From<ImmutableTag> for Refusal {
+    fn from(tag: ImmutableTag) -> Self {
+        Self::Immutable(Box::new(tag))
+    }
+}
+
+/// An image does not fit under the cap of a policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct CapExceeded {
+    /// The policy.
+    pub policy: PolicyName,
+    /// What its repositories may use together, in bytes.
+    pub cap_bytes: u64,
+    /// What they use, in bytes.
+    pub used_bytes: u64,
+    /// What the image's blobs take, in bytes.
+    pub image_bytes: u64,
+    /// Whether it is too large by itself. Else nothing more may be evicted for it.
+    pub is_too_large: bool,
+}
+
+impl std::fmt::Display for CapExceeded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { policy, cap_bytes, used_bytes, image_bytes, is_too_large } = self;
+        match is_too_large {
+            true => write!(
+                f,
+                "the image has {image_bytes} bytes, and all repositories of policy {policy} may use {cap_bytes} bytes \
+                 together; push a smaller one, or raise the policy's size_max_bytes"
+            ),
+            false => write!(
+                f,
+                "the repositories of policy {policy} may use {cap_bytes} bytes together and use {used_bytes}, and nothing \
+                 more may be evicted: all that is left is pinned, among the newest, or kept by an index. Delete something, \
+                 or change the policy's tag_pattern, keep_newest or size_max_bytes"
+            ),
+        }
+    }
 }
 
 /// Why a request was refused. Nothing was changed.
@@ -368,6 +484,29 @@ pub enum Refusal {
     /// It does not fit into what its repository or organisation may store.
     #[error(transparent)]
     QuotaExceeded(#[from] QuotaExceeded),
+    /// A tag may not be moved.
+    #[error(transparent)]
+    Immutable(#[from] Box<ImmutableTag>),
+    /// The repositories of a policy use more than its cap, or the image is too large for it.
+    #[error(transparent)]
+    CapExceeded(#[from] CapExceeded),
+    /// No such policy.
+    #[error("policy {0} is not known")]
+    PolicyUnknown(PolicyName),
+    /// The policy stands in the settings.
+    #[error("policy {0} stands in the settings; change it there and restart orlop")]
+    PolicyOfSettings(PolicyName),
+    /// Another policy has the pattern.
+    #[error("policy {by} has the pattern {pattern} already; change that policy, or use another pattern")]
+    PatternTaken {
+        /// The pattern.
+        pattern: RepositoryPattern,
+        /// The policy.
+        by: PolicyName,
+    },
+    /// There are as many policies as there may be.
+    #[error("there are {POLICIES_MAX} policies, the most that a registry has; remove one first")]
+    TooManyPolicies,
     /// What was to be dropped is not due: it was used again, is named, or gone.
     #[error("it is not due")]
     NotDue,

@@ -23,6 +23,7 @@ use crate::{
     journal::operation::{ManifestId, RepositoryId},
     state::{
         counts::{self, Change},
+        govern::{self, uses},
         life::{Life, is_named},
         samples,
     },
@@ -47,8 +48,10 @@ pub(super) fn first_noted(view: &dyn View, from: ManifestId) -> Result<Option<Ma
 pub(super) struct Lives<'a, 'b> {
     pub(super) overlay: &'a mut Overlay<'b>,
     pub(super) applied: &'a mut Applied,
-    /// Until when what ceases to live by this operation can be restored.
+    /// Until when what ceases to live by this operation can be restored, unless a policy says how long things are held.
     held_until_ms: u64,
+    /// Whether policies have no say in that.
+    is_exact: bool,
     /// Digests that may still be told.
     left: u32,
     /// Whether they come back from a snapshot, one by one.
@@ -59,13 +62,35 @@ pub(super) struct Lives<'a, 'b> {
 
 impl<'a, 'b> Lives<'a, 'b> {
     pub(super) fn new(overlay: &'a mut Overlay<'b>, applied: &'a mut Applied, held_until_ms: u64) -> Self {
-        Self { overlay, applied, held_until_ms, left: STEP_DIGESTS, is_loading: false, changed: VecDeque::new() }
+        Self {
+            overlay,
+            applied,
+            held_until_ms,
+            is_exact: false,
+            left: STEP_DIGESTS,
+            is_loading: false,
+            changed: VecDeque::new(),
+        }
+    }
+
+    /// What ceases to live is held until that time and no other.
+    pub(super) fn exact(overlay: &'a mut Overlay<'b>, applied: &'a mut Applied, held_until_ms: u64) -> Self {
+        Self { is_exact: true, ..Self::new(overlay, applied, held_until_ms) }
+    }
+
+    /// Until when what ceases to live in a repository by this operation can be restored.
+    pub(super) fn held_until_ms(&self, repository: RepositoryId) -> Result<u64, SchemaError> {
+        if self.is_exact {
+            return Ok(self.held_until_ms);
+        }
+        let window_ms = govern::window_ms(self.overlay, repository)?;
+        Ok(window_ms.map_or(self.held_until_ms, |window_ms| self.applied.time_ms.saturating_add(window_ms)))
     }
 
     /// Lives as they come back from a snapshot. Facts only ever add to what reaches a manifest, so what they say of roots
     /// and windows stays; and nothing is left to later operations.
     pub(super) fn loading(overlay: &'a mut Overlay<'b>, applied: &'a mut Applied) -> Self {
-        Self { left: u32::MAX, is_loading: true, ..Self::new(overlay, applied, 0) }
+        Self { left: u32::MAX, is_loading: true, ..Self::exact(overlay, applied, 0) }
     }
 
     /// Adds a manifest that the repository does not have. Its subject and what names it are known; a root that either
@@ -142,7 +167,9 @@ impl<'a, 'b> Lives<'a, 'b> {
         let is_deleted = after.deleted && before.is_some_and(|before| !before.deleted);
         match Change::between(was.is_live() || is_deleted, life.is_live()) {
             Some(Change::Enters) => (after.left_ms, after.held_until_ms) = (0, 0),
-            Some(Change::Leaves) => (after.left_ms, after.held_until_ms) = (self.applied.time_ms, self.held_until_ms),
+            Some(Change::Leaves) => {
+                (after.left_ms, after.held_until_ms) = (self.applied.time_ms, self.held_until_ms(repository)?);
+            }
             None => {}
         }
         let due_before = before.and_then(|row| due_ms(row, was, parents_before));
@@ -159,7 +186,7 @@ impl<'a, 'b> Lives<'a, 'b> {
         if life != Life::told(&after) {
             self.changed.push_back((repository, *digest));
         }
-        Ok(())
+        uses::changed(self.overlay, repository, digest)
     }
 
     /// Whether a root is one for its subject's sake: that lives, and is carried only.
@@ -190,6 +217,7 @@ impl<'a, 'b> Lives<'a, 'b> {
         self.overlay.delete(key::manifest(repository, digest).bytes());
         self.overlay.delete(key::due_manifest(row.held_until_ms, repository, digest).bytes());
         self.overlay.delete(key::pull(repository, digest).bytes());
+        uses::changed(self.overlay, repository, digest)?;
         if let Some(subject) = &row.subject {
             self.overlay.delete(key::referrer(repository, subject, digest).bytes());
         }

@@ -3,6 +3,7 @@
 mod ahead;
 mod hash;
 mod lives;
+mod policies;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ use crate::{
     journal::operation::{LocalRecord, ManifestContent, NamedReference, Role},
     location::{Location, RecordKind, SegmentNumber},
     name::RepositoryName,
+    policy::Policy,
 };
 
 /// An index, how far it is, the next free place in a segment that nobody writes, and a setting.
@@ -49,6 +51,7 @@ impl State {
             repositories: 0,
             manifests: 0,
             settling: 0,
+            reviewing: false,
             next_segment: 1,
         };
         Self { index: MemoryIndex::new(), applied, end: 0, sparse: Sparse::Off }
@@ -70,7 +73,7 @@ impl State {
     }
 
     fn settle(&mut self) {
-        while self.applied.settling > 0 {
+        while self.applied.is_settling() {
             self.batch(0, &[Request::Settle { window_ms: 5_000, from: 0 }]).remove(0).unwrap();
         }
     }
@@ -101,7 +104,7 @@ impl State {
                 for item in due::page(&self.index, table, None, now_ms, 10_000).unwrap().items {
                     self.batch(now_ms, &[Request::Drop(item)]).remove(0).unwrap();
                 }
-                while self.applied.settling > 0 {
+                while self.applied.is_settling() {
                     self.batch(now_ms, &[Request::Settle { window_ms: 0, from: 0 }]).remove(0).unwrap();
                 }
             }
@@ -283,6 +286,18 @@ fn rounds(default: u64) -> std::ops::Range<u64> {
     first..first + number("ORLOP_TEST_ROUNDS").unwrap_or(default)
 }
 
+/// A repository with a policy of every kind: a newest tag, one that is due, a root.
+fn tell_policies(state: &mut State) {
+    let mut policy = Policy::new("ci".parse().unwrap(), "ci/**".parse().unwrap());
+    (policy.keep_newest, policy.size_max_bytes, policy.never_tagged_for_ms) = (Some(1), Some(7), Some(5_000));
+    state.done(Request::SetPolicy { policy: Box::new(policy), from_settings: false, confirmed: true });
+    let repository = name("ci/x");
+    for (number, tags) in [(106, &["one"][..]), (107, &["two"]), (108, &[])] {
+        let push = state.push(&repository, number, manifest(number, Vec::new()), tags);
+        state.done(push);
+    }
+}
+
 /// Every single row of the counted tables that is changed, removed or invented is told.
 #[test]
 fn a_recount_tells_every_wrong_row() {
@@ -311,6 +326,7 @@ fn a_recount_tells_every_wrong_row() {
     state.done(Request::Untag { repository, tag: "held".parse().unwrap(), window_ms: 5_000 });
     state.done(Request::SetQuota { owner: "o:a".parse().unwrap(), limit_bytes: Some(1 << 40) });
     state.done(Request::Pulled { repository: 1, pulled_ms: 7, digests: vec![digest(100), digest(77)] });
+    tell_policies(&mut state);
     state.check();
     let differences = |change: &dyn Fn(&mut Overlay<'_>)| {
         let mut overlay = Overlay::new(&state.index);
@@ -340,7 +356,7 @@ fn a_recount_tells_every_wrong_row() {
     let missing: Vec<_> = Table::ALL.iter().filter(|table| !tables.contains(table.name())).collect();
     assert_eq!(
         missing,
-        [&Table::Settling, &Table::Uploads, &Table::Reports, &Table::Pauses],
+        [&Table::Settling, &Table::Uploads, &Table::Reports, &Table::Pauses, &Table::Reviewing],
         "all others are looked at"
     );
     let pull = PullRow { pulled_ms: 7 }.to_bytes();

@@ -166,13 +166,13 @@ impl Work {
 
     /// How long to wait for a request before what is settling is gone on with; `None` when nothing is.
     fn rest(&self) -> Option<Duration> {
-        (self.applied.settling > 0).then(|| self.settle_at.saturating_duration_since(Instant::now()))
+        self.applied.is_settling().then(|| self.settle_at.saturating_duration_since(Instant::now()))
     }
 
     /// A step of what is settling, if it is time for one.
     fn settle(&mut self, batch: &mut Batch<'_>) -> Result<(), Refusal> {
         let began = Instant::now();
-        if batch.applied.settling == 0 {
+        if !batch.applied.is_settling() {
             self.settling_since = None;
             return Ok(());
         }
@@ -343,6 +343,7 @@ fn size_of_request(request: &Request) -> usize {
         Request::Discard(records) => SMALL + records.len() * 32,
         Request::Push(push) => SMALL + push.manifest.references.len() * REFERENCE + push.tags.len() * 132,
         Request::Delete { .. } => SMALL + crate::state::request::TAGS_PER_STEP * 132,
+        Request::Retain { tags, .. } => SMALL + tags.len() * 150,
         _ => SMALL,
     }
 }

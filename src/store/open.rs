@@ -413,6 +413,7 @@ fn nothing_applied() -> Applied {
         repositories: 0,
         manifests: 0,
         settling: 0,
+        reviewing: false,
         next_segment: 1,
     }
 }

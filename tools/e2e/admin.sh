@@ -190,6 +190,38 @@ purged() {
     ask compact | grep -qF 'compacted'
 }
 
+# What is held goes early when somebody agrees on a terminal, or says so before; not more of it than it takes.
+freed() {
+    local tag
+    for tag in 1 2; do
+        one_layout "$work/held-$tag" $((3000000 + tag))
+        push --preserve-digests "oci:$work/held-$tag:app" "docker://$address/org6/image:$tag"
+        skopeo delete --tls-verify=false "docker://$address/org6/image:$tag"
+        sleep 1
+    done
+    ask gc --free 2MiB --dry-run >"$work/plan"
+    grep -qF "$(cat "$work/held-1-digest")" "$work/plan"
+    grep -qF 'That reaches the 2.0 MiB' "$work/plan"
+    [[ ! $(grep -F "$(cat "$work/held-2-digest")" <(sed -n '/^Would end/,/^$/p' "$work/plan")) ]]
+    says 2 '--yes' ask gc --free 2MiB </dev/null
+    # A terminal of util-linux's making, on which somebody says no, and then yes.
+    says 2 'nothing was done' on_terminal n
+    ask restore org6/image "$(cat "$work/held-1-digest")"
+    skopeo delete --tls-verify=false "docker://$address/org6/image@$(cat "$work/held-1-digest")"
+    says 0 'are reached' on_terminal y
+    # The first one was deleted again, so the second one was the older.
+    says 2 dropped ask restore org6/image "$(cat "$work/held-2-digest")"
+    ask history org6/image | grep -qF "$(cat "$work/held-1-digest")"
+    says 1 'not reached' ask gc --free 1GiB --yes
+    says 2 dropped ask restore org6/image "$(cat "$work/held-1-digest")"
+}
+
+# on_terminal ANSWER: frees 2 MiB, and answers the question.
+on_terminal() {
+    # What is typed before the question stays in the terminal until it is asked.
+    echo "$1" | script -qec "'$orlop' gc --free 2MiB --server 'http://$address'" /dev/null
+}
+
 paused() {
     ask pause compact | grep -qxF 'paused: compact'
     ask pause collect | grep -qxF 'paused: collect, compact'
@@ -268,6 +300,7 @@ check "a name without a slash is a repository, an organisation, or both" plain_n
 check "what cannot be done is refused with a remedy" refusals
 check "what was deleted comes back" time_machine
 check "what is purged leaves the disk" purged
+check "so much is freed of what is held, when somebody agrees" freed
 check "a served store is verified" verified
 check "collecting and compacting are paused" paused
 stop_server || fail "the server ends cleanly" "$server_log"

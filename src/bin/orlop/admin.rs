@@ -26,11 +26,13 @@ use show::Shown;
 use table::{Column, Table};
 use transport::Transport;
 
+mod agreeing;
 mod arguments;
 mod call;
 pub(crate) mod commands;
 mod format;
 mod list;
+mod policies;
 mod show;
 mod table;
 mod transport;

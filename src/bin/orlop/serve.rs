@@ -15,6 +15,7 @@ use orlop::{
     collect::Collector,
     config::{Config, Loaded},
     http::{self, App, server},
+    registry::RegistryError,
 };
 use tokio::{
     net::TcpListener,
@@ -66,6 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
     let store = engine::open_store(&config)?;
     let app = engine::open_app(&store, &config, host)?;
+    sync_policies(&app, &config)?;
     let collector = Arc::clone(app.collector());
     let scheduled = Scheduled::start(&collector)?;
     let runtime = engine::runtime(&config)?;
@@ -77,6 +79,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     engine::close_store(store)?;
     served?;
     tracing::info!("closed");
+    Ok(())
+}
+
+/// Makes the policies of the settings those of the registry. Where nothing can be written the earlier ones stay.
+fn sync_policies(app: &App, config: &Config) -> Result<(), Failure> {
+    match app.registry().sync_policies(&config.policies) {
+        Ok(0) => {}
+        Ok(changed) => tracing::info!(changed, "policies were changed as the settings say"),
+        Err(RegistryError::PolicyConflict(reason)) => {
+            return Err(format!("a policy of the settings is not accepted: {reason}").into());
+        }
+        Err(error) => tracing::error!(reason = %error, "the policies of the settings could not be taken over"),
+    }
     Ok(())
 }
 

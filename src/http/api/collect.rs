@@ -3,7 +3,7 @@
 //! Who orders a run waits for its end, however long that is, in one of few places; who asks while one runs joins it. When
 //! the server shuts down, a run ends at its next safe point.
 
-use std::sync::Arc;
+use std::{num::NonZeroU64, sync::Arc};
 
 use axum::{extract::Request, response::Response};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use super::{
     optional_time, order, time, told,
 };
 use crate::{
-    collect::{CollectionReport, DueSummary, Kept, Kind, Pausable, Reason, Status},
+    collect::{CollectionReport, DueSummary, Goal, Kept, Kind, Pausable, Reason, Status},
     registry::RegistryError,
 };
 
@@ -26,6 +26,12 @@ const REPORTS_DEFAULT: usize = 10;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Collected {
+    free_bytes: Option<NonZeroU64>,
+}
 
 /// `GET collect`
 pub(super) async fn status(app: &Arc<App>, query: Option<&str>) -> Result<Response, HttpError> {
@@ -51,10 +57,13 @@ pub(super) async fn status(app: &Arc<App>, query: Option<&str>) -> Result<Respon
 /// `POST collect`
 pub(super) async fn run(app: &Arc<App>, request: Request) -> Result<Response, HttpError> {
     let dry_run = Parameters::parse(request.uri().query(), &["dry_run"])?.flag("dry_run")?;
-    input::json::<Nothing>(request.into_body()).await?;
+    let Collected { free_bytes } = input::json(request.into_body()).await?;
     let collector = Arc::clone(&app.collector);
     let done = order(app, move || {
-        let done = collector.collect(dry_run)?;
+        let done = match free_bytes {
+            Some(bytes) => collector.free(bytes.get(), dry_run)?,
+            None => collector.collect(dry_run)?,
+        };
         Ok::<_, RegistryError>(report(&done, &collector.status()?))
     });
     told(app, &done.await?)
@@ -139,6 +148,9 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::History => "history",
         Kind::Repository => "repository",
         Kind::DropRecord => "record",
+        Kind::Tag => "tag",
+        Kind::Root => "root",
+        Kind::Eviction => "eviction",
     }
 }
 
@@ -161,6 +173,8 @@ fn report(report: &CollectionReport, status: &Status) -> Value {
             "repository": dropped.repository,
             "bytes": dropped.bytes,
             "last": dropped.last,
+            "tag": dropped.tag,
+            "policy": dropped.policy,
         })
     });
     let totals: Map<String, Value> =
@@ -186,7 +200,30 @@ fn report(report: &CollectionReport, status: &Status) -> Value {
         "still_read": report.still_read,
         "kept": stopped.into_iter().chain(report.kept.iter().map(kept)).collect::<Vec<_>>(),
         "kept_more": report.kept_more,
+        "held_back": report.held_back,
         "incomplete": report.incomplete,
+        "goal": report.goal.as_ref().map(goal),
+    })
+}
+
+fn goal(goal: &Goal) -> Value {
+    let ended = goal.ended.iter().map(|ended| {
+        json!({
+            "source": ended.source,
+            "repository": ended.repository,
+            "digest": ended.digest,
+            "tag": ended.tag,
+            "left_at": optional_time(ended.left_ms),
+            "until": optional_time(ended.until_ms),
+            "used_at": optional_time(ended.used_ms),
+        })
+    });
+    json!({
+        "bytes": goal.bytes,
+        "reached": goal.reached,
+        "ended": ended.collect::<Vec<_>>(),
+        "ended_more": goal.ended_more,
+        "shortfall": goal.shortfall,
     })
 }
 

@@ -21,6 +21,7 @@ pub(in crate::http) fn requests() -> Vec<String> {
         for method in methods.split(", ") {
             let body = match (method, route.as_str()) {
                 ("GET", _) => String::new(),
+                (_, "collect") => r#"{"free_bytes":1000000}"#.to_owned(),
                 (_, "purge") => r#"{"repository":"a/b"}"#.to_owned(),
                 (_, "quotas") => r#"{"organization":"a","limit_bytes":1000000}"#.to_owned(),
                 (_, "pause" | "resume") => r#"{"what":"compact"}"#.to_owned(),

@@ -1,6 +1,7 @@
 //! The admin API over a registry on a simulated disk.
 //!
 //! - `document`: answers and routes against `openapi.json`.
+//! - `policies`: set, tried, explained, enforced, refused.
 //! - `refusals`: foreign pages, bad input, what is not there.
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::{
 };
 
 mod document;
+mod policies;
 mod refusals;
 
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -1,4 +1,4 @@
-//! What a deletion would give.
+//! What a deletion would give, and what a policy would take away.
 
 use std::sync::Arc;
 
@@ -9,26 +9,37 @@ use serde_json::{Value, json};
 use super::{
     App, HttpError,
     input::{self, Parameters},
-    question, told,
+    policies, question, told,
 };
 use crate::{
     name::RepositoryName,
+    policy::PolicyForm,
     registry::{Deletion, Gain, RegistryError, Stay},
 };
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {
-    repository: String,
+    repository: Option<String>,
     tags: Option<Vec<String>>,
     digests: Option<Vec<String>>,
+    policy: Option<PolicyForm>,
 }
 
 /// `POST what-if`
 pub(super) async fn answer(app: &Arc<App>, request: Request) -> Result<Response, HttpError> {
     Parameters::parse(request.uri().query(), &[])?;
     let asked: Asked = input::json(request.into_body()).await?;
-    let repository: RepositoryName = asked.repository.parse()?;
+    if let Some(form) = asked.policy {
+        if asked.repository.is_some() || asked.tags.is_some() || asked.digests.is_some() {
+            return Err(HttpError::bad_request("name a policy or a repository, and not both"));
+        }
+        return policies::what_if(app, policies::named(form)?).await;
+    }
+    let Some(repository) = asked.repository else {
+        return Err(HttpError::bad_request("missing field `repository`, or a policy"));
+    };
+    let repository: RepositoryName = repository.parse()?;
     let deletion = match (asked.tags, asked.digests) {
         (None, None) => Deletion::All,
         (Some(tags), None) => Deletion::Tags(tags.iter().map(|tag| input::tag(tag)).collect::<Result<_, _>>()?),

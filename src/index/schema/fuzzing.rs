@@ -49,6 +49,17 @@ fn encoded_again(table: Table, bytes: &[u8]) -> Option<Vec<u8>> {
         Table::Reports => again::<ReportRow>,
         Table::Pauses => again::<PauseRow>,
         Table::Quotas => again::<QuotaRow>,
+        Table::Policies => again::<PolicyRow>,
+        Table::PolicyUsage => again::<PolicyUsageRow>,
+        Table::Governed => again::<GovernedRow>,
+        Table::NewestTags => again::<NewestTagRow>,
+        Table::SpareTags => again::<SpareTagRow>,
+        Table::DueTags => again::<DueTagRow>,
+        Table::DueRepositories => again::<DueRepositoryRow>,
+        Table::Uses => again::<UseRow>,
+        Table::ByUse => again::<ByUseRow>,
+        Table::DueRoots => again::<DueRootRow>,
+        Table::Reviewing => again::<ReviewRow>,
     };
     again(bytes)
 }

@@ -7,6 +7,7 @@ use crate::{
     journal::operation::{ManifestId, OrganisationId, Pausable, RepositoryId, SessionId},
     location::{Location, SegmentNumber},
     name::{Owner, Tag},
+    policy::PolicyName,
 };
 
 /// The one row of `meta`.
@@ -173,6 +174,56 @@ pub fn pull(repository: RepositoryId, digest: &Digest) -> Key {
 pub fn quota(owner: &Owner) -> Key {
     Key::of(Table::Quotas).raw(owner.code().as_bytes())
 }
+/// Of [`super::PolicyRow`].
+pub fn policy(name: &PolicyName) -> Key {
+    Key::of(Table::Policies).raw(name.as_str().as_bytes())
+}
+/// Of [`super::PolicyUsageRow`].
+pub fn policy_usage(name: &str) -> Key {
+    Key::of(Table::PolicyUsage).raw(name.as_bytes())
+}
+/// Of [`super::GovernedRow`].
+pub fn governed(repository: RepositoryId) -> Key {
+    Key::of(Table::Governed).u32(repository)
+}
+/// Of [`super::NewestTagRow`].
+pub fn newest_tag(repository: RepositoryId, set_ms: u64, tag: &Tag) -> Key {
+    Key::of(Table::NewestTags).u32(repository).u64(set_ms).raw(tag.as_str().as_bytes())
+}
+/// Of [`super::SpareTagRow`].
+pub fn spare_tag(repository: RepositoryId, set_ms: u64, tag: &Tag) -> Key {
+    // The last byte is behind all others, so that a tag comes behind those that it is the beginning of.
+    let down: Vec<u8> = tag.as_str().bytes().map(|byte| !byte).chain([u8::MAX]).collect();
+    Key::of(Table::SpareTags).u32(repository).u64(!set_ms).raw(&down)
+}
+/// Of [`super::DueTagRow`].
+pub fn due_tag(repository: RepositoryId, due_ms: u64, tag: &Tag) -> Key {
+    Key::of(Table::DueTags).u32(repository).u64(due_ms).raw(tag.as_str().as_bytes())
+}
+/// Of [`super::DueRepositoryRow`].
+pub fn due_repository(due_ms: u64, repository: RepositoryId) -> Key {
+    Key::of(Table::DueRepositories).u64(due_ms).u32(repository)
+}
+/// Of [`super::UseRow`].
+pub fn use_of(repository: RepositoryId, digest: &Digest) -> Key {
+    Key::of(Table::Uses).u32(repository).digest(digest)
+}
+/// The prefix of the [`super::ByUseRow`]s of a policy.
+pub fn uses_of(policy: &str) -> Key {
+    Key::of(Table::ByUse).raw(policy.as_bytes()).raw(&[0])
+}
+/// Of [`super::ByUseRow`].
+pub fn by_use(policy: &str, used_ms: u64, repository: RepositoryId, digest: &Digest) -> Key {
+    uses_of(policy).u64(used_ms).u32(repository).digest(digest)
+}
+/// Of [`super::DueRootRow`].
+pub fn due_root(due_ms: u64, repository: RepositoryId, digest: &Digest) -> Key {
+    Key::of(Table::DueRoots).u64(due_ms).u32(repository).digest(digest)
+}
+/// The one row of `reviewing`.
+pub fn review() -> Key {
+    Key::of(Table::Reviewing)
+}
 /// Of [`super::SparseRow`].
 pub fn sparse(number: SegmentNumber) -> Key {
     Key::of(Table::Sparse).u64(number.0)
@@ -204,6 +255,35 @@ pub fn read_history(d: &mut Decoder<'_>) -> Result<(Tag, u64), DecodeError> {
     let tag = read_text(d, d.rest().len().saturating_sub(END_LEN), "tag")?;
     d.raw(1, "tag's end")?;
     Ok((tag, d.key_u64("lsn")?))
+}
+
+/// Reads when a tag was set, and the tag, from the rest of a key of [`super::NewestTagRow`]s behind the repository.
+///
+/// # Errors
+/// When it is none.
+pub fn read_newest(d: &mut Decoder<'_>) -> Result<(u64, Tag), DecodeError> {
+    Ok((d.key_u64("set")?, read_tag(d)?))
+}
+
+/// The same from one of [`super::SpareTagRow`]s.
+///
+/// # Errors
+/// When it is none.
+pub fn read_spare(d: &mut Decoder<'_>) -> Result<(u64, Tag), DecodeError> {
+    let set_ms = !d.key_u64("set")?;
+    let tag = read_down(d, "tag")?;
+    Ok((set_ms, tag.parse().map_err(|_| DecodeError { field: "tag", problem: "is none" })?))
+}
+
+/// Reads the text that is turned around and goes to the end.
+///
+/// # Errors
+/// When it is none.
+pub fn read_down(d: &mut Decoder<'_>, field: &'static str) -> Result<String, DecodeError> {
+    let down = d.raw(d.rest().len(), field)?;
+    let bytes = down.split_last().filter(|(last, _)| **last == u8::MAX).map(|(_, down)| down);
+    let text = bytes.and_then(|down| String::from_utf8(down.iter().map(|byte| !byte).collect()).ok());
+    text.ok_or(DecodeError { field, problem: "is none" })
 }
 
 fn read_text<T: std::str::FromStr>(d: &mut Decoder<'_>, len: usize, field: &'static str) -> Result<T, DecodeError> {

@@ -6,7 +6,8 @@ use crate::{
     index::schema::{SchemaError, StateHash, Table},
     journal::operation::{DropKind, ManifestId, NamedReference, OrganisationId, RepositoryId, Role},
     location::{Location, RecordKind, SegmentNumber},
-    name::RepositoryName,
+    name::{RepositoryName, Tag},
+    policy::Policy,
 };
 
 /// A row that knows its table and bytes.
@@ -64,6 +65,13 @@ macro_rules! row {
     (@put $e:ident, $v:expr, digest) => { $e.digest(&$v) };
     (@put $e:ident, $v:expr, optional_digest) => { $e.option($v, |e, digest| { e.digest(&digest); }) };
     (@put $e:ident, $v:expr, optional_text) => { $e.option($v.as_deref(), |e, text| { e.str(text); }) };
+    (@put $e:ident, $v:expr, optional_u64) => { $e.option($v, |e, number| { e.u64(number); }) };
+    (@put $e:ident, $v:expr, optional_age) => {
+        $e.option($v.as_ref(), |e, (time_ms, tag)| { e.u64(*time_ms).str(tag.as_str()); })
+    };
+    (@put $e:ident, $v:expr, policy) => { $v.encode($e) };
+    (@put $e:ident, $v:expr, optional_policy) => { $e.option($v.as_ref(), |e, policy| policy.encode(e)) };
+    (@put $e:ident, $v:expr, bytes) => { $e.bytes(&$v) };
     (@put $e:ident, $v:expr, record_kind) => { $e.u8($v as u8) };
     (@put $e:ident, $v:expr, drop_kind) => { $e.u8($v as u8) };
     (@put $e:ident, $v:expr, location) => { $e.u64($v.segment.0).u64($v.offset) };
@@ -76,6 +84,11 @@ macro_rules! row {
     (@get $d:ident, string, $field:expr) => { $d.str($field)?.to_owned() };
     (@get $d:ident, optional_digest, $field:expr) => { $d.option($field, |d| d.digest($field))? };
     (@get $d:ident, optional_text, $field:expr) => { $d.option($field, |d| d.str($field).map(str::to_owned))? };
+    (@get $d:ident, optional_u64, $field:expr) => { $d.option($field, |d| d.u64($field))? };
+    (@get $d:ident, optional_age, $field:expr) => { $d.option($field, |d| Ok((d.u64($field)?, d.parsed($field)?)))? };
+    (@get $d:ident, policy, $field:expr) => { Policy::decode($d)? };
+    (@get $d:ident, optional_policy, $field:expr) => { $d.option($field, Policy::decode)? };
+    (@get $d:ident, bytes, $field:expr) => { $d.bytes($field)?.to_vec() };
     (@get $d:ident, record_kind, $field:expr) => {
         RecordKind::from_code($d.u8($field)?).ok_or(DecodeError { field: $field, problem: "unknown" })?
     };
@@ -96,8 +109,13 @@ macro_rules! row {
     (@get $d:ident, $other:ident, $field:expr) => { $d.$other($field)? };
 }
 
+mod policies;
 mod told;
 
+pub use policies::{
+    ByUseRow, DueRepositoryRow, DueRootRow, DueTagRow, GovernedRow, NewestTagRow, PolicyRow, PolicyUsageRow,
+    ReviewPhase, ReviewRow, SpareTagRow, UseRow,
+};
 pub use told::{DropRow, DroppedRow, DueDropRow, PauseRow, PullRow, QuotaRow, ReportRow, SampleRow};
 
 row! {
@@ -123,6 +141,8 @@ row! {
         manifests: u64 u64,
         /// Rows of the settling table.
         settling: u64 u64,
+        /// Whether a review of repositories is under way.
+        reviewing: bool bool,
         /// The first segment number that the journal never named.
         next_segment: u64 u64,
     }
@@ -163,6 +183,17 @@ row! {
         organisation: u32 OrganisationId,
         /// When it was first named, in Unix milliseconds.
         created_ms: u64 u64,
+        /// Whether it has a row among the governed ones.
+        governed: bool bool,
+        /// The policy that governs it; empty where none does.
+        policy: string String,
+    }
+}
+
+impl Applied {
+    /// Whether steps are left of what earlier operations have begun.
+    pub fn is_settling(&self) -> bool {
+        self.settling > 0 || self.reviewing
     }
 }
 
@@ -326,6 +357,8 @@ row! {
         set_ms: u64 u64,
         /// The operation that set it: its row in the history.
         lsn: u64 u64,
+        /// When the manifest was known to be pulled when the tag was last due to go, in Unix milliseconds; 0 before that.
+        pulled_ms: u64 u64,
     }
 }
 

@@ -10,6 +10,12 @@ fn digest(text: &str) -> Digest {
     Digest::of(Algorithm::Sha256, text.as_bytes())
 }
 
+fn policy() -> Policy {
+    let mut policy = Policy::new("ci".parse().unwrap(), "ci/**".parse().unwrap());
+    (policy.keep_newest, policy.older_than_ms, policy.never_tagged_for_ms) = (Some(3), Some(86_400_000), Some(7_000));
+    policy
+}
+
 fn operations() -> Vec<Operation> {
     let content = ManifestContent {
         size: 700,
@@ -126,7 +132,15 @@ fn later_kinds_round_trip_and_every_cut_is_refused() {
         Operation::ForgetDrops { lsns: vec![1, 2] },
         Operation::SetQuota { owner: "r:team/app".parse().unwrap(), limit_bytes: Some(7) },
         Operation::SetQuota { owner: "o:_".parse().unwrap(), limit_bytes: None },
+        Operation::SetPolicy { policy: Box::new(policy()), from_settings: true, confirmed: false },
+        Operation::RemovePolicy { name: "ci".parse().unwrap() },
+        Operation::Review,
+        Operation::KeepTags { repository, tags: vec![("v1".parse().unwrap(), 77)] },
     ];
+    assert_eq!(operations[11].encode(), [REMOVE_POLICY, VERSION, 2, 0, 0, 0, b'c', b'i']);
+    assert_eq!(operations[12].encode(), [REVIEW, VERSION]);
+    let kept = [KEEP_TAGS, VERSION, 2, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, b'v', b'1', 77, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(operations[13].encode(), kept);
     assert_eq!(operations[9].encode(), [SET_QUOTA, VERSION, 3, 0, 0, 0, b'o', b':', b'_', 0]);
     for operation in operations {
         let bytes = operation.encode();

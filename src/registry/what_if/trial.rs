@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Rows that a trial may change; they lie in memory while it runs, some 250 bytes each.
-const CHANGES_MAX: usize = 500_000;
+pub(super) const CHANGES_MAX: usize = 500_000;
 
 /// Steps of settling that a trial may take, of a thousand digests each.
 const SETTLES_MAX: usize = 5_000;
@@ -62,7 +62,7 @@ impl From<StoreError> for TrialError {
 
 /// A state in which nothing settles any more: deletions can be tried over it, each by itself.
 pub(in crate::registry) struct Settled<'a> {
-    state: Overlay<'a>,
+    pub(super) state: Overlay<'a>,
     applied: Applied,
     window_ms: u64,
 }
@@ -71,9 +71,14 @@ impl<'a> Settled<'a> {
     /// Brings what is settling to its end, on trial.
     pub(in crate::registry) fn new(view: &'a dyn View, window_ms: u64) -> Result<Self, TrialError> {
         let applied: Applied = schema::expect(view, key::applied())?;
-        let mut earlier = Trial::new(view, applied, window_ms, CHANGES_MAX);
+        let mut earlier = Trial::new(view, applied, window_ms, CHANGES_MAX, 0);
         earlier.settle()?;
         Ok(Self { state: earlier.batch.overlay, applied: earlier.batch.applied, window_ms })
+    }
+
+    /// Something that is tried over it at a time, in Unix milliseconds, or at that of the last operation if that is later.
+    pub(super) fn trial(&self, changes_max: usize, now_ms: u64) -> Trial<'_> {
+        Trial::new(&self.state, self.applied.clone(), self.window_ms, changes_max, now_ms)
     }
 
     /// What a deletion would give, and how many rows it changed on trial: `changes_max` at most.
@@ -85,7 +90,8 @@ impl<'a> Settled<'a> {
         changes_max: usize,
     ) -> Result<(WhatIf, usize), TrialError> {
         let before = scopes.usage(&self.state)?;
-        let mut trial = Trial::new(&self.state, self.applied.clone(), self.window_ms, changes_max.min(CHANGES_MAX));
+        // Nothing asked here depends on how late it is since the last operation.
+        let mut trial = self.trial(changes_max.min(CHANGES_MAX), 0);
         let mut targets = trial.delete(name, scopes.repository, deletion)?;
         let deleted = scopes.usage(&trial.batch.overlay)?;
         let mut stays = trial.stays(scopes.repository, &targets)?;
@@ -111,16 +117,20 @@ impl<'a> Settled<'a> {
 }
 
 fn gains(before: &[UsageRow; 3], deleted: &[UsageRow; 3], ended: &[UsageRow; 3]) -> [Gain; 3] {
-    let gain = |at: usize| Gain {
-        reclaimable_bytes: deleted[at].reclaimable_bytes.saturating_sub(before[at].reclaimable_bytes),
-        freed_bytes: before[at].used_bytes.saturating_sub(ended[at].used_bytes),
-        manifest_bytes: before[at].manifest_bytes.saturating_sub(ended[at].manifest_bytes),
-    };
-    [gain(0), gain(1), gain(2)]
+    [0, 1, 2].map(|at| gain(&before[at], &deleted[at], &ended[at]))
+}
+
+/// What a scope gains from before to when things were deleted, and to when these are gone.
+pub(super) fn gain(before: &UsageRow, deleted: &UsageRow, ended: &UsageRow) -> Gain {
+    Gain {
+        reclaimable_bytes: deleted.reclaimable_bytes.saturating_sub(before.reclaimable_bytes),
+        freed_bytes: before.used_bytes.saturating_sub(ended.used_bytes),
+        manifest_bytes: before.manifest_bytes.saturating_sub(ended.manifest_bytes),
+    }
 }
 
 /// Manifests that lived before the trial and do not any more.
-fn left(base: &dyn View, trial: &Trial<'_>, repository: RepositoryId) -> Result<Vec<Digest>, SchemaError> {
+pub(super) fn left(base: &dyn View, trial: &Trial<'_>, repository: RepositoryId) -> Result<Vec<Digest>, SchemaError> {
     let prefix = Key::of(Table::Manifests).u32(repository).bytes();
     let changed = trial.batch.overlay.changes().range(prefix.clone()..);
     let mut left = Vec::new();
@@ -140,8 +150,8 @@ fn left(base: &dyn View, trial: &Trial<'_>, repository: RepositoryId) -> Result<
 /// What is to be deleted: a tag and what it points to, or a manifest by digest.
 type Target = (Option<Tag>, Digest);
 
-struct Trial<'a> {
-    batch: Batch<'a>,
+pub(super) struct Trial<'a> {
+    pub(super) batch: Batch<'a>,
     window_ms: u64,
     changes_max: usize,
     settles: usize,
@@ -150,13 +160,16 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn new(view: &'a dyn View, applied: Applied, window_ms: u64, changes_max: usize) -> Self {
-        // The time is that of the last operation: nothing asked here depends on how late it is since.
-        let (is_on_settled, batch) = (applied.settling == 0, Batch::new(view, applied, 0));
+    fn new(view: &'a dyn View, applied: Applied, window_ms: u64, changes_max: usize, now_ms: u64) -> Self {
+        let (is_on_settled, batch) = (!applied.is_settling(), Batch::new(view, applied, now_ms));
         Self { batch, window_ms, changes_max, settles: 0, is_on_settled }
     }
 
-    fn decide(&mut self, request: &Request, reference: impl FnOnce() -> String) -> Result<Outcome, TrialError> {
+    pub(super) fn decide(
+        &mut self,
+        request: &Request,
+        reference: impl FnOnce() -> String,
+    ) -> Result<Outcome, TrialError> {
         let outcome = self.batch.decide(request);
         // They are what a journal would hold; nothing here reads them.
         self.batch.records.clear();
@@ -169,7 +182,7 @@ impl<'a> Trial<'a> {
         })
     }
 
-    fn settle(&mut self) -> Result<(), TrialError> {
+    pub(super) fn settle(&mut self) -> Result<(), TrialError> {
         let request = Request::Settle { window_ms: self.window_ms, from: 0 };
         while self.decide(&request, String::new)? != Outcome::Done {
             self.settles += 1;
@@ -258,7 +271,11 @@ impl<'a> Trial<'a> {
     }
 
     /// Ends the windows of these manifests and drops those that nothing else keeps; the rest.
-    fn drop_all(&mut self, repository: RepositoryId, doomed: Vec<Digest>) -> Result<Vec<Digest>, TrialError> {
+    pub(super) fn drop_all(
+        &mut self,
+        repository: RepositoryId,
+        doomed: Vec<Digest>,
+    ) -> Result<Vec<Digest>, TrialError> {
         for digests in doomed.chunks(DROPS_PER_STEP) {
             self.decide(&Request::EndWindows { repository, digests: digests.to_vec() }, String::new)?;
         }

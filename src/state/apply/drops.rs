@@ -13,7 +13,7 @@ use crate::{
     name::Tag,
     state::{
         counts::{self, Change},
-        samples,
+        govern, samples,
         settle::Lives,
     },
 };
@@ -49,7 +49,7 @@ pub(super) fn manifest(
     counts::manifest_changed(overlay, repository, digest, row.size, Change::Leaves)?;
     // What it was a root's reason for has the window that it had, and none when that was ended.
     let window_ms = row.held_until_ms.saturating_sub(row.left_ms);
-    let mut lives = Lives::new(overlay, applied, at.time_ms.saturating_add(window_ms));
+    let mut lives = Lives::exact(overlay, applied, at.time_ms.saturating_add(window_ms));
     lives.drop_manifest(repository, digest, &row)?;
     lives.settle()?;
     record(overlay, applied, at, DropKind::Manifest, repository, digest, row.size)
@@ -98,6 +98,7 @@ pub(super) fn history(
 /// An empty repository goes, and with the last one its organisation.
 pub(super) fn repository(overlay: &mut Overlay<'_>, at: Moment, repository: RepositoryId) -> Result<(), SchemaError> {
     let row: RepositoryRow = schema::expect(overlay, key::repository(repository))?;
+    govern::end(overlay, repository)?;
     overlay.delete(key::empty_repository(repository).bytes());
     overlay.delete(key::repository_name(row.name.as_str()).bytes());
     overlay.delete(key::repository(repository).bytes());

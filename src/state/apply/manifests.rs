@@ -15,6 +15,7 @@ use crate::{
     name::Tag,
     state::{
         counts::{self, Change},
+        govern::order,
         hash,
         life::is_reached,
         settle::Lives,
@@ -40,13 +41,13 @@ pub(super) fn apply(
                 None => revive(&mut lives, *repository, digest, Some(at.time_ms), tags.is_empty())?,
             }
             for tag in tags {
-                set_tag(&mut lives, at, *repository, tag, Some((*manifest, digest)), *held_until_ms)?;
+                set_tag(&mut lives, at, *repository, tag, Some((*manifest, digest)))?;
             }
             lives.settle()
         }
         Operation::Untag { repository, tags, held_until_ms } => {
             let mut lives = Lives::new(overlay, applied, *held_until_ms);
-            tags.iter().try_for_each(|tag| set_tag(&mut lives, at, *repository, tag, None, *held_until_ms))?;
+            tags.iter().try_for_each(|tag| set_tag(&mut lives, at, *repository, tag, None))?;
             lives.settle()
         }
         Operation::Delete { repository, digest, held_until_ms, .. } => {
@@ -58,12 +59,15 @@ pub(super) fn apply(
             let mut lives = Lives::new(overlay, applied, *held_until_ms);
             revive(&mut lives, *repository, digest, None, tag.is_none())?;
             if let Some(tag) = tag {
-                set_tag(&mut lives, at, *repository, tag, Some((*manifest, digest)), *held_until_ms)?;
+                set_tag(&mut lives, at, *repository, tag, Some((*manifest, digest)))?;
             }
             lives.settle()
         }
+        Operation::KeepTags { repository, tags } => {
+            tags.iter().try_for_each(|(tag, pulled_ms)| keep_tag(overlay, *repository, tag, *pulled_ms))
+        }
         Operation::EndWindows { repository, digests } => {
-            let mut lives = Lives::new(overlay, applied, 0);
+            let mut lives = Lives::exact(overlay, applied, 0);
             digests.iter().try_for_each(|digest| lives.change(*repository, digest, |row, _| row.held_until_ms = 0))
         }
         _ => Ok(()),
@@ -177,23 +181,30 @@ fn set_tag(
     repository: RepositoryId,
     tag: &Tag,
     target: Option<(ManifestId, &Digest)>,
-    held_until_ms: u64,
 ) -> Result<(), SchemaError> {
     let before: Option<TagRow> = schema::get(lives.overlay, key::tag(repository, tag))?;
     if let (Some(row), Some((manifest, _))) = (&before, target)
         && row.manifest == manifest
     {
-        schema::put(lives.overlay, key::tag(repository, tag), &TagRow { set_ms: at.time_ms, ..row.clone() });
-        return Ok(());
+        let after = TagRow { set_ms: at.time_ms, pulled_ms: 0, ..row.clone() };
+        schema::put(lives.overlay, key::tag(repository, tag), &after);
+        return order::tag_changed(lives.overlay, repository, tag, Some(row), Some(&after));
     }
     if before.is_none() && target.is_none() {
         return Ok(());
     }
+    let held_until_ms = lives.held_until_ms(repository)?;
+    let after = target.map(|(manifest, digest)| TagRow {
+        manifest,
+        digest: *digest,
+        set_ms: at.time_ms,
+        lsn: at.lsn,
+        pulled_ms: 0,
+    });
     // The new target first: moving a tag to a child of what it pointed to must not end the child's life in between.
-    if let Some((manifest, digest)) = target {
-        let row = TagRow { manifest, digest: *digest, set_ms: at.time_ms, lsn: at.lsn };
-        schema::put(lives.overlay, key::tag(repository, tag), &row);
-        reached_by_tag(lives, repository, tag, manifest, digest)?;
+    if let Some(row) = &after {
+        schema::put(lives.overlay, key::tag(repository, tag), row);
+        reached_by_tag(lives, repository, tag, row.manifest, &row.digest)?;
     } else {
         lives.overlay.delete(key::tag(repository, tag).bytes());
     }
@@ -202,6 +213,7 @@ fn set_tag(
         lives.change(repository, &before.digest, |row, _| row.tags = row.tags.saturating_sub(1))?;
         pass_entry(lives.overlay, repository, tag, before.lsn, held_until_ms)?;
     }
+    order::tag_changed(lives.overlay, repository, tag, before.as_ref(), after.as_ref())?;
     if let Some(change) = Change::between(before.is_some(), target.is_some()) {
         counts::total_changed(lives.overlay, repository, |usage| change.step(&mut usage.tags, 1))?;
     }
@@ -213,6 +225,14 @@ fn set_tag(
         pass_entry(lives.overlay, repository, tag, at.lsn, held_until_ms)?;
     }
     Ok(())
+}
+
+/// What a tag points to was pulled since, so it goes later.
+fn keep_tag(overlay: &mut Overlay<'_>, repository: RepositoryId, tag: &Tag, pulled_ms: u64) -> Result<(), SchemaError> {
+    let Some(before) = schema::get::<TagRow>(overlay, key::tag(repository, tag))? else { return Ok(()) };
+    let after = TagRow { pulled_ms, ..before.clone() };
+    schema::put(overlay, key::tag(repository, tag), &after);
+    order::tag_changed(overlay, repository, tag, Some(&before), Some(&after))
 }
 
 /// A manifest is reached by one tag more.

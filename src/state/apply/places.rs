@@ -11,7 +11,7 @@ use crate::{
     },
     journal::operation::LocalRecord,
     location::SegmentNumber,
-    state::counts,
+    state::{counts, govern::uses},
 };
 
 /// Reports of collections that are kept, and how many of them with each thing that was dropped: those are long.
@@ -65,8 +65,10 @@ pub(super) fn apply(overlay: &mut Overlay<'_>, applied: &mut Applied, record: &L
         }
         LocalRecord::Pulled { repository, pulled_ms, digests } => {
             let row = PullRow { pulled_ms: *pulled_ms };
-            digests.iter().for_each(|digest| schema::put(overlay, key::pull(*repository, digest), &row));
-            Ok(())
+            digests.iter().try_for_each(|digest| {
+                schema::put(overlay, key::pull(*repository, digest), &row);
+                uses::changed(overlay, *repository, digest)
+            })
         }
         LocalRecord::Reported { number, summary, items } => report(overlay, *number, summary, items),
         LocalRecord::Paused { what, until_ms: 0 } => {

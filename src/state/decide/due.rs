@@ -35,9 +35,11 @@ impl Batch<'_> {
         };
         let leaves_record = matches!(due, Due::Link { .. } | Due::Manifest { .. });
         self.logical(operation.ok_or(Refusal::NotDue)?)?;
-        if !leaves_record {
-            return Ok(Outcome::Done);
-        }
+        if leaves_record { self.dropped() } else { Ok(Outcome::Done) }
+    }
+
+    /// What the last operation has dropped.
+    pub(super) fn dropped(&self) -> Result<Outcome, Refusal> {
         let DropRow { size, last, .. } = schema::expect(&self.overlay, key::drop_record(self.applied.lsn))?;
         Ok(Outcome::Dropped { size, last })
     }
@@ -51,7 +53,11 @@ impl Batch<'_> {
 
     /// A manifest goes when it does not live and its window is over, nothing names it as child, and all that it names
     /// knows that it does not live.
-    fn drop_manifest(&self, repository: RepositoryId, digest: &Digest) -> Result<Option<Operation>, SchemaError> {
+    pub(super) fn drop_manifest(
+        &self,
+        repository: RepositoryId,
+        digest: &Digest,
+    ) -> Result<Option<Operation>, SchemaError> {
         let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, digest))?;
         let Some(row) = row.filter(|row| row.held_until_ms <= self.time_ms()) else { return Ok(None) };
         let parents = schema::get::<ParentsRow>(&self.overlay, key::parents(repository, digest))?.unwrap_or_default();
@@ -80,19 +86,20 @@ impl Batch<'_> {
     fn drop_repository(&self, repository: RepositoryId) -> Result<Option<Operation>, SchemaError> {
         let known = self.overlay.get(&key::empty_repository(repository).bytes())?.is_some();
         let usage: Option<UsageRow> = schema::get(&self.overlay, key::usage(Scope::Repository(repository)))?;
-        let is_due = known && usage.is_none_or(|usage| usage.is_empty());
+        let is_due = known && usage.is_none_or(|usage| usage.is_empty()) && self.is_reviewed(repository)?;
         Ok(is_due.then_some(Operation::DropRepository { repository }))
     }
 
-    /// One step of what is settling, if anything is: from a manifest on.
+    /// One step of what is settling, if anything is: from a manifest on. And one of a review under way.
     pub(super) fn settle(&mut self, window_ms: u64, from: ManifestId) -> Result<Outcome, Refusal> {
-        if self.applied.settling == 0 {
-            return Ok(Outcome::Done);
+        let mut next = from;
+        if self.applied.settling > 0 {
+            let held_until_ms = self.time_ms().saturating_add(window_ms);
+            next = settle::first_noted(&self.overlay, from)?.map_or(0, |first| first.saturating_add(1));
+            self.logical(Operation::Settle { held_until_ms, from })?;
         }
-        let held_until_ms = self.time_ms().saturating_add(window_ms);
-        let next = settle::first_noted(&self.overlay, from)?.map_or(0, |first| first.saturating_add(1));
-        self.logical(Operation::Settle { held_until_ms, from })?;
-        Ok(if self.applied.settling == 0 { Outcome::Done } else { Outcome::Settling { next } })
+        self.review()?;
+        Ok(if self.applied.is_settling() { Outcome::Settling { next } } else { Outcome::Done })
     }
 
     pub(super) fn end_windows(&mut self, repository: RepositoryId, digests: &[Digest]) -> Result<Outcome, Refusal> {
@@ -119,6 +126,7 @@ impl Batch<'_> {
         let repository = self.repository(name)?;
         let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, digest))?;
         let Some(row) = row else { return Err(self.why_missing(name, digest)?) };
+        self.check_immutable(repository, tag.map_or(&[], std::slice::from_ref), digest)?;
         let held_until_ms = self.time_ms().saturating_add(window_ms);
         let (manifest, digest, tag) = (row.manifest, *digest, tag.cloned());
         self.logical(Operation::Restore { repository, manifest, digest, tag, held_until_ms })?;

@@ -32,7 +32,7 @@ impl Found {
 pub(super) type AllManifests = BTreeMap<(RepositoryId, Digest), Found>;
 
 /// What names each child.
-fn parents(manifests: &AllManifests) -> BTreeMap<(RepositoryId, Digest), ParentsRow> {
+pub(super) fn parents(manifests: &AllManifests) -> BTreeMap<(RepositoryId, Digest), ParentsRow> {
     let mut parents: BTreeMap<(RepositoryId, Digest), ParentsRow> = BTreeMap::new();
     for ((repository, _), parent) in manifests {
         for named in parent.named.iter().filter(|named| named.is_child()) {

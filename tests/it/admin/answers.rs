@@ -1,4 +1,8 @@
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
 
 use serde_json::json as value;
 
@@ -149,6 +153,39 @@ fn what_was_deleted_is_restored_and_what_is_held_is_purged() {
     check(ask(&server, &["gc", "--status"]), 0, &["purge", "paused"]);
     check(ask(&server, &["gc"]), 0, &["dropped"]);
     check(ask(&server, &["compact", "--dry-run"]), 0, &["nothing was changed"]);
+}
+
+#[test]
+fn so_much_is_freed_of_what_is_held_and_no_more() {
+    let server = Orlop::start();
+    let held: Vec<String> = (0..3)
+        .map(|number| {
+            let digest = sha256(server.push_image("team/app", "gone", 10 + number));
+            server.delete(&format!("/v2/team/app/manifests/{digest}")).is(202);
+            thread::sleep(Duration::from_millis(5));
+            digest
+        })
+        .collect();
+    check(ask(&server, &["gc", "--free", "1B"]), 2, &["no terminal", "--dry-run", "--yes"]);
+    check(
+        ask(&server, &["gc", "--free", "1B", "--dry-run"]),
+        0,
+        &["Would end before its time", &held[0], "That reaches the 1 B"],
+    );
+    let ended = |report: &serde_json::Value| {
+        let ended = report["goal"]["ended"].as_array().unwrap().iter();
+        ended.map(|ended| ended["digest"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let plan = json(ask(&server, &["gc", "--free", "1B", "--dry-run", "--json"]));
+    assert_eq!((ended(&plan), &plan["goal"]["reached"]), (held[..1].to_vec(), &value!(true)), "{plan:#}");
+    let done = json(ask(&server, &["gc", "--free", "1B", "--yes", "--json"]));
+    assert_eq!((ended(&done), &done["freed_bytes"]), (held[..1].to_vec(), &plan["freed_bytes"]), "{done:#}");
+    check(ask(&server, &["restore", "team/app", &held[0]]), 2, &["dropped"]);
+    check(ask(&server, &["gc", "--free", "1TiB", "--dry-run"]), 1, &["not reached", "orlop top"]);
+    check(ask(&server, &["restore", "team/app", &held[1]]), 0, &["live again"]);
+    check(ask(&server, &["gc", "--free", "1TiB", "--yes"]), 1, &[&held[2], "not reached", "nothing more is held"]);
+    check(ask(&server, &["gc", "--status"]), 0, &["free"]);
+    server.get(&format!("/v2/team/app/manifests/{}", held[1])).is(200);
 }
 
 #[test]

@@ -43,6 +43,11 @@ fn wrong_arguments_end_with_2_and_every_help_has_an_example() {
         &["usage", "--data", "x", "--server", "http://x"],
         &["usage", "--config", "x"],
         &["gc", "--status", "--dry-run"],
+        &["gc", "--status", "--free", "1GiB"],
+        &["gc", "--yes"],
+        &["gc", "--free", "1GiB", "--yes", "--dry-run"],
+        &["gc", "--free", "0"],
+        &["gc", "--free", "much"],
         &["ls", "-n", "-1"],
         &["what-if", "a/b", "--tag", "x", "--digest", NOBODY],
     ] {

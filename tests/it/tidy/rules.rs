@@ -7,7 +7,7 @@ use super::source::{Source, Token};
 /// The layers from the lowest up; each uses only those below it. On the lowest, the small types use one another; on the
 /// others, those of one level don't know each other.
 const LAYERS: [&[&str]; 11] = [
-    &["digest", "name", "location", "codec", "sync", "words"],
+    &["digest", "name", "location", "codec", "sync", "words", "policy"],
     &["disk"],
     &["segment", "journal", "index"],
     &["state"],

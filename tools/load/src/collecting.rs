@@ -4,7 +4,6 @@
 //! It finds the capacity by clients that ask as fast as they are answered, then loads by the clock (`paced`). It judges that no
 //! request fails, that what was deleted goes and the rest stays, never how long anything took.
 
-mod admin;
 mod images;
 mod paced;
 mod phases;
@@ -20,11 +19,11 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    admin::{Admin, du},
     clients::{self, Bounds},
     error::LoadError,
     registry::Client,
 };
-use admin::{Admin, du};
 use images::{Image, Images};
 use paced::Paced;
 use phases::{Phases, Row};

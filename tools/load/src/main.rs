@@ -5,6 +5,8 @@
 //! for `measure`, which prints a table unless it is asked for JSON.
 
 mod acks;
+mod admin;
+mod cache;
 mod check;
 mod clients;
 mod collecting;
@@ -40,6 +42,8 @@ enum Command {
     ManyTags(many_tags::ManyTags),
     /// Collect deleted images, and take the tag of a large index, under a load of pulls and pushes
     Collecting(collecting::Collecting),
+    /// Play traces of a build cache against a capped repository, and compare with simulated caches
+    Cache(cache::Cache),
     /// Measure one kind of work: how many a second, how long each, at what cost of CPU
     Measure(measure::Measure),
     /// Check the registry against a log of acknowledgements, and resume what was cut off
@@ -98,6 +102,10 @@ fn run(command: &Command) -> Result<(String, Vec<String>), LoadError> {
             Ok((figures.to_string(), wrong))
         }
         Command::Collecting(workload) => {
+            let (figures, wrong) = workload.run()?;
+            Ok((figures.to_string(), wrong))
+        }
+        Command::Cache(workload) => {
             let (figures, wrong) = workload.run()?;
             Ok((figures.to_string(), wrong))
         }

@@ -47,6 +47,11 @@ impl Call {
         Self { method: "PUT", ..Self::post(path, body) }
     }
 
+    /// A request that takes something away.
+    pub(super) fn delete(path: &str) -> Self {
+        Self { method: "DELETE", ..Self::get(path) }
+    }
+
     /// Adds a parameter.
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.query.push((name, value.into()));
@@ -127,7 +132,7 @@ fn remedy(status: u16, code: &str) -> &'static str {
         (404, "BLOB_UNKNOWN") => "; `orlop ls REPOSITORY` lists digests",
         (404, _) => "; `orlop ls` lists the organisations, `orlop ls ORGANISATION` its repositories",
         (410, _) => "; `orlop history REPOSITORY` shows what can still be restored",
-        (507, _) => "; `orlop gc` gives back what is due, `orlop purge` what is held",
+        (507, _) => "; `orlop gc` gives back what is due, `orlop gc --free SIZE` also what is held",
         (500, _) => "; `orlop verify` looks for damage",
         _ => "",
     }

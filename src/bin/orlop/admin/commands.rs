@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::{
     Column, Outcome, Plan, Shape, Target,
+    agreeing::agree,
     arguments::{
-        Blob, Compact, Doctor, Gc, History, Ls, Pausable, Pausing, Purge, Quota, Restore, Scrub, Segments, Status, Top,
-        Usage, Verify, WhatIf, Why,
+        Blob, Compact, Doctor, Gc, History, Ls, Pausable, Pausing, Policy, Purge, Quota, Restore, Scrub, Segments,
+        Status, Top, Usage, Verify, WhatIf, Why,
     },
     call::{Call, is_unknown},
     refused, run,
@@ -21,6 +22,13 @@ const SCOPE: &str = "\
 O is an organisation, R a repository. A name with a slash in it is a repository; so is one without, if there is such a
 repository (it belongs to organisation _); else it is an organisation. A slash at the end (O/) always means the organisation.";
 
+const GC_HELP: &str = "\
+Without a terminal to ask on, --free needs --yes. Ends with 1 when less was freed than was asked for, or less would be.
+
+Examples:
+  orlop gc --status
+  orlop gc --free 20GiB --dry-run";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Admin {
     /// Shows what the registry, an organisation or a repository stores, and what of it is reclaimable.
@@ -32,6 +40,9 @@ pub(crate) enum Admin {
     /// Sets what an organisation or a repository may store, or shows such quotas and what is used of them.
     #[command(after_help = format!("{SCOPE}\n\nExample:\n  orlop quota org1/ 20GiB"))]
     Quota(Quota),
+    /// Says what is done with the repositories of a pattern: which tags go, how much may be there, what may not be moved.
+    #[command(after_help = "Example:\n  orlop policy explain org1/image")]
+    Policy(Policy),
     /// Tells what deleting a repository, tags or manifests of it would give back; changes nothing.
     #[command(after_help = "Example:\n  orlop what-if org1/image --tag 1.0 --tag 1.1")]
     WhatIf(WhatIf),
@@ -50,8 +61,8 @@ pub(crate) enum Admin {
     /// Ends the windows of held manifests now, and waits until their bytes are off the disk.
     #[command(after_help = format!("{SCOPE}\n\nExample:\n  orlop purge org1 --dry-run"))]
     Purge(Purge),
-    /// Collects what is due now, and waits until its bytes are off the disk.
-    #[command(after_help = "Example:\n  orlop gc --status")]
+    /// Collects what is due now, and waits until its bytes are off the disk; with --free also what is held, as far as needed.
+    #[command(after_help = GC_HELP)]
     Gc(Gc),
     /// Copies what lives out of segments that are half dead, and removes these.
     #[command(after_help = "Example:\n  orlop compact --dry-run")]
@@ -148,6 +159,7 @@ impl Admin {
             Self::Usage(it) => run(&it.target, |transport| it.plan(transport)),
             Self::Ls(it) => run(&it.target, |transport| it.plan(transport)),
             Self::Quota(it) => run(&it.target, |transport| it.plan(transport)),
+            Self::Policy(it) => it.run(),
             Self::WhatIf(it) => one(&it.target, it.call(), show::what_if::show),
             Self::Top(it) => run(&it.target, |transport| {
                 let scope = optional_scope(transport, it.scope.as_deref())?;
@@ -161,10 +173,7 @@ impl Admin {
                 let n = it.count.unwrap_or(10).to_string();
                 one(&it.target, Call::get("collect").with("n", n), show::collection::status)
             }
-            Self::Gc(it) => {
-                let call = Call::post("collect", no_fields()).flag("dry_run", it.dry_run);
-                long(&it.target, call, show::collection::report, "collecting")
-            }
+            Self::Gc(it) => run(&it.target, |transport| it.plan(transport)),
             Self::Compact(it) => {
                 let call = Call::post("compact", no_fields()).flag("dry_run", it.dry_run);
                 long(&it.target, call, show::collection::compaction, "compacting")
@@ -306,6 +315,20 @@ impl Purge {
         let body: Value = json!({ name: value });
         let call = Call::post("purge", body).flag("dry_run", self.dry_run);
         Ok(Plan { call, shape: Shape::Long { show: show::collection::report, doing: "purging", far: None } })
+    }
+}
+
+impl Gc {
+    /// What is to be freed is asked for when whoever asks agrees to what that takes.
+    fn plan(&self, transport: &dyn Transport) -> Result<Plan, Failure> {
+        let (show, doing) =
+            (show::collection::report, if self.free_bytes.is_some() { "freeing" } else { "collecting" });
+        let body = self.free_bytes.map_or_else(|| json!({}), |bytes| json!({ "free_bytes": bytes }));
+        let call = |dry_run| Call::post("collect", body.clone()).flag("dry_run", dry_run);
+        if self.free_bytes.is_some() && !self.dry_run && !self.yes {
+            agree(transport, &call(true), show)?;
+        }
+        Ok(Plan { call: call(self.dry_run), shape: Shape::Long { show, doing, far: None } })
     }
 }
 

@@ -10,6 +10,7 @@ pub(super) mod doctor;
 pub(super) mod health;
 pub(super) mod history;
 pub(super) mod manifests;
+pub(super) mod policies;
 pub(super) mod quotas;
 pub(super) mod segments;
 #[cfg(test)]

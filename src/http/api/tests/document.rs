@@ -26,7 +26,7 @@ async fn every_route_stands_in_the_document_and_the_other_way_round() {
     assert_eq!(served, told);
     let api = Api::new();
     for (path, method) in served {
-        let path = path.replace("{digest}", &Digest::of(Algorithm::Sha256, b"").to_string());
+        let path = path.replace("{digest}", &Digest::of(Algorithm::Sha256, b"").to_string()).replace("{name}", "any");
         let headers = [("host", "localhost"), ("content-type", "application/json")];
         let answer = api.send(&method, &path, &headers, "").await;
         let message = answer.message();
@@ -144,6 +144,26 @@ async fn answers_are_what_the_document_says() {
     for path in gets {
         conforms(&api, &document, "get", path, None).await;
     }
+    let all = json!({
+        "pattern": "team/**", "tag_pattern": ["*", "!all"], "keep_newest": 1, "older_than": "1s", "not_pulled_for": "2h",
+        "immutable": ["v*"], "held_for": "1h", "never_tagged_for": "1s",
+    });
+    let policies = [
+        ("put", "policies/ci?dry_run=true", Some(all.clone())),
+        ("put", "policies/ci", Some(all.clone())),
+        ("put", "policies/solo?yes=true", Some(json!({ "pattern": "solo", "size_max_bytes": 1, "immutable": true }))),
+        ("get", "policies", None),
+        ("get", "policies/explain?repository=team/app", None),
+        ("get", "policies/explain?repository=solo", None),
+        ("get", "policies/explain?repository=nothing", None),
+        ("post", "policies/ci/confirm", Some(json!({}))),
+        ("post", "what-if", Some(json!({ "policy": { "name": "x", "pattern": "**", "keep_newest": 1 } }))),
+        ("delete", "policies/ci", None),
+        ("delete", "policies/solo", None),
+    ];
+    for (method, path, body) in policies {
+        conforms(&api, &document, method, path, body).await;
+    }
     let posts = [
         ("what-if", team.clone()),
         ("what-if", json!({ "repository": "team/app", "tags": ["latest", "all"] })),
@@ -151,8 +171,10 @@ async fn answers_are_what_the_document_says() {
         ("restore", json!({ "repository": "team/app", "digest": old, "tag": "old" })),
         ("restore", json!({ "repository": "team/app", "digest": old })),
         ("collect?dry_run=true", json!({})),
+        ("collect?dry_run=true", json!({ "free_bytes": 1 })),
         ("purge?dry_run=true", json!({ "organization": "_" })),
         ("purge", json!({ "repository": "solo" })),
+        ("collect", json!({ "free_bytes": 1_000_000_000 })),
         ("collect", json!({})),
         ("compact?dry_run=true", json!({})),
         ("compact", json!({})),
@@ -175,12 +197,18 @@ async fn answers_are_what_the_document_says() {
 async fn conforms(api: &Api, document: &Value, method: &str, path: &str, body: Option<Value>) {
     let answer = match body {
         Some(body) => api.order(&method.to_uppercase(), path, body).await,
+        None if method == "delete" => api.order("DELETE", path, json!(null)).await,
         None => api.get(path).await,
     };
     assert_eq!(answer.status, 200, "{path}: {}", answer.message());
     assert_eq!(answer.headers["content-type"], "application/json", "{path}");
     let route = path.split('?').next().unwrap();
-    let route = if route.starts_with("blobs/") { "blobs/{digest}" } else { route };
+    let route = match route.split('/').collect::<Vec<_>>()[..] {
+        ["blobs", _] => "blobs/{digest}",
+        ["policies", name] if name != "explain" => "policies/{name}",
+        ["policies", _, "confirm"] => "policies/{name}/confirm",
+        _ => route,
+    };
     let responses = &document["paths"][format!("/api/v1/{route}")][method]["responses"];
     let schema = &responses["200"]["content"]["application/json"]["schema"];
     assert!(schema.is_object(), "{path}");

@@ -42,7 +42,8 @@ async fn foreign_pages_reach_no_route() {
 async fn changes_are_json_of_a_bounded_length() {
     let api = Api::new();
     let posts = ["what-if", "restore", "purge", "collect", "compact", "pause", "resume", "verify"];
-    for (method, path) in posts.map(|path| ("POST", path)).into_iter().chain([("PUT", "quotas")]) {
+    for (method, path) in posts.map(|path| ("POST", path)).into_iter().chain([("PUT", "quotas"), ("PUT", "policies/a")])
+    {
         let path = format!("{ROOT}{path}");
         for content_type in [None, Some("text/plain"), Some("application/x-www-form-urlencoded")] {
             let mut headers = vec![("host", "localhost")];
@@ -139,6 +140,10 @@ async fn orders_name_what_they_mean() {
         ),
         ("what-if", json!({ "repository": "team/app", "tags": ["-"] }), 400, "\"-\"".to_owned()),
         ("what-if", json!({ "repository": "team/app", "tag": "latest" }), 400, "`tag`".to_owned()),
+        ("what-if", json!({}), 400, "`repository`, or a policy".to_owned()),
+        ("what-if", json!({ "repository": "team/app", "policy": {} }), 400, "not both".to_owned()),
+        ("what-if", json!({ "policy": { "name": "a" } }), 400, "policy: pattern is missing".to_owned()),
+        ("policies/none/confirm", json!({}), 404, "\"none\"".to_owned()),
         ("what-if", json!({ "repository": "team/none" }), 404, "team/none".to_owned()),
         ("what-if?dry_run=true", json!({ "repository": "team/app" }), 400, "dry_run".to_owned()),
         ("restore", json!({ "repository": "team/app" }), 400, "digest".to_owned()),
@@ -150,6 +155,9 @@ async fn orders_name_what_they_mean() {
         ("purge", json!({ "organization": "a/b" }), 400, "a/b".to_owned()),
         ("purge?dry_run=maybe", json!({ "organization": "team" }), 400, "maybe".to_owned()),
         ("collect?dry_run", json!({}), 400, "dry_run".to_owned()),
+        ("collect", json!({ "free_bytes": 0 }), 400, "nonzero".to_owned()),
+        ("collect", json!({ "free_bytes": "1GiB" }), 400, "1GiB".to_owned()),
+        ("collect", json!({ "bytes": 1 }), 400, "`bytes`".to_owned()),
         ("pause", json!({ "what": "clock" }), 400, "clock".to_owned()),
         ("pause", json!({ "what": "everything" }), 400, "everything".to_owned()),
     ];

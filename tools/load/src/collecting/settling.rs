@@ -10,8 +10,9 @@ use std::{
 
 use serde_json::json;
 
-use super::{Collecting, Images, admin::Admin, phases::Phases, phases::Row, tell};
+use super::{Collecting, Images, phases::Phases, phases::Row, tell};
 use crate::{
+    admin::Admin,
     content::digest_of,
     error::LoadError,
     measure::stock::{Manifests, NAMED_BLOBS, Stock, block},

@@ -17,7 +17,7 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
     let stops = |entry: &&Value| matches!(entry["why"].as_str(), Some("paused" | "clock"));
     let stopped = entries(&answer["kept"]).iter().find(stops);
     let kept: Vec<Value> = entries(&answer["kept"]).iter().filter(|entry| !stops(entry)).cloned().collect();
-    let mut text = String::new();
+    let mut text = ended(&answer["goal"], dry, now);
     if !dropped.is_empty() {
         text.push_str(if dry { "Would be dropped:\n" } else { "Dropped:\n" });
         text.push_str(&render(
@@ -46,6 +46,7 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
     }
     let incomplete = incomplete(answer);
     text.push_str(&incomplete);
+    text.push_str(&goal(answer, dry));
     match stopped.map(|entry| (entry["why"].as_str(), &entry["until"])) {
         Some((Some("paused"), _)) => text.push_str("Collecting is paused: `orlop resume collect` lets it go on\n"),
         Some((_, until)) => {
@@ -53,7 +54,67 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
         }
         None => {}
     }
-    Shown::new(text, !dry && (still_read > 0 || stopped.is_some() || !incomplete.is_empty()))
+    let is_short = answer["goal"]["reached"] == false;
+    Shown::new(text, is_short || (!dry && (still_read > 0 || stopped.is_some() || !incomplete.is_empty())))
+}
+
+/// What ends before its time, to free so much.
+fn ended(goal: &Value, dry: bool, now: Timestamp) -> String {
+    let ended = entries(&goal["ended"]);
+    if ended.is_empty() {
+        return String::new();
+    }
+    let shown = ended.iter().map(|entry| {
+        let mut entry = entry.clone();
+        let last = if entry["left_at"].is_null() { &entry["used_at"] } else { &entry["left_at"] };
+        entry["last_shown"] = Value::from(time_from(last, now));
+        entry["until_shown"] = Value::from(time_from(&entry["until"], now));
+        entry
+    });
+    let table = render(
+        vec![
+            left("WHAT", |entry| source(entry["source"].as_str().unwrap_or(format::NONE))),
+            left("LAST USED", |entry| format::text(&entry["last_shown"])),
+            left("UNTIL", |entry| format::text(&entry["until_shown"])),
+            left("REPOSITORY", |entry| format::text(&entry["repository"])),
+            left("TAG", |entry| format::text(&entry["tag"])),
+            left("DIGEST", |entry| format::text(&entry["digest"])),
+        ],
+        &shown.collect::<Vec<_>>(),
+    );
+    let head = if dry { "Would end before its time:" } else { "Ended before its time:" };
+    format!("{head}\n{table}{}\n", and_more(number(&goal["ended_more"]), "ended"))
+}
+
+fn source(source: &str) -> String {
+    match source {
+        "held" => "can be restored",
+        "spare-tag" => "a policy takes it",
+        "least-used" => "can be evicted",
+        other => return format::plain(other),
+    }
+    .to_owned()
+}
+
+/// Whether as much was freed as was asked for; where not, what else can be done.
+fn goal(answer: &Value, dry: bool) -> String {
+    let goal = &answer["goal"];
+    let asked = size(&goal["bytes"]);
+    match (goal["reached"].as_bool(), goal["shortfall"].as_str()) {
+        (None, _) => String::new(),
+        (Some(true), _) if dry => format!("That reaches the {asked} that were asked for\n"),
+        (Some(true), _) => format!("The {asked} that were asked for are reached\n"),
+        (_, Some("paused")) => format!("The {asked} that were asked for are not reached: nothing is dropped now\n"),
+        (_, Some("plan-ends")) => {
+            format!("The plan does not reach the {asked} that were asked for; the run would go on\n")
+        }
+        _ => format!(
+            "The {asked} that were asked for are not reached: nothing more is held, and no policy lets anything else go.\nWhat never \
+             had a manifest goes when its grace ends. All else is in use: `orlop top` shows what keeps the most, `orlop what-if` \
+             what deleting it\nwould give, `orlop policy` lets things go by themselves; `orlop compact` gives back what dead bytes \
+             take of the disk\n"
+        ),
+    }
 }
 
 fn incomplete(answer: &Value) -> String {

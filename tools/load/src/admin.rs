@@ -1,4 +1,4 @@
-//! What the operator does meanwhile: asks and orders by the admin API, and looks at the disk.
+//! What the operator does while clients load a server: asks and orders by the admin API, and looks at the disk.
 
 use std::{path::Path, process::Command};
 
@@ -11,46 +11,61 @@ use crate::{
 };
 
 /// The admin API of a server.
-pub(super) struct Admin {
+pub(crate) struct Admin {
     connection: Connection,
 }
 
 impl Admin {
-    pub(super) fn new(address: &str) -> Self {
+    pub(crate) fn new(address: &str) -> Self {
         Self { connection: Connection::new(address) }
     }
 
     /// Ends the windows of an organisation's held manifests and collects.
-    pub(super) fn purge(&mut self, organisation: &str) -> Result<Value, CallError> {
+    pub(crate) fn purge(&mut self, organisation: &str) -> Result<Value, CallError> {
         self.call("POST", "/api/v1/purge", &json!({ "organization": organisation }))
     }
 
     /// Compacts.
-    pub(super) fn compact(&mut self) -> Result<Value, CallError> {
+    pub(crate) fn compact(&mut self) -> Result<Value, CallError> {
         self.call("POST", "/api/v1/compact", &json!({}))
     }
 
     /// Brings a manifest back that lost its tag.
-    pub(super) fn restore(&mut self, repository: &str, tag: &str, digest: &str) -> Result<(), CallError> {
+    pub(crate) fn restore(&mut self, repository: &str, tag: &str, digest: &str) -> Result<(), CallError> {
         let body = json!({ "repository": repository, "tag": tag, "digest": digest });
         self.call("POST", "/api/v1/restore", &body).map(drop)
     }
 
     /// Whether all that was changed in an organisation is counted.
-    pub(super) fn is_settled(&mut self, organisation: &str) -> Result<bool, CallError> {
+    pub(crate) fn is_settled(&mut self, organisation: &str) -> Result<bool, CallError> {
         let usage = self.call("GET", &format!("/api/v1/usage?organization={organisation}"), &Value::Null)?;
         Ok(usage["settling"] == 0)
     }
 
     /// Removes a tag.
-    pub(super) fn untag(&mut self, repository: &str, tag: &str) -> Result<(), CallError> {
+    pub(crate) fn untag(&mut self, repository: &str, tag: &str) -> Result<(), CallError> {
         self.send("DELETE", &format!("/v2/{repository}/manifests/{tag}"), 202, &[], b"").map(drop)
     }
 
     /// Stores an image index with a tag.
-    pub(super) fn put_index(&mut self, repository: &str, tag: &str, bytes: &[u8]) -> Result<(), CallError> {
+    pub(crate) fn put_index(&mut self, repository: &str, tag: &str, bytes: &[u8]) -> Result<(), CallError> {
         let target = format!("/v2/{repository}/manifests/{tag}");
         self.send("PUT", &target, 201, &[("Content-Type", "application/vnd.oci.image.index.v1+json")], bytes).map(drop)
+    }
+
+    /// Caps a repository, or what a pattern matches, by a policy of that name.
+    pub(crate) fn cap(&mut self, policy: &str, pattern: &str, bytes: u64) -> Result<(), CallError> {
+        let body = json!({ "pattern": pattern, "size_max_bytes": bytes });
+        self.call("PUT", &format!("/api/v1/policies/{policy}"), &body).map(drop)
+    }
+
+    /// Bytes of the blobs that a repository uses; none where there is no such repository.
+    pub(crate) fn used_bytes(&mut self, repository: &str) -> Result<u64, CallError> {
+        match self.call("GET", &format!("/api/v1/usage?repository={repository}"), &Value::Null) {
+            Ok(usage) => Ok(usage["unique_bytes"].as_u64().unwrap_or(0)),
+            Err(CallError::Refused { status: 404, .. }) => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 
     fn call(&mut self, method: &str, target: &str, body: &Value) -> Result<Value, CallError> {
@@ -88,7 +103,7 @@ impl Admin {
 }
 
 /// What `du` says of a directory, in bytes.
-pub(super) fn du(directory: &Path) -> Result<u64, LoadError> {
+pub(crate) fn du(directory: &Path) -> Result<u64, LoadError> {
     // Files that go while it looks make it complain, and matter not.
     let said = Command::new("du").args(["-s", "--block-size=1"]).arg(directory).output();
     let said = String::from_utf8_lossy(&said.map_err(file_error(Path::new("du")))?.stdout).into_owned();
