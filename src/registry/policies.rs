@@ -163,7 +163,7 @@ impl Registry {
     /// would.
     pub fn set_policy(&self, policy: &Policy, how: SetPolicy) -> Result<PolicySet, RegistryError> {
         let known: Option<PolicyRow> = row(&*self.store.snapshot(), key::policy(&policy.name))?;
-        if known.as_ref().is_some_and(|row| row.from_settings) {
+        if known.as_ref().is_some_and(|row| row.from_settings) && !how.dry_run {
             return Err(StoreError::Refused(Refusal::PolicyOfSettings(policy.name.clone())).into());
         }
         let confirmed = how.yes
@@ -174,7 +174,7 @@ impl Registry {
             Err(RegistryError::TooMuch { max, .. }) if !how.dry_run => {
                 return Err(RegistryError::PolicyConflict(format!(
                     "policy {} concerns more than {max} rows, so nobody can tell whether it takes more than half of a \
-                     repository at once: set it with yes if it may",
+                     repository at once: say so if it may (`yes`, --yes)",
                     policy.name
                 )));
             }
@@ -183,8 +183,8 @@ impl Registry {
         if let Some(over) = plan.as_ref().and_then(|plan| plan.over_half.first()).filter(|_| !confirmed && !how.dry_run)
         {
             return Err(RegistryError::PolicyConflict(format!(
-                "policy {} would take {} of {} from repository {} at once, more than half: look at what goes with a dry run, \
-                 or set it with yes",
+                "policy {} would take {} of {} from repository {} at once, more than half: look at what goes (`dry_run`, \
+                 --dry-run), or say that it may (`yes`, --yes)",
                 policy.name,
                 over.going,
                 counted(over.of, over.what),
