@@ -1,6 +1,7 @@
 //! The collector: takes what is due, gives its space back, and tells what it did.
 //!
 //! - `drops`: what is due is dropped in the committer, in bounded pages, until nothing new is due.
+//! - `retain`: what goes by policies.
 //! - `steps`: the same steps for real, and on paper for a dry run.
 //! - `purge`: ends windows early.
 //! - `erase`: dead records are erased, dead segments removed.
@@ -28,7 +29,10 @@ use crate::{
     journal::operation::{LocalRecord, RepositoryId},
     name::Owner,
     registry::{Registry, RegistryError},
-    state::request::Request,
+    state::{
+        govern::{evict, retain::is_any_due},
+        request::Request,
+    },
     store::{Store, StoreError},
     sync::{
         Mutex, MutexGuard,
@@ -43,6 +47,7 @@ mod explain;
 mod pauses;
 mod purge;
 mod report;
+mod retain;
 mod runs;
 mod scrub;
 mod search;
@@ -62,6 +67,7 @@ use compact::{Compacting, Judged, Pace};
 use drops::Drops;
 use erase::{Erasing, Unremoved};
 use pauses::Pauses;
+use retain::{Retaining, Untouched};
 use runs::{Runs, Stop};
 use scrub::Scrub;
 use search::Search;
@@ -107,6 +113,8 @@ pub struct Collector {
     pauses: Pauses,
     unremoved: Unremoved,
     judged: Mutex<Judged>,
+    /// Repositories in which policies would take too much at once.
+    untouched: Mutex<Untouched>,
     /// The number of the next report.
     next_report: AtomicU64,
     /// Whether what killed processes have left was looked for.
@@ -134,6 +142,7 @@ impl Collector {
             pauses,
             unremoved: Unremoved::default(),
             judged: Mutex::new(HashMap::new()),
+            untouched: Mutex::default(),
             next_report: AtomicU64::new(next_report),
             remains_found: AtomicBool::new(false),
             failures: Mutex::default(),
@@ -193,7 +202,7 @@ impl Collector {
             self.pauses.look(self.store());
             self.pauses.show_time(self.store())?;
             let is_first = !self.remains_found.load(Ordering::Acquire);
-            if is_first || self.due()?.is_due() || self.store().has_discards() {
+            if is_first || self.due()?.is_due() || self.is_over_cap()? || self.store().has_discards() {
                 self.collect_for(Trigger::Schedule, false)?;
             }
             Ok(())
@@ -287,6 +296,11 @@ impl Collector {
         Ok(status::due_summary(&*self.store().snapshot(), now_ms).map_err(StoreError::from)?)
     }
 
+    fn is_over_cap(&self) -> Result<bool, RegistryError> {
+        let over = evict::all_over(&*self.store().snapshot()).map_err(StoreError::from)?;
+        Ok(!over.is_empty())
+    }
+
     /// What runs and what is paused.
     ///
     /// # Errors
@@ -357,6 +371,10 @@ impl Collector {
         self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn untouched(&self) -> MutexGuard<'_, Untouched> {
+        self.untouched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What keeps drops from being made, noted in a report.
     fn is_paused(&self, report: &mut CollectionReport) -> Result<bool, StoreError> {
         self.pauses.look(self.store());
@@ -371,7 +389,7 @@ impl Collector {
             let (view, window_ms) = (self.store().snapshot(), self.store().options().window_ms);
             let plan = Plan::new(&*view, &self.stop, report.began_ms, window_ms).map_err(StoreError::from)?;
             if let Some(mut plan) = plan {
-                self.drop_due(&mut plan, purged, &mut report)?;
+                self.drop_due(&mut plan, &mut Untouched::new(), purged, &mut report)?;
             }
         }
         report.ended_ms = self.now_ms();
@@ -412,8 +430,16 @@ impl Collector {
 
     fn run_into(&self, report: &mut CollectionReport, purged: &[RepositoryId]) -> Result<(), StoreError> {
         if !self.is_paused(report)? {
+            // A tag goes or stays by when its manifest was pulled.
+            if is_any_due(&*self.store().snapshot(), report.began_ms)? {
+                self.registry.write_pulls().map_err(|error| StoreError::Failed(error.to_string()))?;
+            }
             let mut live = Live { store: self.store(), stop: &self.stop };
-            self.drop_due(&mut live, purged, report)?;
+            // Taken out: runs follow each other, and a dry run beside one has its own.
+            let mut untouched = std::mem::take(&mut *self.untouched());
+            let done = self.drop_due(&mut live, &mut untouched, purged, report);
+            *self.untouched() = untouched;
+            done?;
         }
         report.dropped_ms = self.now_ms();
         // What is dead already has nothing to do with the clock.
@@ -423,9 +449,17 @@ impl Collector {
     fn drop_due<S: Steps>(
         &self,
         steps: &mut S,
+        untouched: &mut Untouched,
         purged: &[RepositoryId],
         report: &mut CollectionReport,
     ) -> Result<(), StoreError> {
+        let (now_ms, window_ms) = (report.began_ms, self.store().options().window_ms);
+        let pulled_ms = |repository, digest: &Digest| self.registry.last_pull_ms(repository, digest);
+        let pulled_ms = &pulled_ms;
+        // A purge does what was asked for.
+        if purged.is_empty() {
+            Retaining { steps: &mut *steps, report: &mut *report, now_ms, window_ms, untouched, pulled_ms }.run()?;
+        }
         purged.iter().try_for_each(|repository| purge::end_windows(steps, *repository))?;
         let (now_ms, is_purge) = (report.began_ms, !purged.is_empty());
         let uploading = || self.registry.uploading();

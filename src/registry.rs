@@ -23,6 +23,7 @@ use crate::{
     sync::Mutex,
 };
 
+mod caps;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -318,9 +319,15 @@ impl Registry {
                 window_ms: self.window_ms(),
             }))
         };
-        self.store
-            .commit_manifest(digest, bytes, push)
-            .map_err(|error| self.refused(error, repository, &digest.to_string()))?;
+        loop {
+            match self.store.commit_manifest(digest, bytes, push) {
+                Err(StoreError::Refused(Refusal::CapExceeded(exceeded)))
+                    if !exceeded.is_too_large && self.make_room(&exceeded.policy, None)? => {}
+                Err(error) => return Err(self.refused(error, repository, &digest.to_string())),
+                Ok(_) => break,
+            }
+        }
+        self.keep_under_cap(repository, &digest);
         Ok(PushedManifest { digest, subject })
     }
 

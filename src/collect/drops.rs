@@ -166,7 +166,7 @@ impl<S: Steps> Drops<'_, S> {
                 };
                 dropped += item.count;
                 let Item { kind, digest, repository, count, .. } = item;
-                self.report.add(count, Dropped { kind, digest, repository, bytes, last });
+                self.report.add(count, Dropped { kind, digest, repository, bytes, last, tag: None, policy: None });
             }
         }
         Ok(dropped)

@@ -35,6 +35,12 @@ pub enum Kind {
     Repository,
     /// The record of an earlier drop.
     DropRecord,
+    /// A tag that a policy took away. What it pointed to is held for its window.
+    Tag,
+    /// A manifest that never got a tag in the time of a policy, likewise.
+    Root,
+    /// A manifest that went with its tags for the cap of a policy.
+    Eviction,
 }
 
 /// Something that was dropped.
@@ -50,6 +56,23 @@ pub struct Dropped {
     pub bytes: u64,
     /// Whether no repository had the content any more: it leaves the disk.
     pub last: bool,
+    /// Of a tag, its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// The policy by which it went, if it did by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+}
+
+/// A repository in which a policy would take more than half of the tags, and that nobody has confirmed: all of them stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The policy.
+    pub policy: String,
+    /// How many tags there are, of which more than half would go.
+    pub tags: u64,
 }
 
 /// All that was dropped of one kind.
@@ -127,6 +150,9 @@ pub struct CollectionReport {
     pub kept: Vec<Kept>,
     /// Whether there is more.
     pub kept_more: bool,
+    /// Repositories in which a policy would take too much at once; at most [`KEPT_LISTED`].
+    #[serde(default)]
+    pub held_back: Vec<HeldBack>,
     /// What is paused, so that nothing was dropped.
     pub paused: Option<Pausable>,
     /// Why not all that is due was done, if so.
@@ -153,6 +179,7 @@ impl CollectionReport {
             still_read: 0,
             kept: Vec::new(),
             kept_more: false,
+            held_back: Vec::new(),
             paused: None,
             incomplete: None,
         }
@@ -188,6 +215,13 @@ impl CollectionReport {
             return;
         }
         if self.kept.len() < KEPT_LISTED { self.kept.push(kept) } else { self.kept_more = true }
+    }
+
+    /// Notes a repository in which all tags stay, as too many would go.
+    pub(super) fn hold_back(&mut self, held_back: HeldBack) {
+        if self.held_back.len() < KEPT_LISTED {
+            self.held_back.push(held_back);
+        }
     }
 
     /// Whether anything was done.

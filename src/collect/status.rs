@@ -44,11 +44,14 @@ pub(super) fn due_summary(view: &dyn View, now_ms: u64) -> Result<DueSummary, Sc
             Table::DueHistory => Kind::History,
             Table::DueLinks => Kind::Link,
             Table::EmptyRepositories => Kind::Repository,
+            Table::DueRepositories => Kind::Tag,
+            Table::DueRoots => Kind::Root,
             _ => Kind::DropRecord,
         };
         Ok(DueKind { kind, count: count.min(DROPS_PER_STEP) as u64, more: count > DROPS_PER_STEP, next_due_ms })
     };
-    let kinds = due::TABLES.into_iter().map(kind).collect::<Result<_, _>>()?;
+    let kinds =
+        [Table::DueRepositories, Table::DueRoots].into_iter().chain(due::TABLES).map(kind).collect::<Result<_, _>>()?;
     let dead = Key::of(Table::Dead).bytes();
     let dead = view.scan(&dead, &prefix_end(&dead), DROPS_PER_STEP + 1)?.len();
     let (dead_records, dead_more) = (dead.min(DROPS_PER_STEP) as u64, dead > DROPS_PER_STEP);

@@ -2,6 +2,7 @@
 //!
 //! - `dropping`: what goes when, and what stays.
 //! - `holding`: what clients were told to be there stays for its grace.
+//! - `policies`: what goes by policies, and caps.
 //! - `reporting`: reports, joined runs, pauses, clocks.
 //! - `space`: what comes back of the disk.
 //! - `crashes`: the power goes at any call.
@@ -29,6 +30,7 @@ mod crashes;
 mod dropping;
 mod holding;
 pub(crate) mod model;
+mod policies;
 mod pulls;
 mod races;
 mod reporting;

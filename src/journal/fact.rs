@@ -499,7 +499,7 @@ pub(crate) mod tests {
         assert_eq!(examples()[0].encode(), b"\x01\x01\x01\0\0\0\x04\0\0\0team");
         assert_eq!(
             (bytes.len(), Digest::of(Algorithm::Sha256, &bytes).to_string().as_str()),
-            (927, "sha256:fe69f3aeb967c9727b5b30e628c16097976734e6fc0016c2d869942006da1077")
+            (990, "sha256:cee28c113f8377c4d3df0078b77afa00fcc680f3390d9c75337fca829ef38393")
         );
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     name::RepositoryName,
     state::{
         decide::renewed,
+        govern,
         request::{Refusal, Request},
     },
     store::{StoreError, StoredContent},
@@ -56,7 +57,7 @@ impl Registry {
         let view = self.store.snapshot();
         let Linked { repository: id, link, len } = linked(&*view, repository, digest)?;
         let count: Option<CountRow> = row(&*view, key::count(Scope::Repository(id), digest))?;
-        let is_named = count.is_some_and(|count| count.live > 0) && self.window_ms() >= grace_ms;
+        let is_named = count.is_some_and(|count| count.live > 0) && self.window_in(&*view, id)? >= grace_ms;
         if is_named || renewed(&link, now_ms, grace_ms).is_none() {
             return Ok(len);
         }
@@ -70,6 +71,12 @@ impl Registry {
             Err(_) if link.due_ms > now_ms => Ok(len),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// How long what loses its last reach in a repository is held, in milliseconds.
+    fn window_in(&self, view: &dyn View, repository: RepositoryId) -> Result<u64, RegistryError> {
+        let window_ms = govern::window_ms(view, repository).map_err(StoreError::from)?;
+        Ok(window_ms.unwrap_or_else(|| self.window_ms()))
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Pulls(Mutex<HashMap<(RepositoryId, Digest), Noted>>);
 struct Noted {
     /// The beginning of the hour, in Unix milliseconds.
     pulled_ms: u64,
+    /// The last pull itself.
+    last_ms: u64,
     is_written: bool,
 }
 
@@ -42,10 +44,12 @@ impl Pulls {
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (pulled_ms, is_full) = (hour(now_ms), noted.len() >= NOTED_MAX);
         match noted.get_mut(&(repository, *digest)) {
-            Some(known) if known.pulled_ms >= pulled_ms => {}
-            Some(known) => *known = Noted { pulled_ms, is_written: false },
+            Some(known) if known.pulled_ms >= pulled_ms => known.last_ms = known.last_ms.max(now_ms),
+            Some(known) => *known = Noted { pulled_ms, last_ms: now_ms, is_written: false },
             None if is_full => {}
-            None => drop(noted.insert((repository, *digest), Noted { pulled_ms, is_written: false })),
+            None => {
+                noted.insert((repository, *digest), Noted { pulled_ms, last_ms: now_ms, is_written: false });
+            }
         }
     }
 
@@ -53,6 +57,12 @@ impl Pulls {
     pub(super) fn noted_ms(&self, repository: RepositoryId, digest: &Digest) -> Option<u64> {
         let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         noted.get(&(repository, *digest)).map(|pull| pull.pulled_ms)
+    }
+
+    /// A manifest's last pull, likewise, to the millisecond.
+    pub(super) fn last_ms(&self, repository: RepositoryId, digest: &Digest) -> Option<u64> {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.get(&(repository, *digest)).map(|pull| pull.last_ms)
     }
 
     /// What is not written yet, by repository and hour. It counts as written from here on. What was written in an earlier

@@ -233,7 +233,7 @@ mod tests {
         facts.iter().for_each(|fact| sum += StateHash::of(fact));
         assert_eq!(
             (facts.iter().map(Vec::len).collect::<Vec<_>>(), sum.to_string().as_str()),
-            (vec![21, 70, 218, 64, 48], "d4d9aa38357575f8fca804cfeac3bc876e9c72da60f96cd6145b5ea76e0f10fa")
+            (vec![21, 70, 218, 72, 48], "13561ad3cb650305b8f00951aa0468b73032262ea6dbce7db274258d826321a0")
         );
     }
 }

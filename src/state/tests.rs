@@ -3,6 +3,7 @@
 mod ahead;
 mod hash;
 mod lives;
+mod policies;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ use crate::{
     journal::operation::{LocalRecord, ManifestContent, NamedReference, Role},
     location::{Location, RecordKind, SegmentNumber},
     name::RepositoryName,
+    policy::Policy,
 };
 
 /// An index, how far it is, the next free place in a segment that nobody writes, and a setting.
@@ -284,6 +286,18 @@ fn rounds(default: u64) -> std::ops::Range<u64> {
     first..first + number("ORLOP_TEST_ROUNDS").unwrap_or(default)
 }
 
+/// A repository with a policy of every kind: a newest tag, one that is due, a root.
+fn tell_policies(state: &mut State) {
+    let mut policy = Policy::new("ci".parse().unwrap(), "ci/**".parse().unwrap());
+    (policy.keep_newest, policy.size_max_bytes, policy.never_tagged_for_ms) = (Some(1), Some(7), Some(5_000));
+    state.done(Request::SetPolicy { policy: Box::new(policy), from_settings: false, confirmed: true });
+    let repository = name("ci/x");
+    for (number, tags) in [(106, &["one"][..]), (107, &["two"]), (108, &[])] {
+        let push = state.push(&repository, number, manifest(number, Vec::new()), tags);
+        state.done(push);
+    }
+}
+
 /// Every single row of the counted tables that is changed, removed or invented is told.
 #[test]
 fn a_recount_tells_every_wrong_row() {
@@ -312,6 +326,7 @@ fn a_recount_tells_every_wrong_row() {
     state.done(Request::Untag { repository, tag: "held".parse().unwrap(), window_ms: 5_000 });
     state.done(Request::SetQuota { owner: "o:a".parse().unwrap(), limit_bytes: Some(1 << 40) });
     state.done(Request::Pulled { repository: 1, pulled_ms: 7, digests: vec![digest(100), digest(77)] });
+    tell_policies(&mut state);
     state.check();
     let differences = |change: &dyn Fn(&mut Overlay<'_>)| {
         let mut overlay = Overlay::new(&state.index);
@@ -341,7 +356,7 @@ fn a_recount_tells_every_wrong_row() {
     let missing: Vec<_> = Table::ALL.iter().filter(|table| !tables.contains(table.name())).collect();
     assert_eq!(
         missing,
-        [&Table::Settling, &Table::Uploads, &Table::Reports, &Table::Pauses],
+        [&Table::Settling, &Table::Uploads, &Table::Reports, &Table::Pauses, &Table::Reviewing],
         "all others are looked at"
     );
     let pull = PullRow { pulled_ms: 7 }.to_bytes();

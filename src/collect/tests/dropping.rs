@@ -25,6 +25,8 @@ fn a_blob_that_no_manifest_ever_named_goes_after_its_grace_and_its_bytes_with_it
             repository: Some(name("team/app")),
             bytes: len as u64,
             last: true,
+            tag: None,
+            policy: None,
         };
         assert_eq!(report.dropped[0], dropped);
         assert_eq!((report.freed_bytes, report.erased_records), (len as u64, 1));

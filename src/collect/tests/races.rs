@@ -249,7 +249,7 @@ fn compaction_against_ranged_read(running: &Running) {
     running.clock.advance(GRACE + 1);
     let mut report = CollectionReport::new(Trigger::Request, false, running.collector.now_ms());
     let mut live = Live { store: running.store(), stop: &Stop::default() };
-    running.collector.drop_due(&mut live, &[], &mut report).unwrap();
+    running.collector.drop_due(&mut live, &mut Untouched::new(), &[], &mut report).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
             let opened = running.registry.blob(&name(HERE), &digest_of(&kept)).unwrap();

@@ -139,6 +139,9 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::History => "history",
         Kind::Repository => "repository",
         Kind::DropRecord => "record",
+        Kind::Tag => "tag",
+        Kind::Root => "root",
+        Kind::Eviction => "eviction",
     }
 }
 
@@ -161,6 +164,8 @@ fn report(report: &CollectionReport, status: &Status) -> Value {
             "repository": dropped.repository,
             "bytes": dropped.bytes,
             "last": dropped.last,
+            "tag": dropped.tag,
+            "policy": dropped.policy,
         })
     });
     let totals: Map<String, Value> =
@@ -186,6 +191,7 @@ fn report(report: &CollectionReport, status: &Status) -> Value {
         "still_read": report.still_read,
         "kept": stopped.into_iter().chain(report.kept.iter().map(kept)).collect::<Vec<_>>(),
         "kept_more": report.kept_more,
+        "held_back": report.held_back,
         "incomplete": report.incomplete,
     })
 }

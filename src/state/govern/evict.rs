@@ -1,7 +1,7 @@
 //! What goes when the repositories of a policy use more than its cap: manifests in the order in which they were used last.
 //!
 //! Who evicts asks for one at a time, and again how much is used after it. What was used a moment ago may be known to the
-//! caller better than to the index, where pulls are written now and then, so the caller says which of the first is the last used.
+//! caller better than to the index, where pulls are written now and then, so the caller says which of the first was used longest ago.
 
 use crate::{
     codec::Decoder,
@@ -16,7 +16,7 @@ use crate::{
 
 use super::{policies, usage};
 
-/// Manifests that are looked at for the one that was used last.
+/// Manifests that are looked at for the one that was used longest ago.
 const CANDIDATES: usize = 1_000;
 
 /// A manifest that may be evicted.
@@ -63,9 +63,9 @@ pub fn all_over(view: &dyn View) -> Result<Vec<Over>, SchemaError> {
     policies(view)?.iter().filter_map(|row| over(view, row).transpose()).collect()
 }
 
-/// The manifest that was used last, of those that the policy may evict and that are `free`. `pulled_ms` is what the caller
+/// The manifest that was used longest ago, of those that the policy may evict and that are `free`. `pulled_ms` is what the caller
 /// knows of pulls.
-pub fn last_used(
+pub fn least_used(
     view: &dyn View,
     policy: &PolicyName,
     pulled_ms: impl Fn(RepositoryId, &Digest) -> Option<u64>,
