@@ -79,7 +79,9 @@ fn measure(table: &Table, size: u64) -> Result<Figures, Failure> {
     let pushed: Outcome = thread::scope(|scope| {
         let images = &images;
         let push = |writer| {
-            (writer..size / TAGS_AT_ONCE).step_by(WRITERS as usize).try_for_each(|at| images.push(&format!("m{at}"), TAGS_AT_ONCE))
+            (writer..size / TAGS_AT_ONCE)
+                .step_by(WRITERS as usize)
+                .try_for_each(|at| images.push(&format!("m{at}"), TAGS_AT_ONCE))
         };
         let writers: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(move || push(writer))).collect();
         writers.into_iter().try_for_each(|writer| writer.join().unwrap_or_else(|_| Err("a writer panicked".into())))

@@ -221,7 +221,7 @@ impl Registry {
     fn try_policy(&self, policy: &Policy) -> Result<PolicyPlan, RegistryError> {
         let view = self.store.snapshot();
         let now_ms = self.store.options().clock.now_ms();
-        let pulled = |repository: RepositoryId, digest: &Digest| self.pulls.noted_ms(repository, digest);
+        let pulled = |repository: RepositoryId, digest: &Digest| self.pulls.last_ms(repository, digest);
         what_if::plan(&*view, policy, self.window_ms(), now_ms, &pulled)
     }
 

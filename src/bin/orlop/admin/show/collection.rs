@@ -12,12 +12,13 @@ use crate::admin::{
 /// What a collection or purge did, or would do. Something to look at is what was asked for and did not come about.
 pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
     let dry = answer["dry_run"] == true;
-    let dropped = entries(&answer["dropped"]);
+    let (by_policies, dropped): (Vec<Value>, Vec<Value>) =
+        entries(&answer["dropped"]).iter().cloned().partition(|entry| entry["policy"].is_string());
     // What stops everything is told by itself, below.
     let stops = |entry: &&Value| matches!(entry["why"].as_str(), Some("paused" | "clock"));
     let stopped = entries(&answer["kept"]).iter().find(stops);
     let kept: Vec<Value> = entries(&answer["kept"]).iter().filter(|entry| !stops(entry)).cloned().collect();
-    let mut text = String::new();
+    let mut text = by_policies_table(&by_policies, dry);
     if !dropped.is_empty() {
         text.push_str(if dry { "Would be dropped:\n" } else { "Dropped:\n" });
         text.push_str(&render(
@@ -28,7 +29,7 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
                 left("REPOSITORY", |entry| format::text(&entry["repository"])),
                 left("DIGEST", |entry| format::text(&entry["digest"])),
             ],
-            dropped,
+            &dropped,
         ));
         text.push_str(&and_more(number(&answer["dropped_more"]), "dropped"));
         text.push('\n');
@@ -44,6 +45,8 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
             counted(still_read, "record")
         ));
     }
+    let held_back = held_back(answer);
+    text.push_str(&held_back);
     let incomplete = incomplete(answer);
     text.push_str(&incomplete);
     match stopped.map(|entry| (entry["why"].as_str(), &entry["until"])) {
@@ -53,7 +56,40 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
         }
         None => {}
     }
-    Shown { text, findings: !dry && (still_read > 0 || stopped.is_some() || !incomplete.is_empty()) }
+    let is_left = still_read > 0 || stopped.is_some() || !incomplete.is_empty() || !held_back.is_empty();
+    Shown { text, findings: !dry && is_left }
+}
+
+/// What policies took away; what it named goes when nothing else keeps it.
+fn by_policies_table(entries: &[Value], dry: bool) -> String {
+    if entries.is_empty() {
+        return String::new();
+    }
+    let table = render(
+        vec![
+            left("WHAT", |entry| format::text(&entry["kind"])),
+            left("POLICY", |entry| format::text(&entry["policy"])),
+            left("REPOSITORY", |entry| format::text(&entry["repository"])),
+            left("TAG", |entry| format::text(&entry["tag"])),
+            left("DIGEST", |entry| format::text(&entry["digest"])),
+        ],
+        entries,
+    );
+    format!("{} by policies:\n{table}\n", if dry { "Would go" } else { "Gone" })
+}
+
+/// Policies that nobody has confirmed, and that would take too much.
+fn held_back(answer: &Value) -> String {
+    let said = |entry: &Value| {
+        format!(
+            "Policy {policy} would take more than half of the {} of {} at once, so all stay: `orlop policy confirm {policy}` \
+             lets it\n",
+            counted(number(&entry["tags"]), "tag"),
+            text(&entry["repository"]),
+            policy = text(&entry["policy"]),
+        )
+    };
+    entries(&answer["held_back"]).iter().map(said).collect()
 }
 
 fn incomplete(answer: &Value) -> String {

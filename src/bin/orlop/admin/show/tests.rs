@@ -202,6 +202,28 @@ link       10 B  an upload is open  -                     org1/image  BA78
 }
 
 #[test]
+fn a_collection_names_the_policies_by_which_things_went_or_stay() {
+    let mut answer = report(0, json!([]), false);
+    let by_policies = json!([
+        { "kind": "tag", "digest": null, "repository": "a", "bytes": 0, "last": false, "tag": "old", "policy": "keep" },
+        { "kind": "eviction", "digest": DIGEST, "repository": "b", "bytes": 0, "last": false, "tag": null, "policy": "cap" },
+    ]);
+    (answer["dropped"], answer["dropped_more"]) = (by_policies, json!(0));
+    answer["held_back"] = json!([{ "repository": "c", "policy": "much", "tags": 7 }]);
+    let shown = collection::report(&answer, now());
+    let table = "\
+Gone by policies:
+WHAT      POLICY  REPOSITORY  TAG  DIGEST
+tag       keep    a           old  -
+eviction  cap     b           -    E3B0
+
+";
+    assert!(shown.text.replace(DIGEST, "E3B0").starts_with(table), "{}", shown.text);
+    let end = "Policy much would take more than half of the 7 tags of c at once, so all stay: `orlop policy confirm much` lets it\n";
+    assert!(shown.findings && shown.text.ends_with(end), "{}", shown.text);
+}
+
+#[test]
 fn a_collection_that_did_not_do_all_has_findings() {
     let end =
         "5 things dropped: 71.5 MiB of content left, 71.5 MiB of the disk came back, 1 segment removed, in 1.5s\n";
