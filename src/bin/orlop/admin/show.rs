@@ -5,6 +5,7 @@ use serde_json::Value;
 pub(super) mod blob;
 pub(super) mod collection;
 pub(super) mod doctor;
+mod freed;
 pub(super) mod health;
 pub(super) mod history;
 pub(super) mod manifests;
