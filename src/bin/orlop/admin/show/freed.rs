@@ -67,3 +67,56 @@ pub(super) fn goal(answer: &Value, dry: bool) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn what_ends_before_its_time_is_told_with_what_it_was() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let entry = |source: &str, tag: Value, left: Value, until: Value, used: Value| {
+            json!({ "source": source, "repository": "b", "digest": DIGEST, "tag": tag, "left_at": left, "until": until,
+                "used_at": used })
+        };
+        let (yesterday, tomorrow) = (json!("2026-11-20T12:00:00Z"), json!("2026-11-22T12:00:00Z"));
+        let ended_things = [
+            entry("held", Value::Null, yesterday.clone(), tomorrow.clone(), Value::Null),
+            entry("spare-tag", json!("v1"), Value::Null, tomorrow, Value::Null),
+            entry("least-used", Value::Null, Value::Null, Value::Null, yesterday),
+        ];
+        let text = ended(&json!({ "ended": ended_things, "ended_more": 2 }), true, now);
+        let expected = "\
+Would end before its time:
+WHAT               LAST USED             UNTIL                         REPOSITORY  TAG  DIGEST
+can be restored    2026-11-20T12:00:00Z  2026-11-22T12:00:00Z (in 1d)  b           -    E3B0
+a policy takes it  -                     2026-11-22T12:00:00Z (in 1d)  b           v1   E3B0
+can be evicted     2026-11-20T12:00:00Z  -                             b           -    E3B0
+… and 2 more ended
+
+";
+        assert_eq!(text.replace(DIGEST, "E3B0"), expected);
+        assert_eq!(ended(&json!({ "ended": [], "ended_more": 0 }), true, now) + &ended(&Value::Null, false, now), "");
+    }
+
+    #[test]
+    fn what_is_still_missing_is_told_with_what_can_be_done() {
+        let said = |reached: bool, shortfall: Value, dry: bool| {
+            goal(&json!({ "goal": { "bytes": 20 << 20, "reached": reached, "shortfall": shortfall } }), dry)
+        };
+        assert_eq!(said(true, Value::Null, true), "That reaches the 20.0 MiB that were asked for\n");
+        assert_eq!(said(true, Value::Null, false), "The 20.0 MiB that were asked for are reached\n");
+        for (shortfall, part) in [
+            ("nothing-left", "`orlop compact` gives back"),
+            ("plan-ends", "the run would go on\n"),
+            ("paused", "nothing is dropped now\n"),
+        ] {
+            assert!(said(false, json!(shortfall), true).contains(part), "{shortfall}");
+        }
+        assert_eq!(goal(&json!({ "goal": null }), false), "");
+    }
+}

@@ -244,46 +244,6 @@ fn a_collection_that_did_not_do_all_has_findings() {
 }
 
 #[test]
-fn what_is_freed_is_told_with_what_it_cost_and_what_is_still_missing() {
-    let with = |dry: bool, reached: bool, shortfall: Value| {
-        let mut report = report(0, json!([]), dry);
-        let ended = [
-            json!({ "source": "held", "repository": "org1/image", "digest": DIGEST, "tag": null,
-                "left_at": "2026-11-20T12:00:00Z", "until": "2026-12-04T12:00:00Z", "used_at": null }),
-            json!({ "source": "spare-tag", "repository": "b", "digest": OTHER, "tag": "v1", "left_at": null,
-                "until": "2026-11-22T12:00:00Z", "used_at": null }),
-            json!({ "source": "least-used", "repository": "b", "digest": OTHER, "tag": null, "left_at": null, "until": null,
-                "used_at": "2026-11-20T12:00:00Z" }),
-        ];
-        report["goal"] = json!({
-            "bytes": 20 << 20, "reached": reached, "ended": ended, "ended_more": 2, "shortfall": shortfall,
-        });
-        report
-    };
-    let table = "\
-WHAT               LAST USED             UNTIL                          REPOSITORY  TAG  DIGEST
-can be restored    2026-11-20T12:00:00Z  2026-12-04T12:00:00Z (in 13d)  org1/image  -    E3B0
-a policy takes it  -                     2026-11-22T12:00:00Z (in 1d)   b           v1   BA78
-can be evicted     2026-11-20T12:00:00Z  -                              b           -    BA78
-… and 2 more ended
-
-";
-    let end = "5 things would be dropped and 71.5 MiB of content leave; nothing was changed
-That reaches the 20.0 MiB that were asked for\n";
-    let text = format!("Would end before its time:\n{table}Would be dropped:\n{DROPPED}{end}");
-    check(collection::report, &with(true, true, Value::Null), &text, false);
-    for (dry, shortfall, said) in [
-        (true, "nothing-left", "`orlop compact` gives back"),
-        (false, "nothing-left", "nothing more is held"),
-        (true, "plan-ends", "the run would go on\n"),
-        (false, "paused", "nothing is dropped now\n"),
-    ] {
-        let shown = collection::report(&with(dry, false, json!(shortfall)), now());
-        assert!(shown.findings && shown.text.contains(said), "{}", shown.text);
-    }
-}
-
-#[test]
 fn a_dry_run_says_that_nothing_was_changed() {
     let end = "5 things would be dropped and 71.5 MiB of content leave; nothing was changed\n";
     check(collection::report, &report(0, json!([]), true), &format!("Would be dropped:\n{DROPPED}{end}"), false);
