@@ -322,6 +322,13 @@ impl Collector {
         Ok(status::due_summary(&*self.store().snapshot(), now_ms).map_err(StoreError::from)?)
     }
 
+    /// Repositories in which a policy that nobody has confirmed would take too much, as far as runs of this process met them
+    /// within ten minutes or so.
+    pub fn held_back(&self) -> Vec<HeldBack> {
+        let now_ms = self.now_ms();
+        self.untouched().values().filter(|(.., until_ms)| *until_ms > now_ms).map(|(_, told, _)| told.clone()).collect()
+    }
+
     fn is_over_cap(&self) -> Result<bool, RegistryError> {
         let over = evict::all_over(&*self.store().snapshot()).map_err(StoreError::from)?;
         Ok(!over.is_empty())

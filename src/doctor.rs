@@ -147,7 +147,7 @@ impl Doctor {
             upkeep::collection(&self.registry, &self.collector),
             upkeep::dead_space(&self.collector),
             upkeep::quotas(&self.registry),
-            policies::policies(&self.registry),
+            policies::policies(&self.registry, &self.collector),
         ]);
         checks.extend(upkeep::scrub_and_damage(store, &self.collector));
         checks

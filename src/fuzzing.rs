@@ -124,8 +124,22 @@ const TEXTS: &[&str] = &[
     "POST ",
     "DELETE ",
 ];
-const SETTINGS: &[&str] =
-    &["[http]", "[store]", "[registry]", "[collect]", "= \"", "KiB", "TiB", "ms", "d\"", "listen", "'''", "0x", "inf"];
+const SETTINGS: &[&str] = &[
+    "[[policies]]\nname='a'\npattern='**'\n",
+    "[http]",
+    "[store]",
+    "[registry]",
+    "[collect]",
+    "= \"",
+    "KiB",
+    "TiB",
+    "ms",
+    "d\"",
+    "listen",
+    "'''",
+    "0x",
+    "inf",
+];
 
 /// Names, tags and digests: what is accepted is written as it was read.
 fn names(input: &[u8]) {

@@ -11,7 +11,10 @@ pub(crate) fn file(input: &[u8]) {
     let described = loaded.describe();
     let again = read(&described);
     assert!(again.is_some(), "not accepted again: {described}");
-    let values = |config: &Config| SETTINGS.iter().map(|setting| setting.kind.get(config)).collect::<Vec<_>>();
+    let values = |config: &Config| {
+        let settings: Vec<_> = SETTINGS.iter().map(|setting| setting.kind.get(config)).collect();
+        (settings, config.policies.clone())
+    };
     assert_eq!(again.map(|again| values(&again.config)), Some(values(&loaded.config)));
 }
 
@@ -28,8 +31,13 @@ pub(crate) fn file_seeds() -> Vec<Vec<u8>> {
     let config = Config::default();
     seeds.extend(SETTINGS.iter().map(|setting| format!("{} = {}\n", setting.key, setting.kind.get(&config))));
     seeds.extend(
-        ["[http]\nconections_max = 7\n", "a.b.c.d = [1, {x = 1979-05-27T07:32:00Z}]", "data = '''x'''"]
-            .map(str::to_owned),
+        [
+            "[[policies]]\nname = 'a'\npattern = '**'\ntag_pattern = ['*', '!v*']\nsize_max_bytes = '2GiB'\n",
+            "[http]\nconections_max = 7\n",
+            "a.b.c.d = [1, {x = 1979-05-27T07:32:00Z}]",
+            "data = '''x'''",
+        ]
+        .map(str::to_owned),
     );
     seeds.into_iter().map(String::into_bytes).collect()
 }

@@ -2,6 +2,7 @@
 //! not go, patterns that match nothing or meet each other half.
 
 use crate::{
+    collect::{Collector, HeldBack},
     policy::POLICIES_MAX,
     registry::{PolicyInfo, Registry, RegistryError, Waiting},
     words::{bytes, counted},
@@ -14,12 +15,19 @@ const NAME: &str = "policies";
 const COMPARED_MAX: usize = 200;
 
 /// All policies.
-pub(super) fn policies(registry: &Registry) -> Check {
+pub(super) fn policies(registry: &Registry, collector: &Collector) -> Check {
     let look = || -> Result<Check, RegistryError> {
+        let mut waiting = registry.policies_waiting()?;
+        for HeldBack { repository, policy, tags } in collector.held_back() {
+            let is_known = |known: &Waiting| known.repository == repository && known.policy.as_str() == policy;
+            if let Some(policy) = policy.parse().ok().filter(|_| !waiting.iter().any(is_known)) {
+                waiting.push(Waiting { policy, repository, tags });
+            }
+        }
         let over = registry.policies_over_cap()?.into_iter();
         let over: Vec<_> = over.map(|(name, over)| (name.to_string(), over)).collect();
         let all = registry.policies(None, POLICIES_MAX)?.items;
-        Ok(judged(&all, &registry.policies_waiting()?, &over))
+        Ok(judged(&all, &waiting, &over))
     };
     Check::tried(NAME, look())
 }

@@ -60,7 +60,7 @@ impl PolicyForm {
     /// As [`Self::policy`].
     pub fn named(mut self, name: PolicyName) -> Result<Policy, PolicyError> {
         match self.name.take() {
-            Some(own) if own != Value::from(name.as_str()) => {
+            Some(own) if own != name.as_str() => {
                 Err(PolicyError::value("name", own, format!("the policy is addressed as \"{name}\"")))
             }
             _ => self.filled(name),

@@ -27,8 +27,10 @@ use crate::{
 const TRIED_MAX: usize = 100;
 /// Spare tags that are counted for an explanation.
 const SPARE_COUNTED: usize = 1_000;
-/// Repositories in which tags are due that are looked at for policies that wait.
+/// Repositories in which tags are due that are looked at for policies that wait, and tags that are counted for that: the
+/// collector knows of larger ones.
 const DUE_REPOSITORIES_MAX: usize = 1_000;
+const DUE_TAGS_MAX: u64 = 100_000;
 /// Sentences of one kind that are said of a policy.
 const SAID_MAX: usize = 10;
 
@@ -163,7 +165,7 @@ impl Registry {
     /// would.
     pub fn set_policy(&self, policy: &Policy, how: SetPolicy) -> Result<PolicySet, RegistryError> {
         let known: Option<PolicyRow> = row(&*self.store.snapshot(), key::policy(&policy.name))?;
-        if known.as_ref().is_some_and(|row| row.from_settings) {
+        if known.as_ref().is_some_and(|row| row.from_settings) && !how.dry_run {
             return Err(StoreError::Refused(Refusal::PolicyOfSettings(policy.name.clone())).into());
         }
         let confirmed = how.yes
@@ -174,7 +176,7 @@ impl Registry {
             Err(RegistryError::TooMuch { max, .. }) if !how.dry_run => {
                 return Err(RegistryError::PolicyConflict(format!(
                     "policy {} concerns more than {max} rows, so nobody can tell whether it takes more than half of a \
-                     repository at once: set it with yes if it may",
+                     repository at once: say so if it may (`yes`, --yes)",
                     policy.name
                 )));
             }
@@ -183,8 +185,8 @@ impl Registry {
         if let Some(over) = plan.as_ref().and_then(|plan| plan.over_half.first()).filter(|_| !confirmed && !how.dry_run)
         {
             return Err(RegistryError::PolicyConflict(format!(
-                "policy {} would take {} of {} from repository {} at once, more than half: look at what goes with a dry run, \
-                 or set it with yes",
+                "policy {} would take {} of {} from repository {} at once, more than half: look at what goes (`dry_run`, \
+                 --dry-run), or say that it may (`yes`, --yes)",
                 policy.name,
                 over.going,
                 counted(over.of, over.what),
@@ -202,7 +204,12 @@ impl Registry {
         }
         let request = Request::SetPolicy { policy: Box::new(policy.clone()), from_settings: false, confirmed };
         self.store.commit(request)?;
-        Ok(PolicySet { info: self.policy(&policy.name)?, plan, warnings })
+        let mut info = self.policy(&policy.name)?;
+        // Repositories come under it one after the other; it is told as it will be.
+        if let Some(plan) = &plan {
+            (info.repositories, info.used_bytes) = (plan.repositories, plan.used_bytes);
+        }
+        Ok(PolicySet { info, plan, warnings })
     }
 
     /// What setting a policy would do, whoever has one of that name. Nothing is changed; nor is it remembered as seen.
@@ -221,7 +228,7 @@ impl Registry {
     fn try_policy(&self, policy: &Policy) -> Result<PolicyPlan, RegistryError> {
         let view = self.store.snapshot();
         let now_ms = self.store.options().clock.now_ms();
-        let pulled = |repository: RepositoryId, digest: &Digest| self.pulls.noted_ms(repository, digest);
+        let pulled = |repository: RepositoryId, digest: &Digest| self.pulls.last_ms(repository, digest);
         what_if::plan(&*view, policy, self.window_ms(), now_ms, &pulled)
     }
 
@@ -282,17 +289,25 @@ impl Registry {
             None => String::new(),
         });
         let reasons = reasons.collect();
+        let winner = found.first().copied().cloned();
         let found = found.iter().filter_map(|policy| rows.iter().find(|row| row.policy.name == policy.name));
         let matching = found.map(|row| info(&*view, row.clone())).collect::<Result<_, _>>()?;
-        let effect = repository_id(&*view, repository)?.map(|id| self.effect(&*view, id)).transpose()?;
+        let effect =
+            repository_id(&*view, repository)?.map(|id| self.effect(&*view, id, winner.as_ref())).transpose()?;
         Ok(Explanation { matching, reasons, effect })
     }
 
-    fn effect(&self, view: &dyn View, repository: RepositoryId) -> Result<Effect, RegistryError> {
+    fn effect(
+        &self,
+        view: &dyn View,
+        repository: RepositoryId,
+        winner: Option<&Policy>,
+    ) -> Result<Effect, RegistryError> {
         let governed = govern::governed(view, repository).map_err(StoreError::from)?;
         let usage: UsageRow = row(view, key::usage(Scope::Repository(repository)))?.unwrap_or_default();
         let window_ms = govern::window_ms(view, repository).map_err(StoreError::from)?;
-        let under_review = governed.as_ref().is_some_and(|row| row.phase != ReviewPhase::Done as u8);
+        let is_done = governed.as_ref().is_none_or(|row| row.phase == ReviewPhase::Done as u8);
+        let under_review = !is_done || governed.as_ref().and_then(|row| row.policy.as_ref()) != winner;
         let spare = match &governed {
             Some(_) => self.spare(view, repository)?,
             None => 0,
@@ -324,12 +339,14 @@ impl Registry {
         let (view, now_ms) = (self.store.snapshot(), self.store.options().clock.now_ms());
         let (due, _) =
             retain::due_repositories(&*view, None, now_ms, DUE_REPOSITORIES_MAX).map_err(StoreError::from)?;
-        let mut waiting = Vec::new();
+        let (mut waiting, mut left) = (Vec::new(), DUE_TAGS_MAX);
         for repository in due {
             let agreed = govern::agreed(&*view, repository).map_err(StoreError::from)?;
             let Some(agreed) = agreed.filter(|row| !row.confirmed) else { continue };
             let usage: UsageRow = row(&*view, key::usage(Scope::Repository(repository)))?.unwrap_or_default();
             let half = usage.tags / 2;
+            let Some(rest) = left.checked_sub(half) else { continue };
+            left = rest;
             let going = retain::count_going(&*view, repository, &agreed.policy, now_ms, half);
             let Some(RepositoryRow { name, .. }) = row(&*view, key::repository(repository))? else { continue };
             if going.map_err(StoreError::from)? > half {

@@ -251,6 +251,29 @@ limited() {
     ask quota org1/ 1GiB
 }
 
+# A policy is tried, and takes nothing; set, and one collection does what it said. Pinned tags stay, fixed ones don't move.
+governed() {
+    local tag keep=(policy set keep --pattern 'org6/*' --keep-newest 1 --tag-pattern '!pinned-*')
+    for tag in pinned-one one two three; do
+        push --preserve-digests "oci:$work/other:app" "docker://$address/org6/app:$tag"
+    done
+    ask "${keep[@]}" --dry-run --json | jq -e '.plan.tags == 2 and [.plan.going[].tag] == ["one", "two"]'
+    [[ $(used tags org6/app) == 4 ]]
+    ask "${keep[@]}" | grep -qF 'policy keep'
+    ask policy explain org6/app | grep -qF 'org6/app is governed by policy keep (org6/*)'
+    ask policy explain org6/app --json | jq -e '.effect.newest == 1'
+    ask gc >"$work/said"
+    [[ $(used tags org6/app) == 2 ]]
+    ask history org6/app | grep -qE '^one '
+    ask policy set fixed --pattern org6/app --immutable='pinned-*' | grep -qF 'where both match, fixed governs'
+    if push --preserve-digests "oci:$work/image:app" "docker://$address/org6/app:pinned-one" >"$work/denied" 2>&1; then return 1; fi
+    grep -qF 'immutable by policy fixed' "$work/denied"
+    says 2 'keep_newest = 0 is not accepted' ask policy set fixed --pattern org6/app --keep-newest 0
+    ask policy ls --json | jq -e '[.policies[].policy.name] == ["fixed", "keep"]'
+    ask policy rm fixed
+    ask policy rm keep
+}
+
 verified() {
     ask verify | grep -qF 'no findings'
     ask verify --content --json | jq -e --argjson bytes "$image_bytes" '.findings == [] and .content_bytes > $bytes'
@@ -307,6 +330,7 @@ stop_server || fail "the server ends cleanly" "$server_log"
 start_server "$data"
 check "pauses outlive a restart, and end" resumed
 check "a quota is held" limited
+check "a policy is tried, set, explained, and does what it says" governed
 check "answers are kept for comparison" save_answers
 stop_server || fail "the server ends cleanly" "$server_log"
 check "the store answers the same without a server" at_rest_as_served

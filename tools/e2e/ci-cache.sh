@@ -106,6 +106,9 @@ writers() {
     rm -f "$work/over"
     watch_used "$work/over" &
     watcher=$!
+    # After a restart it is known to the hour only when something was pulled before.
+    build_on one r3
+    [[ $(pulled r3) == 4 ]]
     for round in {1..8}; do
         build_on "a-$1-$round" r1 &
         build_on "b-$1-$round" r2

@@ -110,7 +110,7 @@ impl<'a> Passing<'a> {
         })?;
         let after = self.pass.after.as_ref().and_then(|after| after.parse::<Digest>().ok());
         let read = after.map_or(0, |after| after.hash().iter().take(4).fold(0, |at, &byte| at << 8 | u64::from(byte)));
-        let left = u128::from(bytes) * u128::from((1_u64 << 32) - read) >> 32;
+        let left = (u128::from(bytes) * u128::from((1_u64 << 32) - read)) >> 32;
         Ok(u64::try_from(left).unwrap_or(u64::MAX))
     }
 

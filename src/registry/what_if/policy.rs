@@ -255,7 +255,7 @@ impl Run<'_, '_> {
             let row: PolicyRow = schema::expect(view, key::policy(&self.policy.name))?;
             let Some(over) = evict::over(view, &row)? else { return Ok(()) };
             let is_free = |it: &evict::Candidate| !refused.contains(&(it.repository, it.digest));
-            let Some(next) = evict::last_used(view, &self.policy.name, pulled_ms, is_free)? else {
+            let Some(next) = evict::least_used(view, &self.policy.name, pulled_ms, is_free)? else {
                 self.plan.exceeding_bytes = over.used_bytes.saturating_sub(over.cap_bytes);
                 return Ok(());
             };

@@ -21,6 +21,8 @@ fn fill(server: &Orlop) {
     server.push_image("plain", "one", 5);
     check(ask(server, &["quota", "team/", "1GiB"]), 0, &["quota of team/", "1.0 GiB"]);
     check(ask(server, &["quota", "team/app", "1"]), 0, &["quota of team/app", "Warning", "nothing more can be pushed"]);
+    check(ask(server, &["policy", "set", "team", "--pattern", "team/*", "--keep-newest", "50"]), 0, &["policy team"]);
+    reviewed(server, "team/app");
 }
 
 #[test]
@@ -36,7 +38,140 @@ fn a_quota_is_set_met_and_taken_away() {
     check(ask(&server, &["quota", "team/", "1GB"]), 2, &["1GB", "20GiB"]);
 }
 
-const QUESTIONS: [&[&str]; 21] = [
+/// Waits until a repository has come under the policy that governs it.
+fn reviewed(server: &Orlop, repository: &str) {
+    let explained = || json(ask(server, &["policy", "explain", repository, "--json"]));
+    let begun = std::time::Instant::now();
+    while explained()["effect"]["under_review"] == true {
+        assert!(begun.elapsed() < crate::harness::PATIENCE, "{repository} is still under review");
+    }
+}
+
+#[test]
+fn a_policy_is_tried_set_explained_enforced_and_removed() {
+    let server = Orlop::start();
+    let one = server.push_image("team/app", "v1", 1);
+    let two = server.push_image("team/app", "latest", 2);
+    let policy =
+        ["policy", "set", "releases", "--pattern", "team/**", "--tag-pattern=v*", "--immutable", "--keep-newest"];
+    let tried = ask(&server, &[&policy[..], &["1", "--dry-run"]].concat());
+    check(
+        tried,
+        0,
+        &[
+            "policy releases",
+            "keep the 1 newest, immutable, of tags v*",
+            "0 tags and 0 manifests would go now",
+            "Nothing was changed",
+        ],
+    );
+    check(ask(&server, &["policy", "ls"]), 0, &["no policies\n"]);
+    check(ask(&server, &[&policy[..], &["1"]].concat()), 0, &["policy releases", "team/**, 1 now"]);
+    let listed = text(ask(&server, &["policy", "ls"]));
+    assert!(listed.contains("POLICY") && listed.contains("releases  team/**"), "{listed}");
+    reviewed(&server, "team/app");
+    let said = ["team/app is governed by policy releases (team/**)", "newest, which stay  1", "others that may go  0"];
+    check(ask(&server, &["policy", "explain", "team/app"]), 0, &said);
+    check(ask(&server, &["policy", "explain", "other/app"]), 0, &["no policy matches other/app"]);
+    server.put_manifest("team/app", "v1", OCI_MANIFEST, &two).is(403);
+    server.put_manifest("team/app", "v1", OCI_MANIFEST, &one).is(201);
+    server.put_manifest("team/app", "latest", OCI_MANIFEST, &one).is(201);
+    check(ask(&server, &["policy", "confirm", "releases"]), 0, &["policy releases is confirmed"]);
+    check(ask(&server, &["policy", "rm", "releases"]), 0, &["policy releases is removed"]);
+    check(ask(&server, &["policy", "rm", "releases"]), 2, &["\"releases\" is not known", "orlop policy ls"]);
+    server.put_manifest("team/app", "v1", OCI_MANIFEST, &two).is(201);
+}
+
+#[test]
+fn a_policy_that_would_take_more_than_half_needs_a_yes_or_a_look() {
+    let server = Orlop::start();
+    for (tag, seed) in [("a", 1), ("b", 2), ("c", 3)] {
+        server.push_image("team/app", tag, seed);
+    }
+    let set = |more: &[&str]| {
+        ask(&server, &[&["policy", "set", "one", "--pattern", "team/app", "--keep-newest", "1"], more].concat())
+    };
+    check(set(&[]), 2, &["would take 2 of 3 tags from repository team/app at once", "--yes", "--dry-run"]);
+    check(set(&["--dry-run"]), 0, &["retention", "team/app", "More than half of repository team/app: 2 of 3 tags"]);
+    check(set(&[]), 0, &["policy one"]);
+    reviewed(&server, "team/app");
+    check(ask(&server, &["gc", "--dry-run"]), 0, &["Would go by policies", "tag   one", "a", "b"]);
+    check(ask(&server, &["gc"]), 0, &["Gone by policies", "tag   one     team/app"]);
+    assert_eq!(json(ask(&server, &["usage", "team/app", "--json"]))["tags"], 1);
+    check(ask(&server, &["policy", "rm", "one"]), 0, &["removed"]);
+    let other = ["policy", "set", "two", "--pattern", "team/*", "--older-than", "3650d"];
+    check(ask(&server, &[&other[..], &["--yes"]].concat()), 0, &["policy two"]);
+    check(ask(&server, &["policy", "ls"]), 0, &["two", "yes", "older than 3650d"]);
+}
+
+#[test]
+fn a_policy_is_read_from_a_file() {
+    let mut server = Orlop::start();
+    let file = server.data().with_extension("policy");
+    std::fs::write(&file, "name = 'filed'\npattern = 'a/**'\nsize_max_bytes = '1GiB'\n").unwrap();
+    let path = file.display().to_string();
+    check(ask(&server, &["policy", "set", "--file", &path]), 0, &["policy filed", "at most 1.0 GiB"]);
+    std::fs::write(&file, r#"{"pattern":"b/**","keep_newest":0}"#).unwrap();
+    check(ask(&server, &["policy", "set", "--file", &path]), 2, &["has no name"]);
+    check(ask(&server, &["policy", "set", "named", "--file", &path]), 2, &["keep_newest = 0 is not accepted"]);
+    server.terminate();
+    assert_eq!(server.wait(), Some(0));
+    check(at_rest(&server, &["policy", "ls"]), 0, &["filed", "a/**"]);
+    std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn policies_of_the_settings_are_taken_over_at_each_start() {
+    let mut server = Orlop::start();
+    server.push_image("team/app", "one", 1);
+    check(ask(&server, &["policy", "set", "mine", "--pattern", "**", "--keep-newest", "9"]), 0, &["policy mine"]);
+    let settings = server.data().with_file_name("orlop.toml");
+    let before = std::fs::read_to_string(&settings).unwrap();
+    let mut start_with = |policies: &str, server: &mut Orlop| {
+        std::fs::write(&settings, format!("{before}{policies}")).unwrap();
+        server.terminate();
+        assert_eq!(server.wait(), Some(0));
+        server.start_again();
+    };
+    start_with("[[policies]]\nname = 'team'\npattern = 'team/**'\nkeep_newest = 5\n", &mut server);
+    check(ask(&server, &["policy", "explain", "team/app"]), 0, &["governed by policy team", "It wins over mine"]);
+    let remedy = "policy team stands in the settings; change it there";
+    check(ask(&server, &["policy", "rm", "team"]), 2, &[remedy]);
+    check(ask(&server, &["policy", "set", "team", "--pattern", "x"]), 2, &[remedy]);
+    check(ask(&server, &["policy", "set", "team", "--pattern", "team/*", "--dry-run"]), 0, &["Nothing was changed"]);
+    check(ask(&server, &["policy", "confirm", "team"]), 0, &["policy team is confirmed"]);
+    start_with("[[policies]]\nname = 'team'\npattern = 'team/**'\nkeep_newest = 5\n", &mut server);
+    check(ask(&server, &["policy", "ls"]), 0, &["mine", "settings  yes        keep the 5 newest"]);
+    start_with("", &mut server);
+    check(ask(&server, &["policy", "explain", "team/app"]), 0, &["governed by policy mine"]);
+    assert!(!text(ask(&server, &["policy", "ls"])).contains("team"));
+}
+
+/// What stands in the settings and is malformed is refused, and nothing of it is taken over.
+#[test]
+fn a_malformed_policy_of_the_settings_is_refused_with_its_place() {
+    let mut server = Orlop::start();
+    check(ask(&server, &["policy", "set", "mine", "--pattern", "a/**"]), 0, &["policy mine"]);
+    server.terminate();
+    assert_eq!(server.wait(), Some(0));
+    let settings = server.data().with_file_name("orlop.toml");
+    let before = std::fs::read_to_string(&settings).unwrap();
+    let (path, lines) = (settings.display().to_string(), before.lines().count());
+    let serve = |more: &[&str]| crate::harness::run(&[&["serve", "--config", &path], more].concat(), &[]);
+    let malformed =
+        "[[policies]]\nname = 'a'\npattern = 'a/*'\n[[policies]]\nname = 'b'\npattern = 'b'\nkeep_newest = 0\n";
+    std::fs::write(&settings, format!("{before}{malformed}")).unwrap();
+    let place = format!("policy 2 (line {}): keep_newest = 0 is not accepted: a whole number from 1", lines + 4);
+    check(serve(&["--print-config"]), 2, &[&path, &place]);
+    check(serve(&[]), 2, &[&path, &place]);
+    std::fs::write(&settings, format!("{before}[[policies]]\nname = 'b'\npattern = 'a/**'\n")).unwrap();
+    check(serve(&["--print-config"]), 0, &["[[policies]]\nname = \"b\"\npattern = \"a/**\""]);
+    check(serve(&[]), 2, &["policy mine has the pattern a/** already"]);
+    std::fs::write(&settings, &before).unwrap();
+    check(at_rest(&server, &["policy", "ls"]), 0, &["mine", "a/**"]);
+}
+
+const QUESTIONS: [&[&str]; 23] = [
     &["usage"],
     &["usage", "team"],
     &["usage", "team/app"],
@@ -57,6 +192,8 @@ const QUESTIONS: [&[&str]; 21] = [
     &["why", "team/app:one"],
     &["quota"],
     &["quota", "team/app"],
+    &["policy", "ls"],
+    &["policy", "explain", "team/app"],
     &["segments"],
 ];
 

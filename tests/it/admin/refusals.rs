@@ -29,6 +29,18 @@ fn what_is_not_there_is_named_with_where_to_look() {
         (&["usage", "Bad//Name"], &["Bad//Name"]),
         (&["usage", "team/app", "--history"], &["for the registry and for organisations"]),
         (&["ls", "team", "--own"], &["--own"]),
+        (&["policy", "rm", "nothing"], &["policy \"nothing\"", "orlop policy ls"]),
+        (&["policy", "confirm", "nothing"], &["policy \"nothing\"", "orlop policy ls"]),
+        (&["policy", "explain", "Bad//Name"], &["Bad//Name"]),
+        (&["policy", "set", "Bad", "--pattern", "x"], &["name = \"Bad\" is not accepted"]),
+        (&["policy", "set", "a", "--pattern", "x//y"], &["pattern = \"x//y\" is not accepted"]),
+        (
+            &["policy", "set", "a", "--pattern", "x", "--older-than", "30"],
+            &["older_than = \"30\"", "such as 12h or 30d"],
+        ),
+        (&["policy", "set", "a", "--pattern", "x", "--size-max", "20GB"], &["size_max_bytes = \"20GB\"", "20GiB"]),
+        (&["policy", "set", "a", "--pattern", "x", "--size-max", "1GiB", "--held-for", "1d"], &["do not go together"]),
+        (&["policy", "set", "--file", "/nowhere/policy.toml"], &["/nowhere/policy.toml: "]),
     ] {
         check(ask(&server, command), 2, said);
     }
@@ -49,13 +61,18 @@ fn wrong_arguments_end_with_2_and_every_help_has_an_example() {
         &["gc", "--free", "0"],
         &["gc", "--free", "much"],
         &["ls", "-n", "-1"],
+        &["policy", "set"],
+        &["policy", "set", "a"],
+        &["policy", "set", "a", "--pattern", "x", "--keep-newest", "-1"],
+        &["policy", "set", "a", "--pattern", "x", "--dry-run", "--yes"],
+        &["policy", "set", "--file", "x", "--older-than", "1d"],
         &["what-if", "a/b", "--tag", "x", "--digest", NOBODY],
     ] {
         check(run(command, &[]), 2, &["error"]);
     }
     for command in [
-        "usage", "ls", "quota", "what-if", "history", "restore", "purge", "gc", "compact", "segments", "blob", "why",
-        "pause", "resume", "verify", "doctor", "top",
+        "usage", "ls", "quota", "policy", "what-if", "history", "restore", "purge", "gc", "compact", "segments",
+        "blob", "why", "pause", "resume", "verify", "doctor", "top",
     ] {
         check(run(&[command, "--help"], &[]), 0, &[&format!("Example:\n  orlop {command}")]);
     }

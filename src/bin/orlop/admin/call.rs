@@ -96,7 +96,11 @@ impl Answer {
                 let error = &json["errors"][0];
                 let message = format::plain(error["message"].as_str().unwrap_or_default());
                 let code = error["code"].as_str().unwrap_or_default();
-                Err(Box::new(Refused { status: self.status, text: message + remedy(self.status, code) }))
+                let remedy = match error["detail"]["policy"].is_string() && self.status == 404 {
+                    true => "; `orlop policy ls` lists them",
+                    false => remedy(self.status, code),
+                };
+                Err(Box::new(Refused { status: self.status, text: message + remedy }))
             }
             _ => {
                 let text: String = String::from_utf8_lossy(&self.body).trim().chars().take(SHOWN_MAX).collect();

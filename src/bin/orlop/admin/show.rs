@@ -7,6 +7,7 @@ use super::Outcome;
 pub(super) mod blob;
 pub(super) mod collection;
 pub(super) mod doctor;
+mod freed;
 pub(super) mod health;
 pub(super) mod history;
 pub(super) mod manifests;

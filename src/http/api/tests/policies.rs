@@ -99,7 +99,7 @@ async fn more_than_half_needs_a_yes_or_a_look_before() {
         api.image("team/app", Some(&format!("t{n}")), &[n; 300]).await;
     }
     let policy = json!({ "pattern": "team/app", "keep_newest": 1 });
-    let denied = ["would take 2 of 3 tags from repository team/app at once", "dry run", "yes"];
+    let denied = ["would take 2 of 3 tags from repository team/app at once", "dry_run", "yes"];
     has(&api.put("a", policy.clone()).await, 409, &denied);
     assert!(api.named().await.is_empty(), "nothing was set");
     let plan = api.put("a?dry_run=true", policy.clone()).await.json;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Shown, and_more, entries, number};
+use super::{Shown, and_more, entries, freed, number};
 use crate::admin::{
     format::{self, between, counted, size, text, time, time_from},
     table::{left, render, right},
@@ -12,12 +12,13 @@ use crate::admin::{
 /// What a collection or purge did, or would do. Something to look at is what was asked for and did not come about.
 pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
     let dry = answer["dry_run"] == true;
-    let dropped = entries(&answer["dropped"]);
+    let (by_policies, dropped): (Vec<Value>, Vec<Value>) =
+        entries(&answer["dropped"]).iter().cloned().partition(|entry| entry["policy"].is_string());
     // What stops everything is told by itself, below.
     let stops = |entry: &&Value| matches!(entry["why"].as_str(), Some("paused" | "clock"));
     let stopped = entries(&answer["kept"]).iter().find(stops);
     let kept: Vec<Value> = entries(&answer["kept"]).iter().filter(|entry| !stops(entry)).cloned().collect();
-    let mut text = ended(&answer["goal"], dry, now);
+    let mut text = freed::ended(&answer["goal"], dry, now) + &by_policies_table(&by_policies, dry);
     if !dropped.is_empty() {
         text.push_str(if dry { "Would be dropped:\n" } else { "Dropped:\n" });
         text.push_str(&render(
@@ -28,7 +29,7 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
                 left("REPOSITORY", |entry| format::text(&entry["repository"])),
                 left("DIGEST", |entry| format::text(&entry["digest"])),
             ],
-            dropped,
+            &dropped,
         ));
         text.push_str(&and_more(number(&answer["dropped_more"]), "dropped"));
         text.push('\n');
@@ -44,9 +45,11 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
             counted(still_read, "record")
         ));
     }
+    let held_back = held_back(answer);
+    text.push_str(&held_back);
     let incomplete = incomplete(answer);
     text.push_str(&incomplete);
-    text.push_str(&goal(answer, dry));
+    text.push_str(&freed::goal(answer, dry));
     match stopped.map(|entry| (entry["why"].as_str(), &entry["until"])) {
         Some((Some("paused"), _)) => text.push_str("Collecting is paused: `orlop resume collect` lets it go on\n"),
         Some((_, until)) => {
@@ -54,67 +57,41 @@ pub(in crate::admin) fn report(answer: &Value, now: Timestamp) -> Shown {
         }
         None => {}
     }
+    let is_left = still_read > 0 || stopped.is_some() || !incomplete.is_empty() || !held_back.is_empty();
     let is_short = answer["goal"]["reached"] == false;
-    Shown::new(text, is_short || (!dry && (still_read > 0 || stopped.is_some() || !incomplete.is_empty())))
+    Shown::new(text, is_short || (!dry && is_left))
 }
 
-/// What ends before its time, to free so much.
-fn ended(goal: &Value, dry: bool, now: Timestamp) -> String {
-    let ended = entries(&goal["ended"]);
-    if ended.is_empty() {
+/// What policies took away; what it named goes when nothing else keeps it.
+fn by_policies_table(entries: &[Value], dry: bool) -> String {
+    if entries.is_empty() {
         return String::new();
     }
-    let shown = ended.iter().map(|entry| {
-        let mut entry = entry.clone();
-        let last = if entry["left_at"].is_null() { &entry["used_at"] } else { &entry["left_at"] };
-        entry["last_shown"] = Value::from(time_from(last, now));
-        entry["until_shown"] = Value::from(time_from(&entry["until"], now));
-        entry
-    });
     let table = render(
         vec![
-            left("WHAT", |entry| source(entry["source"].as_str().unwrap_or(format::NONE))),
-            left("LAST USED", |entry| format::text(&entry["last_shown"])),
-            left("UNTIL", |entry| format::text(&entry["until_shown"])),
+            left("WHAT", |entry| format::text(&entry["kind"])),
+            left("POLICY", |entry| format::text(&entry["policy"])),
             left("REPOSITORY", |entry| format::text(&entry["repository"])),
             left("TAG", |entry| format::text(&entry["tag"])),
             left("DIGEST", |entry| format::text(&entry["digest"])),
         ],
-        &shown.collect::<Vec<_>>(),
+        entries,
     );
-    let head = if dry { "Would end before its time:" } else { "Ended before its time:" };
-    format!("{head}\n{table}{}\n", and_more(number(&goal["ended_more"]), "ended"))
+    format!("{} by policies:\n{table}\n", if dry { "Would go" } else { "Gone" })
 }
 
-fn source(source: &str) -> String {
-    match source {
-        "held" => "can be restored",
-        "spare-tag" => "a policy takes it",
-        "least-used" => "can be evicted",
-        other => return format::plain(other),
-    }
-    .to_owned()
-}
-
-/// Whether as much was freed as was asked for; where not, what else can be done.
-fn goal(answer: &Value, dry: bool) -> String {
-    let goal = &answer["goal"];
-    let asked = size(&goal["bytes"]);
-    match (goal["reached"].as_bool(), goal["shortfall"].as_str()) {
-        (None, _) => String::new(),
-        (Some(true), _) if dry => format!("That reaches the {asked} that were asked for\n"),
-        (Some(true), _) => format!("The {asked} that were asked for are reached\n"),
-        (_, Some("paused")) => format!("The {asked} that were asked for are not reached: nothing is dropped now\n"),
-        (_, Some("plan-ends")) => {
-            format!("The plan does not reach the {asked} that were asked for; the run would go on\n")
-        }
-        _ => format!(
-            "The {asked} that were asked for are not reached: nothing more is held, and no policy lets anything else go.\nWhat never \
-             had a manifest goes when its grace ends. All else is in use: `orlop top` shows what keeps the most, `orlop what-if` \
-             what deleting it\nwould give, `orlop policy` lets things go by themselves; `orlop compact` gives back what dead bytes \
-             take of the disk\n"
-        ),
-    }
+/// Policies that nobody has confirmed, and that would take too much.
+fn held_back(answer: &Value) -> String {
+    let said = |entry: &Value| {
+        format!(
+            "Policy {policy} would take more than half of the {} of {} at once, so all stay: `orlop policy confirm {policy}` \
+             lets it\n",
+            counted(number(&entry["tags"]), "tag"),
+            text(&entry["repository"]),
+            policy = text(&entry["policy"]),
+        )
+    };
+    entries(&answer["held_back"]).iter().map(said).collect()
 }
 
 fn incomplete(answer: &Value) -> String {

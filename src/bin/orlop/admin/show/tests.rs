@@ -202,6 +202,28 @@ link       10 B  an upload is open  -                     org1/image  BA78
 }
 
 #[test]
+fn a_collection_names_the_policies_by_which_things_went_or_stay() {
+    let mut answer = report(0, json!([]), false);
+    let by_policies = json!([
+        { "kind": "tag", "digest": null, "repository": "a", "bytes": 0, "last": false, "tag": "old", "policy": "keep" },
+        { "kind": "eviction", "digest": DIGEST, "repository": "b", "bytes": 0, "last": false, "tag": null, "policy": "cap" },
+    ]);
+    (answer["dropped"], answer["dropped_more"]) = (by_policies, json!(0));
+    answer["held_back"] = json!([{ "repository": "c", "policy": "much", "tags": 7 }]);
+    let shown = collection::report(&answer, now());
+    let table = "\
+Gone by policies:
+WHAT      POLICY  REPOSITORY  TAG  DIGEST
+tag       keep    a           old  -
+eviction  cap     b           -    E3B0
+
+";
+    assert!(shown.text.replace(DIGEST, "E3B0").starts_with(table), "{}", shown.text);
+    let end = "Policy much would take more than half of the 7 tags of c at once, so all stay: `orlop policy confirm much` lets it\n";
+    assert!(shown.findings && shown.text.ends_with(end), "{}", shown.text);
+}
+
+#[test]
 fn a_collection_that_did_not_do_all_has_findings() {
     let end =
         "5 things dropped: 71.5 MiB of content left, 71.5 MiB of the disk came back, 1 segment removed, in 1.5s\n";
@@ -227,46 +249,6 @@ fn a_collection_that_did_not_do_all_has_findings() {
     let clock = json!([{ "kind": "clock", "digest": null, "repository": null, "bytes": 0, "why": "clock", "until": "2026-11-22T12:00:00Z" }]);
     let shown = collection::report(&report(0, clock, false), now());
     assert!(shown.text.ends_with("nothing is dropped until 2026-11-22T12:00:00Z (in 1d)\n"), "{}", shown.text);
-}
-
-#[test]
-fn what_is_freed_is_told_with_what_it_cost_and_what_is_still_missing() {
-    let with = |dry: bool, reached: bool, shortfall: Value| {
-        let mut report = report(0, json!([]), dry);
-        let ended = [
-            json!({ "source": "held", "repository": "org1/image", "digest": DIGEST, "tag": null,
-                "left_at": "2026-11-20T12:00:00Z", "until": "2026-12-04T12:00:00Z", "used_at": null }),
-            json!({ "source": "spare-tag", "repository": "b", "digest": OTHER, "tag": "v1", "left_at": null,
-                "until": "2026-11-22T12:00:00Z", "used_at": null }),
-            json!({ "source": "least-used", "repository": "b", "digest": OTHER, "tag": null, "left_at": null, "until": null,
-                "used_at": "2026-11-20T12:00:00Z" }),
-        ];
-        report["goal"] = json!({
-            "bytes": 20 << 20, "reached": reached, "ended": ended, "ended_more": 2, "shortfall": shortfall,
-        });
-        report
-    };
-    let table = "\
-WHAT               LAST USED             UNTIL                          REPOSITORY  TAG  DIGEST
-can be restored    2026-11-20T12:00:00Z  2026-12-04T12:00:00Z (in 13d)  org1/image  -    E3B0
-a policy takes it  -                     2026-11-22T12:00:00Z (in 1d)   b           v1   BA78
-can be evicted     2026-11-20T12:00:00Z  -                              b           -    BA78
-… and 2 more ended
-
-";
-    let end = "5 things would be dropped and 71.5 MiB of content leave; nothing was changed
-That reaches the 20.0 MiB that were asked for\n";
-    let text = format!("Would end before its time:\n{table}Would be dropped:\n{DROPPED}{end}");
-    check(collection::report, &with(true, true, Value::Null), &text, false);
-    for (dry, shortfall, said) in [
-        (true, "nothing-left", "`orlop compact` gives back"),
-        (false, "nothing-left", "nothing more is held"),
-        (true, "plan-ends", "the run would go on\n"),
-        (false, "paused", "nothing is dropped now\n"),
-    ] {
-        let shown = collection::report(&with(dry, false, json!(shortfall)), now());
-        assert!(shown.findings && shown.text.contains(said), "{}", shown.text);
-    }
 }
 
 #[test]
@@ -531,4 +513,99 @@ FREED is what deleting that one alone gives back; what others keep, too, stays.
 ";
     check(top::show, &json!({ "manifests": [manifest], "complete": true }), text, false);
     check(top::show, &json!({ "repositories": [], "complete": true }), "no repositories\n", false);
+}
+
+fn policy() -> Value {
+    json!({
+        "policy": {
+            "name": "ci-cache", "pattern": "ci/**", "tag_pattern": ["*", "!pinned-*"], "keep_newest": 5, "older_than": "30d",
+            "size_max_bytes": 2048, "immutable": true, "held_for": "0s",
+        },
+        "source": "settings", "confirmed": false, "set_at": "2026-11-20T12:00:00.5Z", "repositories": 2, "used_bytes": 4_096,
+    })
+}
+
+#[test]
+fn policies_and_what_they_say() {
+    let other =
+        json!({ "policy": { "name": "a", "pattern": "**", "tag_pattern": ["*"] }, "source": "api", "confirmed": true });
+    let text = "\
+POLICY    REPOSITORIES  GOVERNED     USED  FROM      CONFIRMED  SAYS
+ci-cache  ci/**                2  4.0 KiB  settings  no         keep the 5 newest, older than 30d, at most 2.0 KiB, \
+                immutable, held for 0s, of tags * !pinned-*
+a         **                   -        -  api       yes        nothing
+";
+    check_list(policies::columns(), &[policy(), other], text);
+}
+
+#[test]
+fn what_a_policy_would_take_away() {
+    let mut answer = json!({
+        "dry_run": true, "policy": policy(), "warnings": ["its repositories use much"],
+        "plan": {
+            "repositories": 2, "used_bytes": 4_096, "tags": 1, "manifests": 2, "going_more": 1, "reclaimable_bytes": 10,
+            "freed_bytes": 1_024, "manifest_bytes": 5, "exceeding_bytes": 0,
+            "going": [
+                { "repository": "ci/a", "tag": "x", "digest": DIGEST, "by": "retention" },
+                { "repository": "ci/a", "tag": null, "digest": OTHER, "by": "cap" },
+            ],
+            "over_half": [{ "repository": "ci/a", "what": "tag", "going": 1, "of": 1 }],
+        },
+    });
+    let head = "\
+policy ci-cache
+repositories  ci/**, 2 now
+says          keep the 5 newest, older than 30d, at most 2.0 KiB, immutable, held for 0s, of tags * !pinned-*
+used          4.0 KiB
+";
+    let text = format!(
+        "{head}
+Would go now:
+BY         REPOSITORY  TAG  DIGEST
+retention  ci/a        x    E3B0
+cap        ci/a        -    BA78
+… and 1 more going
+
+1 tag and 2 manifests would go now: 1.0 KiB of content in the end, 10 B of it reclaimable at once
+More than half of repository ci/a: 1 of 1 tag
+Note: its repositories use much
+Nothing was changed
+"
+    );
+    check(policies::set, &answer, &text, false);
+    (answer["dry_run"], answer["plan"], answer["warnings"]) = (json!(false), Value::Null, json!([]));
+    check(policies::set, &answer, head, false);
+    check(policies::removed, &json!({ "removed": "a" }), "policy a is removed\n", false);
+}
+
+#[test]
+fn why_a_policy_governs_a_repository() {
+    let mut second = json!({ "policy": { "name": "a", "pattern": "**" }, "behind_because": "has more letters" });
+    let answer = json!({
+        "repository": "ci/a", "governed_by": "ci-cache", "matching": [policy(), second],
+        "effect": {
+            "under_review": true, "tags": 9, "newest": 5, "spare": 4, "spare_more": false,
+            "next_due_at": "2026-11-22T12:00:00Z", "used_bytes": 1_024, "window_ms": 0,
+        },
+    });
+    let text = "\
+ci/a is governed by policy ci-cache (ci/**): keep the 5 newest, older than 30d, at most 2.0 KiB, immutable, held for 0s, of tags \
+                * !pinned-*
+It wins over a (**): its pattern has more letters
+tags                9
+newest, which stay  5
+others that may go  4
+the first goes      2026-11-22T12:00:00Z (in 1d)
+held for            0s
+used here           1.0 KiB
+cap                 4.0 KiB of 2.0 KiB are used
+The repository is just being brought under the policy; figures may be those of an earlier one
+";
+    check(policies::explanation, &answer, text, false);
+    let none = json!({ "repository": "x", "governed_by": null, "matching": [], "effect": null });
+    check(policies::explanation, &none, "no policy matches x\n", false);
+    second["policy"]["tag_pattern"] = json!(["*"]);
+    let absent = json!({ "repository": "x", "governed_by": "a", "matching": [second], "effect": null });
+    let text = "x is governed by policy a (**): nothing\nThere is no such repository now\n";
+    check(policies::explanation, &absent, text, false);
 }
