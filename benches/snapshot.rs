@@ -162,7 +162,7 @@ fn each_fact(blobs: u64, visit: &mut dyn FnMut(Fact) -> Result<(), Box<dyn Error
     }
     for n in 0..manifests {
         let (tag, digest) = (format!("build-{n}").parse()?, digest("manifest", n));
-        visit(Fact::Tag { repository: repository(n), tag, manifest: n + 1, digest, set_ms: 1 })?;
+        visit(Fact::Tag { repository: repository(n), tag, manifest: n + 1, digest, set_ms: 1, pulled_ms: 0 })?;
     }
     for n in 0..2 * manifests {
         let (tag, digest) = (format!("build-{}", n / 2).parse()?, Some(digest("manifest", n / 2)));
