@@ -25,7 +25,7 @@ use orlop::{
     state::{facts, request::Request},
     store::Clock,
 };
-use table::{Failure, Outcome, Table};
+use table::{Failure, Outcome, Row, Table};
 
 /// Tags of each manifest.
 const TAGS_AT_ONCE: u64 = 100;
@@ -104,8 +104,11 @@ fn measure(table: &Table, size: u64) -> Result<Figures, Failure> {
         work()?;
         Ok(began.elapsed())
     };
-    let tag = |name: &str, turn: usize| timed(&|| images.push(&format!("{name}{turn}"), 1));
-    let ungoverned = (0..TURNS * 10).map(|turn| tag("free", turn)).collect::<Result<_, _>>()?;
+    let row = Row { threads: 1, count: TURNS as u64 * 10, bytes: 0 };
+    let tag = |name: &str| {
+        table.row(&format!("push of a tag to {size}, {name}"), row, |turn| images.push(&format!("{name}{turn}"), 1))
+    };
+    let ungoverned = tag("free")?;
     let mut policy = Policy::new("bench".parse()?, "bench/**".parse()?);
     (policy.keep_newest, policy.older_than_ms) = (Some(100), Some(30 * DAY));
     let review = timed(&|| {
@@ -116,7 +119,7 @@ fn measure(table: &Table, size: u64) -> Result<Figures, Failure> {
         }
         Ok(())
     })?;
-    let governed = (0..TURNS * 10).map(|turn| tag("governed", turn)).collect::<Result<_, _>>()?;
+    let governed = tag("governed")?;
     let collect = || -> Outcome {
         collector.collect(false)?;
         Ok(())
@@ -139,8 +142,8 @@ fn measure(table: &Table, size: u64) -> Result<Figures, Failure> {
     drop((collector, images));
     engine.close()?;
     Ok(vec![
-        ("push of a tag, no policy", ungoverned),
-        ("push of a tag under the policy", governed),
+        ("push of a tag, no policy", vec![ungoverned]),
+        ("push of a tag under the policy", vec![governed]),
         ("review of the repository", vec![review]),
         ("collection, nothing due", idle),
         ("dry run of 100 tags that go", planned),

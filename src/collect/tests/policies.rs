@@ -44,7 +44,7 @@ fn a_policy_takes_more_than_half_of_the_tags_only_when_somebody_has_confirmed_th
     let held_back = HeldBack { repository: name(APP), policy: "ci".to_owned(), tags: 2 };
     for dry_run in [true, false, false] {
         let report = running.collector.collect(dry_run).unwrap();
-        assert_eq!(report.held_back, [held_back.clone()]);
+        assert_eq!(report.held_back, std::slice::from_ref(&held_back));
         assert_eq!(tags(&running), ["v1", "v2"], "two of two");
     }
     running.store().commit(Request::ConfirmPolicy { name: policy }).unwrap();

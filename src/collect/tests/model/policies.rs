@@ -17,7 +17,7 @@ impl World {
         match done {
             Ok(_) => self.saw("policy"),
             Err(StoreError::Refused(Refusal::PatternTaken { .. } | Refusal::PolicyUnknown(_))) => {}
-            Err(error) => self.cut_short(&error, |_| ()),
+            Err(error) => self.cut_short(error, |_| ()),
         }
     }
 
