@@ -66,18 +66,14 @@ fn print(sizes: &[u64], measured: &mut [Figures]) {
     }
 }
 
-fn measure(table: &Table, size: u64) -> Result<Figures, Failure> {
-    let clock = Clock::manual(BEGIN);
-    let options = StoreOptions { clock: clock.clone(), ..StoreOptions::default() };
-    let engine = Engine::open(&table.path(&format!("{size}")), options)?;
-    let images = Images::of(&engine)?;
+/// Tags that become due hour by hour, and then the many.
+fn fill(images: &Images<'_>, clock: &Clock, size: u64) -> Outcome {
     for turn in 0..TURNS {
         images.push(&format!("old{turn}"), TAGS_AT_ONCE)?;
         clock.advance(HOUR);
     }
     clock.advance(DAY);
-    let pushed: Outcome = thread::scope(|scope| {
-        let images = &images;
+    thread::scope(|scope| {
         let push = |writer| {
             (writer..size / TAGS_AT_ONCE)
                 .step_by(WRITERS as usize)
@@ -85,8 +81,15 @@ fn measure(table: &Table, size: u64) -> Result<Figures, Failure> {
         };
         let writers: Vec<_> = (0..WRITERS).map(|writer| scope.spawn(move || push(writer))).collect();
         writers.into_iter().try_for_each(|writer| writer.join().unwrap_or_else(|_| Err("a writer panicked".into())))
-    });
-    pushed?;
+    })
+}
+
+fn measure(table: &Table, size: u64) -> Result<Figures, Failure> {
+    let clock = Clock::manual(BEGIN);
+    let options = StoreOptions { clock: clock.clone(), ..StoreOptions::default() };
+    let engine = Engine::open(&table.path(&format!("{size}")), options)?;
+    let images = Images::of(&engine)?;
+    fill(&images, &clock, size)?;
     let options = RegistryOptions {
         sparse: Sparse::Off,
         manifest_bytes_max: 4 << 20,

@@ -10,6 +10,7 @@
 //! - `choices`: what is to be done next.
 //! - `stories`: calls as bytes.
 //! - `items`: what is pushed.
+//! - `policies`: policies that take nothing away, and what follows from them.
 //! - `promises`: what has to be there.
 //! - `sessions`: uploads in parts, which restarts interrupt.
 //! - `batch`: several requests in one batch of the committer.
@@ -24,6 +25,7 @@ mod choices;
 mod crash;
 mod faults;
 mod items;
+mod policies;
 mod promises;
 mod seeds;
 mod sessions;
@@ -279,6 +281,7 @@ impl World {
             880..940 => self.step_session(name),
             940..990 => self.batch(),
             990..995 => self.disk.evict(),
+            995..998 => self.policy(),
             _ => self.resume(),
         }
         if self.trace.len() > 1_000 {
@@ -540,12 +543,13 @@ fn parse(name: &str) -> RepositoryName {
 }
 
 /// What a test that means something has met.
-const EXPECTED: [&str; 11] = [
+const EXPECTED: [&str; 12] = [
     "all gone",
     "collection that frees",
     "compaction that moves",
     "delete of a blob in use",
     "mount",
+    "policy",
     "purge false",
     "purge true",
     "push of what is not all there",

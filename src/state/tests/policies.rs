@@ -159,7 +159,7 @@ fn policy_request(random: &mut fastrand::Rng) -> Request {
 
 /// Takes all tags and roots away that are due, as the collector does; they must be those of the reference.
 fn retain_all(state: &mut State, seed: u64, now_ms: u64) -> usize {
-    let (wanted, wanted_roots) = (going(&state.index, now_ms), roots_going(&state.index, now_ms));
+    let wanted = going(&state.index, now_ms);
     let mut gone = BTreeSet::new();
     for repository in retain::due_repositories(&state.index, None, now_ms, usize::MAX).unwrap().0 {
         let policy = govern::agreed(&state.index, repository).unwrap().unwrap().policy;
@@ -172,6 +172,8 @@ fn retain_all(state: &mut State, seed: u64, now_ms: u64) -> usize {
         gone.extend(tags.into_iter().map(|tag| (repository, tag)));
     }
     assert_eq!(gone, wanted, "seed {seed}");
+    state.settle();
+    let wanted_roots = roots_going(&state.index, now_ms);
     let roots: BTreeSet<_> = retain::due_roots(&state.index, None, now_ms, usize::MAX).unwrap().0.into_iter().collect();
     assert_eq!(roots, wanted_roots, "seed {seed}");
     for &(repository, digest) in &roots {

@@ -44,13 +44,13 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1",
         dump: include_str!("../../../tests/fixtures/v1/dump.txt"),
-        rows: (5, "sha256:879676dd8d8651d2ef37047e1b7f129ea5328dae7f200121147faaada5b24a2c"),
+        rows: (6, "sha256:8ac81742b575cb8561607c2f3b4ee86e6ffa9ed3b1437a8e2fde66c95fb8e4f2"),
         has_snapshots: false,
     },
     Fixture {
         name: "v1-snapshots",
         dump: include_str!("../../../tests/fixtures/v1-snapshots/dump.txt"),
-        rows: (5, "sha256:d8c9e142a5422322c83385af30552a6477cd68fb94972ea94b81834e61d6a0ee"),
+        rows: (6, "sha256:5590f8dbaac9b8a89f0d0564f127d5858e2bfef655a291f4356f8651da113824"),
         has_snapshots: true,
     },
 ];
@@ -308,12 +308,6 @@ fn stores_of_version_1_open_with_the_same_rows_and_contents() {
         copy(&RealDisk::new(path).unwrap(), &RealDisk::new(directory.path()).unwrap(), "");
         let store = open(directory.path());
         assert_eq!((store.recovery().created, store.recovery().snapshot.is_some()), (false, fixture.has_snapshots));
-        std::fs::write(format!("/tmp/dump-{}", fixture.name), text(&store)).unwrap();
-        std::fs::write(format!("/tmp/rows-{}", fixture.name), rows(&store)).unwrap();
-        if true {
-            store.close().unwrap();
-            continue;
-        }
         assert_eq!(text(&store), fixture.dump);
         assert_eq!((INDEX_VERSION, rows(&store).as_str()), fixture.rows, "{}", fixture.name);
         check(&store);

@@ -105,7 +105,7 @@ impl World {
         self.check();
         let mut left = Vec::new();
         dump::dump(&*self.registry().store().snapshot(), &mut |line| left.push(line.to_owned())).unwrap();
-        let known = ["meta ", "samples ", "segments ", "reports ", "pauses "];
+        let known = ["meta ", "samples ", "segments ", "reports ", "pauses ", "policies "];
         left.retain(|line| !known.iter().any(|table| line.starts_with(table)));
         assert!(left.is_empty(), "left are {left:#?}");
         for item in self.items.iter() {
