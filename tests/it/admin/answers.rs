@@ -127,7 +127,7 @@ fn policies_of_the_settings_are_taken_over_at_each_start() {
     check(ask(&server, &["policy", "set", "mine", "--pattern", "**", "--keep-newest", "9"]), 0, &["policy mine"]);
     let settings = server.data().with_file_name("orlop.toml");
     let before = std::fs::read_to_string(&settings).unwrap();
-    let mut start_with = |policies: &str, server: &mut Orlop| {
+    let start_with = |policies: &str, server: &mut Orlop| {
         std::fs::write(&settings, format!("{before}{policies}")).unwrap();
         server.terminate();
         assert_eq!(server.wait(), Some(0));
