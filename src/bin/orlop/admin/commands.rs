@@ -25,8 +25,7 @@ repository (it belongs to organisation _); else it is an organisation. A slash a
 const GC_HELP: &str = "\
 Without a terminal to ask on, --free needs --yes. Ends with 1 when less was freed than was asked for, or less would be.
 
-Examples:
-  orlop gc --status
+Example:
   orlop gc --free 20GiB --dry-run";
 
 #[derive(Debug, Subcommand)]
