@@ -324,6 +324,7 @@ impl World {
         match written {
             // A file whose sync has failed is thrown away, and nothing else has failed by that.
             Err(StoreError::Failed(_)) if !self.flushes_by_itself => {}
+            Err(StoreError::Full(_)) if self.fault.is_some_and(Fault::is_of_a_files_sync) => {}
             Err(error) => self.cut_short(error, |_| ()),
             Ok(_) => {}
         }

@@ -85,7 +85,7 @@ fn what_a_start_takes_away_is_told() {
     let server = ended();
     let segments = server.segment_files();
     let segment = segments.first().unwrap();
-    let unlisted = segment.with_file_name("00000000000000ff.segment");
+    let unlisted = segment.with_file_name("000000000255.segment");
     fs::copy(segment, &unlisted).unwrap();
     let mut torn = fs::read(last_journal_file(&server.data())).unwrap();
     torn.extend([7; 100]);

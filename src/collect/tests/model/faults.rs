@@ -28,6 +28,12 @@ pub(super) struct Fault {
     failure: Failure,
 }
 
+impl Fault {
+    pub(super) fn is_of_a_files_sync(self) -> bool {
+        self.call == SyncData
+    }
+}
+
 impl World {
     /// A failure has the class of its cause, and its message names the file, or the disk where that is full or does not tell
     /// how full it is. Nothing becomes unknown by it.
