@@ -32,7 +32,8 @@ begin() {
         (($(now_ms) < deadline)) || { cat "$work/cuts.log"; return 1; }
         sleep 0.1
     done
-    cutter=$(on_it | awk '/ blocks --fs / { print $1 }')
+    # A child that it has just begun looks like it, for a moment.
+    cutter=$(on_it | awk '/ blocks --fs / { print $1 }' | sort -n | sed -n 1p)
     [[ -n $(mounts) && -n $(devices) ]]
 }
 

@@ -200,7 +200,8 @@ impl Pusher<'_> {
         if self.pushed.len() < 2 || random.bool() {
             return Ok(());
         }
-        let image = self.pushed.swap_remove(random.usize(0..self.pushed.len() - 1));
+        // The last one stays the last: `latest` points to it.
+        let image = self.pushed.remove(random.usize(0..self.pushed.len() - 1));
         let Image { tag, digest, blobs, manifests } = &image;
         for released in blobs.iter().chain(manifests).chain([digest]) {
             self.write(&Fact::Release(self.referred(released)))?;

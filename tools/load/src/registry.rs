@@ -93,12 +93,13 @@ impl Client {
         self.call(&[201], "POST", &target, &[], &mut io::empty(), 0).map(drop)
     }
 
-    /// Makes a deleted manifest present again, by orlop's own call, with a tag to it; `false` when its window is over.
+    /// Makes a deleted manifest present again, by orlop's own call, with a tag to it; `false` when its window is over, or was
+    /// ended by a purge.
     pub(crate) fn restore(&mut self, repository: &str, tag: &str, digest: &str) -> Result<bool, CallError> {
         let wanted = serde_json::json!({ "repository": repository, "tag": tag, "digest": digest }).to_string();
         let headers = [("Content-Type", "application/json")];
         let len = wanted.len() as u64;
-        let answer = self.call(&[200, 404], "POST", "/api/v1/restore", &headers, &mut wanted.as_bytes(), len)?;
+        let answer = self.call(&[200, 404, 410], "POST", "/api/v1/restore", &headers, &mut wanted.as_bytes(), len)?;
         Ok(answer.status == 200)
     }
 
