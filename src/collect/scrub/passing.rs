@@ -172,7 +172,8 @@ impl<'a> Passing<'a> {
             return Err(StoreError::Failed(error.to_string()));
         }
         let damage = wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        let is_rot = wrong.iter().all(JournalError::is_rot);
+        // The files were there when this version opened the store, or are its own: a version that it does not know is rot.
+        let is_rot = wrong.iter().all(|error| error.is_rot() || matches!(error, JournalError::UnknownVersion { .. }));
         if is_rot && is_index_sound && store.poisoned().is_none() && self.adds_up()? {
             tracing::error!(damage, "the journal is damaged; a new snapshot takes its place, as the index is sound");
             match store.repair(&mut || ()) {
