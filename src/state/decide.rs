@@ -14,7 +14,7 @@ use crate::{
             RepositoryNameRow, RowValue, SchemaError, Scope, TagRow, UsageRow, key,
         },
     },
-    journal::operation::{LocalRecord, NamedReference, Operation, Record, RepositoryId, Role},
+    journal::operation::{LocalRecord, ManifestId, NamedReference, Operation, Record, RepositoryId, Role},
     location::SegmentNumber,
     name::{Owner, RepositoryName, Tag},
     state::{
@@ -399,23 +399,19 @@ fn stored_size(
 /// not yet what they will be: then each that was not deleted counts. Of very many that name it only the first are looked
 /// at: when there is none among those, the first is named.
 fn live_namer(view: &dyn View, repository: RepositoryId, digest: &Digest) -> Result<Option<Digest>, SchemaError> {
-    const NAMERS_READ: usize = 1_000;
     let scope = Scope::Repository(repository);
     let Some(count) = schema::get::<CountRow>(view, key::count(scope, digest))? else { return Ok(None) };
     let is_settling = schema::get::<UsageRow>(view, key::usage(scope))?.is_some_and(|usage| usage.settling > 0);
     if count.live == 0 && !is_settling {
         return Ok(None);
     }
-    let prefix = key::names(digest, repository).bytes();
-    let names = view.scan(&prefix, &prefix_end(&prefix), NAMERS_READ)?;
-    let are_all = names.len() < NAMERS_READ;
+    let (namers, are_all) = namers(view, repository, digest)?;
     let mut first = None;
-    for (name, value) in names {
-        if NameRow::from_bytes(&value)?.roles & !(1 << Role::Child as u8) == 0 {
+    for (id, name) in namers {
+        if name.roles & !(1 << Role::Child as u8) == 0 {
             continue;
         }
-        let id = name[prefix.len()..].try_into().map_err(|_| SchemaError::Missing { table: "names" })?;
-        let row: ManifestIdRow = schema::expect(view, key::manifest_id(u64::from_be_bytes(id)))?;
+        let row: ManifestIdRow = schema::expect(view, key::manifest_id(id))?;
         let manifest: Option<ManifestRow> = schema::get(view, key::manifest(repository, &row.digest))?;
         if manifest.is_some_and(|it| if is_settling { !it.deleted } else { Life::told(&it).is_live() }) {
             return Ok(Some(row.digest));
@@ -423,4 +419,20 @@ fn live_namer(view: &dyn View, repository: RepositoryId, digest: &Digest) -> Res
         first = first.or(Some(row.digest));
     }
     Ok(first.filter(|_| !are_all))
+}
+
+/// The first of the manifests that name some content in a repository, and whether these are all.
+fn namers(
+    view: &dyn View,
+    repository: RepositoryId,
+    digest: &Digest,
+) -> Result<(Vec<(ManifestId, NameRow)>, bool), SchemaError> {
+    const NAMERS_READ: usize = 1_000;
+    let prefix = key::names(digest, repository).bytes();
+    let names = view.scan(&prefix, &prefix_end(&prefix), NAMERS_READ)?;
+    let namer = |(name, value): &(Vec<u8>, Vec<u8>)| {
+        let id = name[prefix.len()..].try_into().map_err(|_| SchemaError::Missing { table: "names" })?;
+        Ok((u64::from_be_bytes(id), NameRow::from_bytes(value)?))
+    };
+    Ok((names.iter().map(namer).collect::<Result<_, SchemaError>>()?, names.len() < NAMERS_READ))
 }

@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-use super::Batch;
+use super::{Batch, namers};
 
 impl Batch<'_> {
     pub(super) fn drop_due(&mut self, due: &Due) -> Result<Outcome, Refusal> {
@@ -204,13 +204,8 @@ pub fn is_given_up(
     digest: &Digest,
     link: &LinkRow,
 ) -> Result<bool, SchemaError> {
-    const NAMERS_READ: usize = 1_000;
-    let prefix = key::names(digest, repository).bytes();
-    let names = view.scan(&prefix, &prefix_end(&prefix), NAMERS_READ)?;
-    let are_all = names.len() < NAMERS_READ;
-    for (name, _) in names {
-        let id = name[prefix.len()..].try_into().map_err(|_| SchemaError::Missing { table: "names" })?;
-        let id: ManifestId = u64::from_be_bytes(id);
+    let (namers, are_all) = namers(view, repository, digest)?;
+    for (id, _) in namers {
         let ManifestIdRow { digest: namer, .. } = schema::expect(view, key::manifest_id(id))?;
         let row: Option<ManifestRow> = schema::get(view, key::manifest(repository, &namer))?;
         let purged_ms = match row.filter(|row| row.manifest == id) {
