@@ -10,7 +10,7 @@ use std::thread;
 
 use engine::{Engine, INDEX};
 use images::Images;
-use orlop::{StoreOptions, registry::Reference};
+use orlop::{StoreOptions, disk::Reach, registry::Reference};
 use table::{Outcome, Row, Table};
 
 const MANIFESTS: u64 = 1_000;
@@ -31,20 +31,20 @@ fn main() -> Outcome {
     });
     pushed?;
 
-    let registry = &images.registry;
+    let reads = images.registry.reads(Reach::Disk);
     let any = || format!("m{}-{}", fastrand::u64(..MANIFESTS), fastrand::u64(..TAGS));
     for threads in [1, 4] {
         let row = Row { threads, count: 200_000, bytes: 0 };
         table.row("head of a manifest by tag", row, |_| {
-            registry.manifest_head(&engine.repository, &Reference::Tag(any().parse()?))?;
+            reads.manifest_head(&engine.repository, &Reference::Tag(any().parse()?))?;
             Ok(())
         })?;
         table.row("manifest by tag", row, |_| {
-            registry.manifest(&engine.repository, &Reference::Tag(any().parse()?))?;
+            reads.manifest(&engine.repository, &Reference::Tag(any().parse()?))?;
             Ok(())
         })?;
         table.row("page of 100 tags from anywhere", row, |_| {
-            registry.tags(&engine.repository, Some(&any()), PAGE)?;
+            reads.tags(&engine.repository, Some(&any()), PAGE)?;
             Ok(())
         })?;
     }

@@ -15,6 +15,15 @@ mod volume;
 pub use real::RealDisk;
 pub use volume::{FileSystem, Nature, Volume};
 
+/// How far a read may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// To what is in memory, for who must not wait; what is not there ends in an error that says so.
+    Memory,
+    /// To the disk.
+    Disk,
+}
+
 /// A directory tree in which the store lives. Paths are relative to its root and use `/`.
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Creates a file that must not exist; open for reading and writing.
@@ -49,6 +58,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
 pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Reads at most `buffer.len()` bytes; 0 at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// The same without waiting for the disk: [`io::ErrorKind::WouldBlock`] where bytes are not in memory, or nobody can tell.
+    /// Fewer bytes than there are say only that the next one may not be.
+    fn read_at_once(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
     /// Writes all of `bytes`. After an error any part of them may have been written.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes bytes and length durable (`fdatasync`). After an error nothing is known about what was written before.

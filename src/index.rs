@@ -28,6 +28,9 @@ pub enum IndexError {
     /// Anything else that RocksDB says: an I/O error, a full disk, a stopped background job.
     #[error("the index failed: {0}")]
     Failed(String),
+    /// A read that must not wait would have to go to the disk.
+    #[error("that is not in memory; read it from the disk")]
+    OutOfReach,
 }
 
 /// The directory of RocksDB, below the data directory.
@@ -88,6 +91,10 @@ pub trait Index: View + Send + Sync + fmt::Debug {
     }
     /// A state that later writes do not change.
     fn snapshot(&self) -> Box<dyn View + '_>;
+    /// The same, of what can be read without waiting: reads of all else end in [`IndexError::OutOfReach`].
+    fn in_memory(&self) -> Box<dyn View + '_> {
+        self.snapshot()
+    }
 }
 
 impl<T: View + ?Sized> View for std::sync::Arc<T> {
@@ -120,6 +127,10 @@ impl<T: Index + ?Sized> Index for std::sync::Arc<T> {
 
     fn snapshot(&self) -> Box<dyn View + '_> {
         (**self).snapshot()
+    }
+
+    fn in_memory(&self) -> Box<dyn View + '_> {
+        (**self).in_memory()
     }
 }
 

@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use crate::{
     digest::{Algorithm, Digest},
+    disk::Reach,
     index::{
         View, prefix_end,
-        schema::{self, Key, ManifestRow, RepositoryRow, RowValue, TagRow, key},
+        schema::{self, Key, RepositoryRow, RowValue, key},
     },
     journal::operation::RepositoryId,
     name::{RepositoryName, Tag},
@@ -19,7 +20,7 @@ use crate::{
         decide::find_repository,
         request::{Outcome, PushRequest, Refusal, Request},
     },
-    store::{Store, StoreError, StoredContent},
+    store::{Store, StoreError},
     sync::Mutex,
 };
 
@@ -39,6 +40,7 @@ mod platform;
 mod policies;
 mod pulls;
 mod quotas;
+mod reads;
 mod referrers;
 mod samples;
 #[cfg(test)]
@@ -59,6 +61,7 @@ pub use keepers::{Chain, Keeper, Keepers, Link, Sought, role_name};
 pub use policies::{Effect, Explanation, PolicyInfo, PolicySet, SetPolicy, Waiting};
 pub use pulls::PULL_PRECISION_MS;
 pub use quotas::Quota;
+pub use reads::Reads;
 pub use referrers::{ReferrersPage, ReferrersWanted};
 pub use samples::Sample;
 pub use top::{TOP_MAX, Top, TopManifest, TopScope};
@@ -163,23 +166,6 @@ impl Registry {
     /// The store below.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
-    }
-
-    /// Opens a blob of a repository.
-    ///
-    /// # Errors
-    /// [`RegistryError::BlobUnknown`] when the repository has no link to it, whoever else has.
-    pub fn blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<StoredContent, RegistryError> {
-        Ok(self.open(|| Ok((*digest, self.stored_len(repository, digest)?)))?.1)
-    }
-
-    /// The length of a blob of a repository in bytes; reads none of them. Who asks is told that the blob is there, and may
-    /// rely on that: when not much of its grace is left, that is prolonged first.
-    ///
-    /// # Errors
-    /// As [`Registry::blob`].
-    pub fn blob_len(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, RegistryError> {
-        self.kept_len(repository, digest)
     }
 
     /// Ends the repository's right to serve a blob.
@@ -332,42 +318,6 @@ impl Registry {
         Ok(PushedManifest { digest, subject })
     }
 
-    /// Reads a manifest, with its bytes. Notes that it was pulled.
-    ///
-    /// # Errors
-    /// When the repository, the tag or the manifest is not known.
-    pub fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Manifest, RegistryError> {
-        let (head, content) = self.open(|| {
-            let head = self.manifest_head(repository, reference)?;
-            Ok((head.digest, head))
-        })?;
-        Ok(Manifest { bytes: content.read_all()?, ..head })
-    }
-
-    /// A manifest's digest, type and length, without its bytes. Notes that it was pulled.
-    ///
-    /// # Errors
-    /// As [`Registry::manifest`].
-    pub fn manifest_head(&self, repository: &RepositoryName, reference: &Reference) -> Result<Manifest, RegistryError> {
-        let unknown = || RegistryError::ManifestUnknown {
-            repository: repository.clone(),
-            reference: match reference {
-                Reference::Tag(tag) => tag.to_string(),
-                Reference::Digest(digest) => digest.to_string(),
-            },
-        };
-        let view = self.store.snapshot();
-        let id = repository_id(&*view, repository)?.ok_or_else(|| RegistryError::NameUnknown(repository.clone()))?;
-        let digest = match reference {
-            Reference::Digest(digest) => *digest,
-            Reference::Tag(tag) => row::<TagRow>(&*view, key::tag(id, tag))?.ok_or_else(unknown)?.digest,
-        };
-        let row: Option<ManifestRow> = row(&*view, key::manifest(id, &digest))?;
-        let row = row.filter(|row| !row.deleted).ok_or_else(unknown)?;
-        self.pulls.note(id, &digest, self.store.options().clock.now_ms());
-        Ok(Manifest { digest, media_type: row.media_type, len: row.size, bytes: Bytes::new() })
-    }
-
     /// Deletes a tag, or a manifest with all tags that point to it. A manifest with very many tags loses them in several
     /// steps; after a crash in between, the rest is still there and the call can be made again.
     ///
@@ -394,22 +344,19 @@ impl Registry {
         }
     }
 
-    /// The first `limit` tags after `after`, in byte order.
-    ///
-    /// # Errors
-    /// [`RegistryError::NameUnknown`].
-    pub fn tags(&self, repository: &RepositoryName, after: Option<&str>, limit: usize) -> Result<Page, RegistryError> {
-        let view = self.store.snapshot();
-        let id = repository_id(&*view, repository)?.ok_or_else(|| RegistryError::NameUnknown(repository.clone()))?;
-        page(&*view, &key::tags(id).bytes(), after, limit)
+    /// Reads of what clients ask for, as far as `reach`: where that is memory, they end in [`RegistryError::OutOfReach`] when
+    /// they would have to wait, and have changed nothing.
+    pub fn reads(&self, reach: Reach) -> Reads<'_> {
+        Reads { registry: self, reach }
     }
 
-    /// The first `limit` repositories after `after`, in byte order.
-    ///
-    /// # Errors
-    /// When the index fails.
-    pub fn repositories(&self, after: Option<&str>, limit: usize) -> Result<Page, RegistryError> {
-        page(&*self.store.snapshot(), &key::repository_name("").bytes(), after, limit)
+    /// Reads as a server does: from memory, and what is not there from the disk.
+    #[cfg(test)]
+    pub(crate) fn read<T>(&self, read: impl Fn(Reads<'_>) -> Result<T, RegistryError>) -> Result<T, RegistryError> {
+        match read(self.reads(Reach::Memory)) {
+            Err(RegistryError::OutOfReach) => read(self.reads(Reach::Disk)),
+            read => read,
+        }
     }
 
     fn window_ms(&self) -> u64 {
@@ -452,14 +399,6 @@ fn repository_id(view: &dyn View, name: &RepositoryName) -> Result<Option<Reposi
 
 fn row<R: RowValue>(view: &dyn View, key: Key) -> Result<Option<R>, RegistryError> {
     Ok(schema::get(view, key).map_err(StoreError::from)?)
-}
-
-/// Names whose keys begin with `prefix`, one more read than asked for to know whether there are more.
-fn page(view: &dyn View, prefix: &[u8], after: Option<&str>, limit: usize) -> Result<Page, RegistryError> {
-    let from = after.map_or_else(|| prefix.to_vec(), |after| [prefix, after.as_bytes(), &[0]].concat());
-    let rows = view.scan(&from, &prefix_end(prefix), limit.saturating_add(1)).map_err(StoreError::from)?;
-    let name = |key: &[u8]| String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
-    Ok(Page { more: rows.len() > limit, names: rows.iter().take(limit).map(|(key, _)| name(key)).collect() })
 }
 
 /// A link or manifest whose bytes no segment has: damage, not absence.

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     digest::Digest,
-    disk::Disk,
+    disk::{Disk, Reach},
     location::{Location, SegmentNumber},
 };
 
@@ -242,7 +242,21 @@ impl Segments {
     /// [`SegmentError::Corrupt`] when it does not, [`SegmentError::Missing`], [`SegmentError::Version`],
     /// [`SegmentError::Io`].
     pub fn reader(&self, location: Location, digest: &Digest, payload_len: u64) -> Result<RecordReader, SegmentError> {
-        RecordReader::open(&self.files, location, digest, payload_len)
+        self.reader_within(Reach::Disk, location, digest, payload_len)
+    }
+
+    /// The same as far as `reach`.
+    ///
+    /// # Errors
+    /// As [`reader`](Self::reader), and [`SegmentError::OutOfReach`].
+    pub fn reader_within(
+        &self,
+        reach: Reach,
+        location: Location,
+        digest: &Digest,
+        payload_len: u64,
+    ) -> Result<RecordReader, SegmentError> {
+        RecordReader::open(&self.files, location, digest, payload_len, reach)
     }
 
     /// Reads a whole record and checks every byte of it, and those before it that are its segment's: headers, blocks, padding.

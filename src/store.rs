@@ -27,7 +27,7 @@ use std::{
 
 use crate::{
     digest::{Algorithm, Digest},
-    disk::Disk,
+    disk::{Disk, Reach},
     index::{Index, View},
     journal::{ReadJournal, operation::SessionId},
     location::{Location, RecordKind, SegmentNumber},
@@ -227,6 +227,13 @@ impl Shared {
         }
     }
 
+    fn snapshot_within(&self, reach: Reach) -> Box<dyn View + '_> {
+        match reach {
+            Reach::Memory => self.index.in_memory(),
+            Reach::Disk => self.index.snapshot(),
+        }
+    }
+
     fn discards(&self) -> MutexGuard<'_, Vec<(Location, u64)>> {
         self.discards.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -348,12 +355,25 @@ impl Store {
         self.shared.index.snapshot()
     }
 
+    /// The same; where `reach` is memory, reads of what is not there end in an error.
+    pub fn snapshot_within(&self, reach: Reach) -> Box<dyn View + '_> {
+        self.shared.snapshot_within(reach)
+    }
+
     /// Opens some content by its digest, whoever has it.
     ///
     /// # Errors
     /// When the index or the segment fails, or is damaged. What is not there is `None`.
     pub fn content(&self, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
-        read::content(&self.shared, digest)
+        self.content_within(Reach::Disk, digest)
+    }
+
+    /// The same as far as `reach`. Where that is memory, so is all that is read of the content later.
+    ///
+    /// # Errors
+    /// As [`content`](Self::content), and [`StoreError::OutOfReach`].
+    pub fn content_within(&self, reach: Reach, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
+        read::content(&self.shared, reach, digest)
     }
 
     /// Begins an upload.
@@ -435,7 +455,9 @@ impl Store {
         bytes: &[u8],
         request: impl Fn(Content) -> Request,
     ) -> Result<(), StoreError> {
-        upload::commit_bytes(&self.shared, RecordKind::Manifest, digest, bytes, |content| self.commit(request(content)))
+        let commit = |content| self.commit(request(content));
+        let is_needed = |content| upload::is_content_needed(&self.shared, &request(content));
+        upload::commit_bytes(&self.shared, RecordKind::Manifest, digest, bytes, is_needed, commit)
     }
 
     /// Writes content and names it nowhere, as the first half of an upload does: for tests that want the second halves of

@@ -52,7 +52,9 @@ pub(super) async fn get(
     let step_len = step.len;
     let headers = headers.clone();
     let registry = app.registry.clone();
-    let found = app.bridge.call(move || find(registry.blob(&repository, &digest)?, &digest, &headers, step_len));
+    let found = app
+        .bridge
+        .read(move |reach| find(registry.reads(reach).blob(&repository, &digest)?, &digest, &headers, step_len));
     let Content { blob, parts, is_partial, first } = match found.await? {
         Found::NotModified => return Ok(not_modified(&digest)),
         Found::Unsatisfiable { len } => return Err(HttpError::range(len)),
@@ -108,7 +110,7 @@ pub(super) async fn head(
     headers: &HeaderMap,
 ) -> Result<Response, HttpError> {
     let registry = app.registry.clone();
-    let len = app.bridge.call(move || registry.blob_len(&repository, &digest)).await?;
+    let len = app.bridge.read(move |reach| registry.reads(reach).blob_len(&repository, &digest)).await?;
     if is_known(headers, &digest) {
         return Ok(not_modified(&digest));
     }

@@ -1,14 +1,22 @@
 //! The one way from handlers, which must not block, into the registry, which may.
 //!
+//! A read is tried at once, as far as memory goes: to hand it to another thread and back costs more than most of them. What
+//! has to wait for the disk goes the way of all other calls.
+//!
 //! A bounded number of calls run at once, each on a thread of the runtime's blocking pool; a bounded number wait; more are
 //! refused (503), so that overload shows at once instead of as timeouts. A call that has begun runs to its end, even
 //! when its request is gone: what it decides is then as true as if the answer had been sent.
 
-use std::sync::Arc;
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use tokio::sync::Semaphore;
 
 use super::error::HttpError;
+use crate::disk::Reach;
 
 /// The bridge. Clones share its bounds.
 #[derive(Debug, Clone)]
@@ -27,6 +35,27 @@ impl Bridge {
             running: Arc::new(Semaphore::new(threads as usize)),
             admitted: Arc::new(Semaphore::new(admitted)),
             threads,
+        }
+    }
+
+    /// Reads what is in memory here and now, and off the reactor where `read` says that it is not
+    /// ([`RegistryError::OutOfReach`](crate::registry::RegistryError::OutOfReach)). It may be asked twice.
+    ///
+    /// # Errors
+    /// As of [`Self::call`].
+    pub(super) async fn read<T, E>(&self, read: impl Fn(Reach) -> Result<T, E> + Send + 'static) -> Result<T, HttpError>
+    where
+        T: Send + 'static,
+        E: Into<HttpError> + Send + 'static,
+    {
+        if self.running.is_closed() {
+            return Err(HttpError::closing());
+        }
+        // What it leaves behind by a panic is what a panic on another thread would: the registry's locks bear that.
+        match catch_unwind(AssertUnwindSafe(|| read(Reach::Memory).map_err(Into::into))) {
+            Ok(Err(error)) if error.is_out_of_reach() => self.call(move || read(Reach::Disk)).await,
+            Ok(result) => result,
+            Err(panic) => Err(HttpError::bug(format!("a read of the registry did not end: {}", said(&*panic)))),
         }
     }
 
@@ -74,6 +103,12 @@ impl Bridge {
     }
 }
 
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked")
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -116,6 +151,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_not_in_memory_is_read_off_the_reactor() {
+        let bridge = Bridge::new(1, 0);
+        let here = std::thread::current().id();
+        let read = move |reach| match reach {
+            Reach::Memory => Err(RegistryError::OutOfReach),
+            Reach::Disk => Ok(std::thread::current().id()),
+        };
+        assert_ne!(bridge.read(read).await.ok(), Some(here));
+        let read = |reach| Ok::<_, RegistryError>((reach, std::thread::current().id()));
+        assert_eq!(bridge.read(read).await.ok(), Some((Reach::Memory, here)));
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_a_read_is_a_500() {
+        let bridge = Bridge::new(1, 0);
+        let error = bridge.read(|_| -> Result<(), RegistryError> { panic!("a bug") }).await.unwrap_err();
+        assert_eq!(error.status().as_u16(), 500);
+    }
+
+    #[tokio::test]
     async fn close_waits_for_what_runs_and_refuses_what_comes() {
         let bridge = Bridge::new(2, 0);
         let ended = Arc::new(AtomicBool::new(false));
@@ -136,5 +191,6 @@ mod tests {
         assert!(ended.load(Ordering::SeqCst));
         assert!(running.await.unwrap().is_ok());
         assert_eq!(bridge.call(|| Ok::<_, RegistryError>(())).await.unwrap_err().status().as_u16(), 503);
+        assert_eq!(bridge.read(|_| Ok::<_, RegistryError>(())).await.unwrap_err().status().as_u16(), 503);
     }
 }

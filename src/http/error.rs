@@ -35,11 +35,20 @@ pub(super) struct HttpError {
     detail: Value,
     headers: Vec<(HeaderName, HeaderValue)>,
     log: Option<String>,
+    is_out_of_reach: bool,
 }
 
 impl HttpError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), detail: Value::Null, headers: Vec::new(), log: None }
+        Self {
+            status,
+            code,
+            message: message.into(),
+            detail: Value::Null,
+            headers: Vec::new(),
+            log: None,
+            is_out_of_reach: false,
+        }
     }
 
     /// A path that is no route.
@@ -175,6 +184,11 @@ impl HttpError {
     pub(super) fn with(mut self, name: HeaderName, value: impl AsRef<str>) -> Self {
         self.headers.push((name, header_value(value)));
         self
+    }
+
+    /// Whether it says only that a read has to wait.
+    pub(super) fn is_out_of_reach(&self) -> bool {
+        self.is_out_of_reach
     }
 
     /// The status.
@@ -314,6 +328,8 @@ impl From<RegistryError> for HttpError {
             RegistryError::Corrupt(_) => {
                 Self::inside("the stored content is damaged; the registry's log says where", text)
             }
+            // Nobody is told: it is read again by who may wait.
+            RegistryError::OutOfReach => Self { is_out_of_reach: true, ..Self::bug(text) },
             RegistryError::Failed(_) => Self::bug(text),
         }
     }

@@ -24,7 +24,7 @@ const PAGE_MAX: usize = 10_000;
 pub(super) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Which page is asked for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Paging {
     /// Names at most; 0 to `PAGE_MAX`.
     pub(super) limit: usize,
@@ -73,14 +73,12 @@ pub(super) async fn tags(
     query: Option<&str>,
 ) -> Result<Response, HttpError> {
     let paging = Paging::parse(query)?;
-    let (registry, name) = (app.registry.clone(), repository.clone());
-    let (paging, page) = app
-        .bridge
-        .call(move || {
-            let page = paging.read(|after, limit| registry.tags(&name, after, limit))?;
-            Ok::<_, HttpError>((paging, page))
-        })
-        .await?;
+    let (registry, name, wanted) = (app.registry.clone(), repository.clone(), paging.clone());
+    let page = app.bridge.read(move |reach| {
+        let reads = registry.reads(reach);
+        wanted.read(|after, limit| reads.tags(&name, after, limit))
+    });
+    let page = page.await?;
     let link = paging.next(&format!("/v2/{repository}/tags/list"), &page);
     listed(app, &json!({ "name": repository.as_str(), "tags": page.names }), link)
 }
@@ -88,14 +86,12 @@ pub(super) async fn tags(
 /// `GET /v2/_catalog`
 pub(super) async fn catalog(app: &Arc<App>, query: Option<&str>) -> Result<Response, HttpError> {
     let paging = Paging::parse(query)?;
-    let registry = app.registry.clone();
-    let (paging, page) = app
-        .bridge
-        .call(move || {
-            let page = paging.read(|after, limit| registry.repositories(after, limit))?;
-            Ok::<_, HttpError>((paging, page))
-        })
-        .await?;
+    let (registry, wanted) = (app.registry.clone(), paging.clone());
+    let page = app.bridge.read(move |reach| {
+        let reads = registry.reads(reach);
+        wanted.read(|after, limit| reads.repositories(after, limit))
+    });
+    let page = page.await?;
     let link = paging.next("/v2/_catalog", &page);
     listed(app, &json!({ "repositories": page.names }), link)
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     name::{RepositoryName, Tag},
-    registry::{Manifest, Reference, Registry, RegistryError, manifest},
+    registry::{Manifest, Reads, Reference, RegistryError, manifest},
 };
 
 /// Most `tag` parameters of one push.
@@ -40,14 +40,15 @@ pub(super) async fn get(
 ) -> Result<Response, HttpError> {
     let reference = existing(&repository, reference)?;
     let (registry, accept, negotiated) = (app.registry.clone(), Accept::parse(headers), is_tag(&reference));
-    let find = move || {
-        let found = registry.manifest(&repository, &reference)?;
-        match instead(&registry, &repository, &reference, &found, accept)? {
-            Some(image) => Ok(registry.manifest(&repository, &Reference::Digest(image.digest))?),
+    let find = move |reach| {
+        let reads = registry.reads(reach);
+        let found = reads.manifest(&repository, &reference)?;
+        match instead(reads, &repository, &reference, &found, accept)? {
+            Some(image) => Ok(reads.manifest(&repository, &Reference::Digest(image.digest))?),
             None => Ok::<_, HttpError>(found),
         }
     };
-    let manifest = app.bridge.call(find).await?;
+    let manifest = app.bridge.read(find).await?;
     if blobs::is_known(headers, &manifest.digest) {
         return Ok(varying(blobs::not_modified(&manifest.digest), negotiated));
     }
@@ -65,12 +66,13 @@ pub(super) async fn head(
 ) -> Result<Response, HttpError> {
     let reference = existing(&repository, reference)?;
     let (registry, accept, negotiated) = (app.registry.clone(), Accept::parse(headers), is_tag(&reference));
-    let find = move || {
-        let found = registry.manifest_head(&repository, &reference)?;
-        let instead = instead(&registry, &repository, &reference, &found, accept)?;
+    let find = move |reach| {
+        let reads = registry.reads(reach);
+        let found = reads.manifest_head(&repository, &reference)?;
+        let instead = instead(reads, &repository, &reference, &found, accept)?;
         Ok::<_, HttpError>(instead.unwrap_or(found))
     };
-    let manifest = app.bridge.call(find).await?;
+    let manifest = app.bridge.read(find).await?;
     if blobs::is_known(headers, &manifest.digest) {
         return Ok(varying(blobs::not_modified(&manifest.digest), negotiated));
     }
@@ -82,7 +84,7 @@ pub(super) async fn head(
 /// # Errors
 /// 404 when there is no such image, or the client does not take that either.
 fn instead(
-    registry: &Registry,
+    reads: Reads<'_>,
     repository: &RepositoryName,
     reference: &Reference,
     found: &Manifest,
@@ -93,7 +95,7 @@ fn instead(
         return Ok(None);
     }
     let is_index = manifest::is_index(&found.media_type);
-    let image = if is_index { registry.default_image(repository, &found.digest)? } else { None };
+    let image = if is_index { reads.default_image(repository, &found.digest)? } else { None };
     match image.filter(|image| accept.takes(&image.media_type)) {
         Some(image) => Ok(Some(image)),
         None => Err(HttpError::not_taken(tag.as_str(), &found.digest, &found.media_type)),

@@ -10,7 +10,7 @@
 //! since that could have changed it; as the cache forgets which rows those were, groups of keys keep the last write to any of
 //! them. So neither a view that is older than a row, nor a row that is older than a view, is ever taken for the other.
 
-use std::{fmt, hash::BuildHasher, sync::PoisonError};
+use std::{cell::OnceCell, fmt, hash::BuildHasher, sync::PoisonError};
 
 use quick_cache::{DefaultHashBuilder, Weighter, unsync::Cache};
 
@@ -108,9 +108,14 @@ impl CachedIndex {
 
     /// What a view has under a key; it shows the write `seen` and all before it.
     fn get_through(&self, view: &dyn View, seen: u64, key: &[u8], asked: Asked) -> Result<Option<Vec<u8>>, IndexError> {
-        if let Some(held) = self.held(seen, key, asked) {
-            return Ok(held.value);
+        match self.held(seen, key, asked) {
+            Some(held) => Ok(held.value),
+            None => self.read_through(view, seen, key),
         }
+    }
+
+    /// The same of a row that is not held, which is held from then on.
+    fn read_through(&self, view: &dyn View, seen: u64, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
         let value = view.get(key)?;
         if value.as_ref().is_none_or(|value| value.len() <= VALUE_BYTES_MAX) {
             let (mut shard, group) = self.place(key);
@@ -179,6 +184,10 @@ impl Index for CachedIndex {
         let seen = self.done();
         Box::new(CachedSnapshot { index: self, seen, snapshot: self.index.snapshot() })
     }
+
+    fn in_memory(&self) -> Box<dyn View + '_> {
+        Box::new(CachedMemory { index: self, seen: self.done(), below: OnceCell::new() })
+    }
 }
 
 impl fmt::Debug for CachedIndex {
@@ -200,6 +209,41 @@ impl View for CachedSnapshot<'_> {
 
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
         self.snapshot.scan(from, until, limit)
+    }
+}
+
+/// What is held, and below it what the index has in memory, of which a view is taken only when something is not held: most
+/// questions need none.
+struct CachedMemory<'a> {
+    index: &'a CachedIndex,
+    seen: u64,
+    below: OnceCell<Box<dyn View + 'a>>,
+}
+
+impl CachedMemory<'_> {
+    /// The view below. It shows the same write as what is held when no other has begun before it was taken.
+    fn below(&self) -> Result<&dyn View, IndexError> {
+        if let Some(below) = self.below.get() {
+            return Ok(&**below);
+        }
+        let below = self.index.index.in_memory();
+        match self.index.begun.try_lock() {
+            Ok(begun) if *begun == self.seen => Ok(&**self.below.get_or_init(|| below)),
+            _ => Err(IndexError::OutOfReach),
+        }
+    }
+}
+
+impl View for CachedMemory<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        match self.index.held(self.seen, key, Asked::ByRequest) {
+            Some(held) => Ok(held.value),
+            None => self.index.read_through(self.below()?, self.seen, key),
+        }
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        self.below()?.scan(from, until, limit)
     }
 }
 

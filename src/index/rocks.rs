@@ -19,7 +19,7 @@ use std::{
 use data_encoding::HEXLOWER;
 use rocksdb::{
     BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, DataBlockIndexType, ErrorKind,
-    LogLevel, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+    LogLevel, Options, ReadOptions, ReadTier, Snapshot, WriteBatch, WriteOptions,
 };
 
 use super::{
@@ -87,6 +87,11 @@ impl RocksIndex {
         DB::destroy(&Options::default(), path).map_err(|error| failure(&format!("removing {}", path.display()), &error))
     }
 
+    fn view(&self, tier: ReadTier) -> RocksSnapshot<'_> {
+        let (snapshot, seen) = self.fronts.around(|| self.db.snapshot());
+        RocksSnapshot { snapshot, seen, fronts: &self.fronts, tier }
+    }
+
     fn apply(&self, batch: WriteBatch, tried: &str) -> Result<(), IndexError> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
@@ -126,12 +131,11 @@ impl RocksIndex {
 
 impl View for RocksIndex {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.db.get_opt(key, &read_options()).map_err(|error| read_failure("reading", key, &error))
+        self.db.get_opt(key, &read_options(ReadTier::All)).map_err(|error| read_failure("reading", key, &error))
     }
 
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        let (snapshot, seen) = self.fronts.around(|| self.db.snapshot());
-        RocksSnapshot { snapshot, seen, fronts: &self.fronts }.scan(from, until, limit)
+        self.view(ReadTier::All).scan(from, until, limit)
     }
 }
 
@@ -186,8 +190,11 @@ impl Index for RocksIndex {
     }
 
     fn snapshot(&self) -> Box<dyn View + '_> {
-        let (snapshot, seen) = self.fronts.around(|| self.db.snapshot());
-        Box::new(RocksSnapshot { snapshot, seen, fronts: &self.fronts })
+        Box::new(self.view(ReadTier::All))
+    }
+
+    fn in_memory(&self) -> Box<dyn View + '_> {
+        Box::new(self.view(ReadTier::BlockCache))
     }
 }
 
@@ -201,18 +208,22 @@ struct RocksSnapshot<'a> {
     snapshot: Snapshot<'a>,
     seen: Seen,
     fronts: &'a Fronts,
+    tier: ReadTier,
 }
 
 impl View for RocksSnapshot<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.snapshot.get_opt(key, read_options()).map_err(|error| read_failure("reading", key, &error))
+        self.snapshot.get_opt(key, read_options(self.tier)).map_err(|error| read_failure("reading", key, &error))
     }
 
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let iterate = |options| self.snapshot.raw_iterator_opt(options);
+        let iterate = |mut options: ReadOptions| {
+            options.set_read_tier(self.tier);
+            self.snapshot.raw_iterator_opt(options)
+        };
         let Some(scan) = self.seen.scan(from, until) else { return page(from, until, limit, iterate) };
         let rows = page(scan.from(), until, limit, iterate)?;
         self.fronts.found(&scan, &self.seen, rows.first().map_or(until, |(key, _)| key));
@@ -230,7 +241,7 @@ fn page<'a>(
     if from >= until {
         return Ok(rows);
     }
-    let mut options = read_options();
+    let mut options = read_options(ReadTier::All);
     options.set_iterate_upper_bound(until);
     let mut iterator = iterate(options);
     iterator.seek(from);
@@ -246,8 +257,9 @@ fn page<'a>(
     Ok(rows)
 }
 
-fn read_options() -> ReadOptions {
+fn read_options(tier: ReadTier) -> ReadOptions {
     let mut options = ReadOptions::default();
+    options.set_read_tier(tier);
     options.set_verify_checksums(true);
     options
 }
@@ -291,6 +303,10 @@ fn table_options(settings: &RocksOptions) -> BlockBasedOptions {
 }
 
 fn read_failure(tried: &str, key: &[u8], error: &rocksdb::Error) -> IndexError {
+    // Of the block cache: what was asked for is not in it.
+    if error.kind() == ErrorKind::Incomplete {
+        return IndexError::OutOfReach;
+    }
     failure(&format!("{tried} row {}", HEXLOWER.encode(key)), error)
 }
 

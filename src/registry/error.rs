@@ -147,6 +147,9 @@ pub enum RegistryError {
     /// Stored bytes are not what was pushed. Never "not found".
     #[error("stored content is damaged: {0}")]
     Corrupt(String),
+    /// A read that must not wait would have to go to the disk.
+    #[error("that is not in memory; read it from the disk")]
+    OutOfReach,
     /// Anything else that went wrong below.
     #[error("the registry failed: {0}")]
     Failed(String),
@@ -171,6 +174,7 @@ impl From<StoreError> for RegistryError {
             StoreError::Overloaded => Self::Overloaded(text),
             StoreError::Unavailable(_) | StoreError::Stopped(_) => Self::Unavailable(text),
             StoreError::DigestMismatch { expected, found } => Self::DigestMismatch { expected, found },
+            StoreError::OutOfReach => Self::OutOfReach,
             StoreError::Corrupt(_) => Self::Corrupt(text),
             StoreError::Refused(Refusal::QuotaExceeded(exceeded)) => exceeded.into(),
             StoreError::Refused(Refusal::PolicyUnknown(name)) => Self::PolicyUnknown(name),

@@ -5,6 +5,7 @@
 
 use crate::{
     digest::Digest,
+    disk::Reach,
     index::{
         View,
         schema::{BlobRow, CountRow, LinkRow, Scope, UsageRow, key},
@@ -19,12 +20,12 @@ use crate::{
     store::{StoreError, StoredContent},
 };
 
-use super::{Registry, RegistryError, missing, repository_id, row};
+use super::{Reads, RegistryError, missing, repository_id, row};
 
 /// How often content is looked up that is dropped and comes back in between.
 const LOOKS: usize = 8;
 
-impl Registry {
+impl Reads<'_> {
     /// Opens what `head` finds, and finds it again when the content was dropped in between: who drops it does not wait for
     /// those who are about to open it.
     pub(super) fn open<T>(
@@ -34,7 +35,7 @@ impl Registry {
         let mut last = None;
         for _ in 0..LOOKS {
             let (digest, head) = head()?;
-            match self.store.content(&digest)? {
+            match self.registry.store.content_within(self.reach, &digest)? {
                 Some(content) => return Ok((head, content)),
                 None => last = Some(digest),
             }
@@ -44,17 +45,22 @@ impl Registry {
 
     /// The length of a blob that a repository links.
     pub(super) fn stored_len(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, RegistryError> {
-        Ok(linked(&*self.store.snapshot(), repository, digest)?.len)
+        Ok(linked(&*self.view(), repository, digest)?.len)
     }
 
-    /// The same for a client that is told of the blob by it: its grace is prolonged before. Nothing is written while a live
-    /// manifest names the blob whose own end would leave a window of at least a grace; else, while more than half of the
-    /// grace is left and no purge is about to take the blob.
+    /// The length of a blob of a repository in bytes; reads none of them. Who asks is told that the blob is there, and may
+    /// rely on that: its grace is prolonged before. Nothing is written while a live manifest names the blob whose own end would
+    /// leave a window of at least a grace; else, while more than half of the grace is left and no purge is about to take the
+    /// blob.
     ///
     /// When the store takes no writes, the answer is right for as long as the grace lasts; without one it would be a lie.
-    pub(super) fn kept_len(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, RegistryError> {
-        let (grace_ms, now_ms) = (self.store.options().grace_ms, self.store.options().clock.now_ms());
-        let view = self.store.snapshot();
+    ///
+    /// # Errors
+    /// As [`Reads::blob`].
+    pub fn blob_len(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, RegistryError> {
+        let store = &self.registry.store;
+        let (grace_ms, now_ms) = (store.options().grace_ms, store.options().clock.now_ms());
+        let view = self.view();
         let Linked { repository: id, link, len } = linked(&*view, repository, digest)?;
         let scope = Scope::Repository(id);
         let count = row::<CountRow>(&*view, key::count(scope, digest))?.unwrap_or_default();
@@ -70,8 +76,11 @@ impl Registry {
             return Ok(len);
         }
         drop(view);
+        if self.reach == Reach::Memory {
+            return Err(RegistryError::OutOfReach);
+        }
         let request = Request::Renew { repository: repository.clone(), digest: *digest, grace_ms };
-        match self.store.commit(request) {
+        match store.commit(request) {
             Ok(_) => Ok(len),
             Err(StoreError::Refused(Refusal::BlobUnknown(_) | Refusal::RepositoryUnknown(_))) => {
                 Err(unknown(repository, digest))
@@ -84,7 +93,7 @@ impl Registry {
     /// How long what loses its last reach in a repository is held, in milliseconds.
     fn window_in(&self, view: &dyn View, repository: RepositoryId) -> Result<u64, RegistryError> {
         let window_ms = govern::window_ms(view, repository).map_err(StoreError::from)?;
-        Ok(window_ms.unwrap_or_else(|| self.window_ms()))
+        Ok(window_ms.unwrap_or_else(|| self.registry.window_ms()))
     }
 }
 

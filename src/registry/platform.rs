@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::{Manifest, Reference, Registry, RegistryError};
+use super::{Manifest, Reads, Reference, RegistryError};
 use crate::{digest::Digest, name::RepositoryName};
 
 #[derive(Deserialize)]
@@ -26,7 +26,7 @@ struct Platform {
     os: Option<String>,
 }
 
-impl Registry {
+impl Reads<'_> {
     /// What an index names first for linux/amd64, without its bytes. `None` when it names nothing for that platform, or what it
     /// names is not there; also for what is no index.
     ///

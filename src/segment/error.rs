@@ -47,6 +47,9 @@ pub enum SegmentError {
         /// Its value.
         found: u32,
     },
+    /// A read that must not wait would have to go to the disk.
+    #[error("that is not in memory; read it from the disk")]
+    OutOfReach,
     /// The operating system refused.
     #[error("cannot {action} {path}: {source}")]
     Io {

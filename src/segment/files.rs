@@ -7,7 +7,7 @@ use std::{collections::HashSet, io, sync::Arc};
 
 use crate::{
     digest::Digest,
-    disk::{self, Disk, DiskFile},
+    disk::{self, Disk, DiskFile, Reach},
     location::SegmentNumber,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -42,6 +42,23 @@ impl SegmentFile {
                     .of(self.number, digest))
             }
             result => result.map_err(|error| self.io("read", error)),
+        }
+    }
+
+    /// The same as far as `reach`; where that is memory, a file that ends before is left to who may wait.
+    pub(super) fn read_within(
+        &self,
+        reach: Reach,
+        buffer: &mut [u8],
+        offset: u64,
+        digest: &Digest,
+    ) -> Result<(), SegmentError> {
+        if reach == Reach::Disk {
+            return self.read(buffer, offset, Some(*digest));
+        }
+        match self.file.read_at_once(buffer, offset) {
+            Ok(count) if count == buffer.len() => Ok(()),
+            _ => Err(SegmentError::OutOfReach),
         }
     }
 
@@ -145,6 +162,14 @@ impl Files {
         let file = self.open_uncached(number)?;
         self.cache.insert(file.clone(), seen);
         Ok(file)
+    }
+
+    /// The same; where `reach` is memory, only from the cache.
+    pub(super) fn open_within(&self, reach: Reach, number: SegmentNumber) -> Result<SegmentFile, SegmentError> {
+        match reach {
+            Reach::Memory => self.cache.get(number).map_err(|_| SegmentError::OutOfReach),
+            Reach::Disk => self.open(number),
+        }
     }
 
     /// Opens a segment by itself, for writing.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{digest::Digest, location::Location};
+use crate::{digest::Digest, disk::Reach, location::Location};
 
 use super::{
     RecordKind,
@@ -20,6 +20,8 @@ use super::{
 
 /// Records up to this are read at once.
 const WHOLE_RECORD_MAX: u64 = 256 * 1024;
+/// Bytes of content that may be read and checked where nobody may wait: some microseconds.
+const AT_ONCE_MAX: u64 = BLOCK_BYTES;
 /// Bytes that a verification reads at a time.
 const VERIFY_BYTES: usize = 1 << 20;
 
@@ -57,10 +59,14 @@ impl RecordReader {
         location: Location,
         digest: &Digest,
         payload_len: u64,
+        reach: Reach,
     ) -> Result<Self, SegmentError> {
+        if reach == Reach::Memory && payload_len > AT_ONCE_MAX {
+            return Err(SegmentError::OutOfReach);
+        }
         // Before a byte is read: what is seen without a pin after this is not erased in the middle of it.
         let pin = files.readers.pin(location);
-        let file = files.open(location.segment).map_err(|error| error.for_content(digest))?;
+        let file = files.open_within(reach, location.segment).map_err(|error| error.for_content(digest))?;
         let damaged = |fault: Fault| fault.of(location.segment, Some(*digest));
         let layout = Layout::of(payload_len);
         let end = layout.and_then(|layout| location.offset.checked_add(layout.record_len));
@@ -77,7 +83,7 @@ impl RecordReader {
         }
         let head_len = if whole { layout.record_len } else { RECORD_HEADER_LEN };
         let mut head = vec![0; to_usize(head_len)];
-        file.read(&mut head, location.offset, Some(*digest))?;
+        file.read_within(reach, &mut head, location.offset, digest)?;
         let header = &head[..RECORD_HEADER_LEN as usize];
         let kind = format::check_record_header(header, location.offset, digest, payload_len).map_err(damaged)?;
         let body = if whole {

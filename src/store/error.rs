@@ -137,6 +137,9 @@ pub enum StoreError {
     /// The disk does not give stored bytes back.
     #[error("{0}")]
     Unreadable(String),
+    /// A read that must not wait would have to go to the disk.
+    #[error("that is not in memory; read it from the disk")]
+    OutOfReach,
     /// Anything else that failed below. It can pass.
     #[error("{0}")]
     Failed(String),
@@ -152,6 +155,7 @@ impl From<SegmentError> for StoreError {
                 Self::Corrupt(text)
             }
             SegmentError::Io { action: "read", source, .. } if disk::is_unreadable(&source) => Self::Unreadable(text),
+            SegmentError::OutOfReach => Self::OutOfReach,
             SegmentError::Io { .. } => Self::Failed(text),
         }
     }
@@ -160,6 +164,7 @@ impl From<SegmentError> for StoreError {
 impl From<SchemaError> for StoreError {
     fn from(error: SchemaError) -> Self {
         match error {
+            SchemaError::Index(IndexError::OutOfReach) => Self::OutOfReach,
             SchemaError::Index(IndexError::Failed(_)) => Self::Failed(error.to_string()),
             _ => Self::Corrupt(error.to_string()),
         }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use crate::{
     digest::Digest,
+    disk::Reach,
     index::schema::{self, BlobRow, key},
     location::Location,
     segment::{RecordReader, SegmentError},
@@ -35,8 +36,12 @@ pub struct StoredContent {
 }
 
 /// Opens content; `None` when it is not there.
-pub(super) fn content(shared: &Arc<Shared>, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
-    let opened = open(shared, digest, None)?;
+pub(super) fn content(
+    shared: &Arc<Shared>,
+    reach: Reach,
+    digest: &Digest,
+) -> Result<Option<StoredContent>, StoreError> {
+    let opened = open(shared, reach, digest, None)?;
     Ok(opened.map(|opened| StoredContent {
         shared: Arc::clone(shared),
         digest: *digest,
@@ -56,18 +61,22 @@ struct Opened {
 /// with what error: where it is still named, that error stands. So each turn follows a move of the content.
 fn open(
     shared: &Shared,
+    reach: Reach,
     digest: &Digest,
     mut before: Option<(Location, SegmentError)>,
 ) -> Result<Option<Opened>, StoreError> {
     loop {
         let _epoch = shared.segments.enter();
         // A snapshot: what requests read so is worth holding.
-        let Some(row) = schema::get::<BlobRow>(&*shared.index.snapshot(), key::blob(digest))? else { return Ok(None) };
+        let Some(row) = schema::get::<BlobRow>(&*shared.snapshot_within(reach), key::blob(digest))? else {
+            return Ok(None);
+        };
         let location = row.location;
         match before {
             Some((place, error)) if place == location => return Err(failed(shared, digest, place, error)),
-            _ => match shared.segments.reader(location, digest, row.size) {
+            _ => match shared.segments.reader_within(reach, location, digest, row.size) {
                 Ok(reader) => return Ok(Some(Opened { location, reader })),
+                Err(SegmentError::OutOfReach) => return Err(StoreError::OutOfReach),
                 Err(error) => before = Some((location, error)),
             },
         }
@@ -123,7 +132,7 @@ impl StoredContent {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => error,
             };
-            let again = open(&self.shared, &self.digest, Some((opened.location, error)))?;
+            let again = open(&self.shared, Reach::Disk, &self.digest, Some((opened.location, error)))?;
             opened = again.ok_or_else(|| {
                 StoreError::Failed(format!(
                     "blob {} was dropped while it was read, and cannot be read to its end",

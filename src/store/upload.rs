@@ -10,7 +10,10 @@ use crate::{
     index::schema::{self, BlobRow, key},
     location::{RecordKind, SegmentNumber},
     segment::{Appended, SingleWriter},
-    state::request::{Content, Outcome, Placement},
+    state::{
+        decide::Batch,
+        request::{Content, Outcome, Placement, Refusal, Request},
+    },
     sync::atomic::Ordering,
 };
 
@@ -197,12 +200,14 @@ impl Upload {
         }
         let len = self.len();
         let Self { shared, bytes, .. } = self;
+        // Blobs are hardly ever refused once they have come.
+        let is_needed = |_| true;
         match bytes {
-            Bytes::Buffered(buffer) => commit_bytes(&shared, kind, expected, &buffer.bytes, commit),
+            Bytes::Buffered(buffer) => commit_bytes(&shared, kind, expected, &buffer.bytes, is_needed, commit),
             Bytes::Single(single) if len <= shared.options.large_blob_bytes => {
                 let number = single.number();
                 let result = read_small(&single, &expected)
-                    .and_then(|bytes| commit_bytes(&shared, kind, expected, &bytes, commit));
+                    .and_then(|bytes| commit_bytes(&shared, kind, expected, &bytes, is_needed, commit));
                 let unused = match &result {
                     Ok(()) => true,
                     Err(StoreError::Unavailable(_)) => false,
@@ -244,20 +249,31 @@ fn read_small(single: &SingleWriter, expected: &Digest) -> Result<Vec<u8>, Store
     }
 }
 
+/// Whether all that a request lacks, by the state of now, is its content. The committer decides, at the end of a batch that is
+/// under way; who waited for its word before writing would wait for two batches.
+pub(super) fn is_content_needed(shared: &Shared, request: &Request) -> bool {
+    let view = shared.index.snapshot();
+    let tried = schema::expect(&*view, key::applied())
+        .map_err(Refusal::from)
+        .and_then(|applied| Batch::new(&*view, applied, shared.options.clock.now_ms()).decide(request));
+    matches!(tried, Ok(Outcome::ContentNeeded))
+}
+
 /// Commits content that is in memory. It is written only when it is needed: not where the store has it, and not where
-/// the request is refused, which a manifest's can be.
+/// the request is refused, which a manifest's can be: `is_needed` tells beforehand, as well as it can.
 pub(super) fn commit_bytes(
     shared: &Shared,
     kind: RecordKind,
     digest: Digest,
     bytes: &[u8],
+    is_needed: impl FnOnce(Content) -> bool,
     commit: impl Fn(Content) -> Result<Outcome, StoreError>,
 ) -> Result<(), StoreError> {
     let len = bytes.len() as u64;
     let replaces_damaged = shared.damaged().contains(&digest);
     let mut content = Content { digest, len, placement: None, replaces_damaged };
     let stored = shared.index.get(&key::blob(&digest).bytes())?.is_some();
-    if (stored || kind == RecordKind::Manifest) && commit(content)? != Outcome::ContentNeeded {
+    if (stored || !is_needed(content)) && commit(content)? != Outcome::ContentNeeded {
         return Ok(());
     }
     for _ in 0..PLACES_TRIED {

@@ -31,7 +31,10 @@ fn a_blob_that_no_manifest_ever_named_goes_after_its_grace_and_its_bytes_with_it
         assert_eq!(report.dropped[0], dropped);
         assert_eq!((report.freed_bytes, report.erased_records), (len as u64, 1));
         assert!(report.returned_bytes >= len as u64 - 4_096 || len < LARGE, "{report:?}");
-        assert!(running.registry.repositories(None, 10).unwrap().names.is_empty(), "the repository is gone, too");
+        assert!(
+            running.registry.read(|reads| reads.repositories(None, 10)).unwrap().names.is_empty(),
+            "the repository is gone, too"
+        );
         assert_eq!((running.rows("dead"), running.rows("usage")), (0, 0));
         running.recount();
     }
@@ -200,7 +203,10 @@ fn a_push_that_races_the_collector_keeps_its_layers_or_is_told() {
                 Err(error) => panic!("{error}"),
             }
         });
-        let accepted = running.registry.tags(&name("team/app"), None, 1).is_ok_and(|page| !page.names.is_empty());
+        let accepted = running
+            .registry
+            .read(|reads| reads.tags(&name("team/app"), None, 1))
+            .is_ok_and(|page| !page.names.is_empty());
         assert!(!accepted || blobs.iter().all(|blob| running.has(&digest_of(blob))), "round {round}");
         running.collect();
         assert!(!accepted || blobs.iter().all(|blob| running.has(&digest_of(blob))), "round {round}");

@@ -54,7 +54,7 @@ fn a_capped_repository_keeps_what_exact_lru_keeps() {
             // Half of all requests are for images of before.
             let id = if random.bool() { random.u32(..150) } else { random.u32(..600) };
             let tag = Reference::Tag(format!("k{id}").parse().unwrap());
-            let found = running.registry.manifest(&name(REPOSITORY), &tag).is_ok();
+            let found = running.registry.read(|reads| reads.manifest(&name(REPOSITORY), &tag)).is_ok();
             assert_eq!(found, there.contains_key(&id), "seed {seed}, step {step}: image {id}");
             hits += u32::from(found);
             if !found {

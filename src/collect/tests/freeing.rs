@@ -190,7 +190,7 @@ fn behind_what_is_held_tags_go_that_policies_take_in_the_order_in_which_they_are
     running.settle();
     // The first one is pulled, and written, so that its tag is due after the second one's.
     machine.clock.advance(HOUR);
-    running.registry.manifest(&name("ci/app"), &Reference::Tag("v0".parse().unwrap())).unwrap();
+    running.registry.read(|reads| reads.manifest(&name("ci/app"), &Reference::Tag("v0".parse().unwrap()))).unwrap();
     running.registry.write_pulls().unwrap();
 
     assert_eq!(free(&running, 1), [format!("Held {held} None")]);
@@ -226,7 +226,7 @@ fn at_last_what_policies_may_evict_goes_the_least_recently_used_first_by_exact_t
     for number in [2, 0] {
         machine.clock.advance(1);
         let reference = Reference::Tag(format!("v{number}").parse().unwrap());
-        running.registry.manifest(&name("ci/app"), &reference).unwrap();
+        running.registry.read(|reads| reads.manifest(&name("ci/app"), &reference)).unwrap();
     }
     let used = [1, 3, 2, 0].map(|number: usize| format!("LeastUsed {} None", images[number]));
     assert_eq!(free(&running, 5_000), used[..2]);

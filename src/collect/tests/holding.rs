@@ -17,12 +17,12 @@ fn a_head_that_finds_less_than_half_of_the_grace_left_prolongs_it() {
     };
     let before = written(&running);
     running.clock.advance(GRACE / 2);
-    running.registry.blob_len(&name("team/app"), &digest).unwrap();
+    running.registry.read(|reads| reads.blob_len(&name("team/app"), &digest)).unwrap();
     assert_eq!(written(&running), before, "half is left: nothing is written");
     running.clock.advance(GRACE / 2 - 1);
-    running.registry.blob(&name("team/app"), &digest).unwrap();
+    running.registry.read(|reads| reads.blob(&name("team/app"), &digest)).unwrap();
     assert_eq!(written(&running), before, "a download promises nothing");
-    running.registry.blob_len(&name("team/app"), &digest).unwrap();
+    running.registry.read(|reads| reads.blob_len(&name("team/app"), &digest)).unwrap();
     assert_eq!(written(&running), before + 1);
     running.clock.advance(GRACE - 1);
     running.collect();
@@ -30,7 +30,7 @@ fn a_head_that_finds_less_than_half_of_the_grace_left_prolongs_it() {
     running.clock.advance(1);
     running.collect();
     assert!(!running.has(&digest));
-    let error = running.registry.blob_len(&name("team/app"), &digest).unwrap_err();
+    let error = running.registry.read(|reads| reads.blob_len(&name("team/app"), &digest)).unwrap_err();
     assert!(matches!(error, RegistryError::BlobUnknown { .. }), "{error}");
 }
 
@@ -40,7 +40,7 @@ fn nobody_can_keep_a_blob_for_ever_by_asking_for_it() {
     let running = machine.start();
     let digest = running.put("team/app", &content(1, 500));
     let mut hours = 0;
-    while running.registry.blob_len(&name("team/app"), &digest).is_ok() {
+    while running.registry.read(|reads| reads.blob_len(&name("team/app"), &digest)).is_ok() {
         running.clock.advance(HOUR);
         hours += 1;
         running.collect();
@@ -60,7 +60,7 @@ fn what_only_a_held_manifest_names_is_prolonged_too() {
     running.delete("team/app", digest_of(&manifest));
     running.settle();
     running.clock.advance(2 * DAY - 1);
-    running.registry.blob_len(&name("team/app"), &layer).unwrap();
+    running.registry.read(|reads| reads.blob_len(&name("team/app"), &layer)).unwrap();
     running.clock.advance(GRACE / 2);
     running.collect();
     assert!(running.has(&layer) && !running.has(&digest_of(&content(1, 500))));
@@ -81,7 +81,7 @@ fn what_a_client_is_told_of_between_the_end_of_windows_and_the_drop_is_not_purge
     let request = Request::EndWindows { repository, digests: vec![digest_of(&manifest)] };
     running.store().commit(request).unwrap();
     let told = digest_of(&content(20, 500));
-    running.registry.blob_len(&name("team/app"), &told).unwrap();
+    running.registry.read(|reads| reads.blob_len(&name("team/app"), &told)).unwrap();
     running.collect();
     let left: Vec<u32> = layers.into_iter().filter(|id| running.has(&digest_of(&content(*id, 500)))).collect();
     assert_eq!(left, [20], "and all else went");
@@ -104,7 +104,7 @@ fn a_mount_has_a_grace_of_its_own() {
     running.clock.advance(GRACE - 1);
     running.collect();
     assert!(running.has(&digest));
-    assert!(running.registry.blob_len(&name("a/x"), &digest).is_err());
+    assert!(running.registry.read(|reads| reads.blob_len(&name("a/x"), &digest)).is_err());
     running.clock.advance(GRACE);
     running.collect();
     assert!(!running.has(&digest));
@@ -156,7 +156,11 @@ fn readers_beside_the_collector_are_told_that_content_is_unknown_never_that_it_i
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
                 for digest in digests.iter().cycle().take(200) {
-                    match running.registry.blob(&name("team/app"), digest).and_then(|found| Ok(found.read_all()?)) {
+                    match running
+                        .registry
+                        .read(|reads| reads.blob(&name("team/app"), digest))
+                        .and_then(|found| Ok(found.read_all()?))
+                    {
                         Ok(bytes) => assert_eq!(digest_of(&bytes), *digest),
                         Err(RegistryError::BlobUnknown { .. }) => {}
                         Err(error) => panic!("{error}"),

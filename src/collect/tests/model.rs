@@ -375,7 +375,7 @@ impl World {
 
     fn head(&mut self, name: &'static str, blob: usize) {
         let digest = self.items[blob].digest;
-        let found = self.registry().blob_len(&parse(name), &digest);
+        let found = self.registry().read(|reads| reads.blob_len(&parse(name), &digest));
         self.log("head", name, blob, &found);
         let now_ms = self.now_ms();
         match found {

@@ -23,7 +23,7 @@ fn set(running: &Running, confirmed: bool, change: impl FnOnce(&mut Policy)) -> 
 }
 
 fn tags(running: &Running) -> Vec<String> {
-    running.registry.tags(&name(APP), None, 100).unwrap().names
+    running.registry.read(|reads| reads.tags(&name(APP), None, 100)).unwrap().names
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_tag_whose_manifest_was_pulled_stays_for_a_while_and_costs_one_look() {
     running.push_image(APP, "used", &[1, 2], 300);
     running.push_image(APP, "idle", &[3, 4], 300);
     running.clock.advance(DAY);
-    running.registry.manifest(&name(APP), &Reference::Tag("used".parse().unwrap())).unwrap();
+    running.registry.read(|reads| reads.manifest(&name(APP), &Reference::Tag("used".parse().unwrap()))).unwrap();
     running.clock.advance(DAY + HOUR);
     running.collect();
     assert_eq!(tags(&running), ["used"]);
@@ -127,7 +127,7 @@ fn a_cap_holds_while_many_push() {
                     running.clock.advance(1);
                     let hot = Reference::Tag("hot".parse().unwrap());
                     // Three others may have come since it was last pulled.
-                    drop(running.registry.manifest(&name("ci/other"), &hot));
+                    drop(running.registry.read(|reads| reads.manifest(&name("ci/other"), &hot)));
                 }
             });
         }

@@ -40,8 +40,8 @@ fn pulls_are_told_to_the_hour_and_those_that_were_written_survive_whatever_comes
         match random.u8(..12) {
             0..6 => {
                 match random.bool() {
-                    true => drop(running.registry.manifest(&name(APP), &reference).unwrap()),
-                    false => drop(running.registry.manifest_head(&name(APP), &reference).unwrap()),
+                    true => drop(running.registry.read(|reads| reads.manifest(&name(APP), &reference)).unwrap()),
+                    false => drop(running.registry.read(|reads| reads.manifest_head(&name(APP), &reference)).unwrap()),
                 }
                 let now_ms = machine.clock.now_ms();
                 told.insert(images[at], now_ms - now_ms % PULL_PRECISION_MS);

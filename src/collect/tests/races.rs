@@ -37,7 +37,7 @@ fn try_push(running: &Running, repository: &str, tag: Option<&str>, manifest: &[
 
 /// A blob can be read by a repository, byte for byte.
 fn check_blob(running: &Running, repository: &str, blob: &[u8]) {
-    let found = running.registry.blob(&name(repository), &digest_of(blob)).unwrap();
+    let found = running.registry.read(|reads| reads.blob(&name(repository), &digest_of(blob))).unwrap();
     assert!(found.read_all().unwrap() == blob);
 }
 
@@ -45,7 +45,9 @@ fn check_blob(running: &Running, repository: &str, blob: &[u8]) {
 fn check_image(running: &Running, repository: &str, manifest: &[u8], blobs: &[&[u8]]) {
     for _ in 0..2 {
         let reference = Reference::Digest(digest_of(manifest));
-        assert!(running.registry.manifest(&name(repository), &reference).unwrap().bytes == manifest);
+        assert!(
+            running.registry.read(|reads| reads.manifest(&name(repository), &reference)).unwrap().bytes == manifest
+        );
         blobs.iter().for_each(|blob| check_blob(running, repository, blob));
         running.collect();
     }
@@ -75,15 +77,16 @@ fn head_then_put_against_collect(running: &Running) {
     running.clock.advance(GRACE - HOUR);
     let manifest = image(&[&blob], "");
     let told = thread::scope(|scope| {
-        let asking = scope.spawn(|| match running.registry.blob_len(&name(HERE), &digest_of(&blob)) {
-            Ok(len) => {
-                assert_eq!(len, blob.len() as u64);
-                assert!(try_push(running, HERE, Some("1"), &manifest), "it was told to be there");
-                true
-            }
-            Err(RegistryError::BlobUnknown { .. }) => false,
-            Err(error) => panic!("{error}"),
-        });
+        let asking =
+            scope.spawn(|| match running.registry.read(|reads| reads.blob_len(&name(HERE), &digest_of(&blob))) {
+                Ok(len) => {
+                    assert_eq!(len, blob.len() as u64);
+                    assert!(try_push(running, HERE, Some("1"), &manifest), "it was told to be there");
+                    true
+                }
+                Err(RegistryError::BlobUnknown { .. }) => false,
+                Err(error) => panic!("{error}"),
+            });
         scope.spawn(|| {
             running.clock.advance(2 * HOUR);
             running.collect();
@@ -195,7 +198,8 @@ fn tag_overwrite_against_delete(running: &Running) {
         });
         scope.spawn(|| running.delete(HERE, digest_of(&old)));
     });
-    let at = |tag: &str| running.registry.manifest(&name(HERE), &Reference::Tag(tag.parse().unwrap()));
+    let at =
+        |tag: &str| running.registry.read(|reads| reads.manifest(&name(HERE), &Reference::Tag(tag.parse().unwrap())));
     assert!(at("1").unwrap().bytes == new, "nobody has taken this tag away");
     // Deleted before it was set again, or after.
     match at("2") {
@@ -203,7 +207,7 @@ fn tag_overwrite_against_delete(running: &Running) {
         Err(RegistryError::ManifestUnknown { .. }) => {}
         Err(error) => panic!("{error}"),
     }
-    let deleted = running.registry.manifest(&name(HERE), &Reference::Digest(digest_of(&old)));
+    let deleted = running.registry.read(|reads| reads.manifest(&name(HERE), &Reference::Digest(digest_of(&old))));
     assert!(matches!(deleted, Err(RegistryError::ManifestUnknown { .. })));
     check_image(running, HERE, &new, &[&blob]);
 }
@@ -253,7 +257,7 @@ fn compaction_against_ranged_read(running: &Running) {
     running.collector.drop_due(&mut live, &mut Untouched::new(), Task::Due, &mut report).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
-            let opened = running.registry.blob(&name(HERE), &digest_of(&kept)).unwrap();
+            let opened = running.registry.read(|reads| reads.blob(&name(HERE), &digest_of(&kept))).unwrap();
             for at in [0, 70_000, 299_000] {
                 assert!(opened.read(at, 1_000).unwrap()[..] == kept[at as usize..at as usize + 1_000]);
             }
@@ -277,7 +281,7 @@ fn erasing_against_readers(running: &Running) {
     let blob = content(1, 300_000);
     running.put(HERE, &blob);
     running.clock.advance(GRACE + 1);
-    let opened = running.registry.blob(&name(HERE), &digest_of(&blob)).unwrap();
+    let opened = running.registry.read(|reads| reads.blob(&name(HERE), &digest_of(&blob))).unwrap();
     let collected = AtomicBool::new(false);
     // Once more after the collection, too.
     let until_collected = |read: &dyn Fn()| {
@@ -388,14 +392,16 @@ fn ask_all_the_time(running: &Running, fate: &Fate, manifest: &[u8], blob: &[u8]
         // Once more after the end.
         is_over = fate.done.load(Ordering::SeqCst) == OVER;
         for (at, (reference, until)) in references.iter().zip([UNTAGGED, COLLECTED]).enumerate() {
-            fate.ask(until, &mut were_gone[at], || known(registry.manifest_head(&repository, reference)).is_some());
+            fate.ask(until, &mut were_gone[at], || {
+                known(registry.read(|reads| reads.manifest_head(&repository, reference))).is_some()
+            });
             fate.ask(until, &mut were_gone[2 + at], || {
-                let found = known(registry.manifest(&repository, reference));
+                let found = known(registry.read(|reads| reads.manifest(&repository, reference)));
                 found.map(|found| assert!(found.bytes == manifest, "other bytes")).is_some()
             });
         }
         fate.ask(COLLECTED, &mut were_gone[4], || {
-            let found = known(registry.blob(&repository, &digest_of(blob)));
+            let found = known(registry.read(|reads| reads.blob(&repository, &digest_of(blob))));
             found.map(|found| assert!(found.read_all().unwrap() == blob, "other bytes")).is_some()
         });
         thread::yield_now();

@@ -52,7 +52,12 @@ impl Model {
             self.repository_difference(items, name, registry)?;
         }
         let catalog: Vec<String> = self.repositories.keys().cloned().collect();
-        same("catalog", "page", &catalog, &all_pages(|after, limit| registry.repositories(after, limit).unwrap()))?;
+        same(
+            "catalog",
+            "page",
+            &catalog,
+            &all_pages(|after, limit| registry.read(|reads| reads.repositories(after, limit)).unwrap()),
+        )?;
         self.usage_difference(items, names, registry)
     }
 
@@ -62,7 +67,9 @@ impl Model {
         for item in items {
             let blob = expected.filter(|repository| repository.blobs.contains(&item.digest));
             let blob = blob.map(|_| item.bytes.clone()).ok_or_else(|| "BlobUnknown".to_owned());
-            let found = registry.blob(&repository, &item.digest).and_then(|content| Ok(content.read_all()?));
+            let found = registry
+                .read(|reads| reads.blob(&repository, &item.digest))
+                .and_then(|content| Ok(content.read_all()?));
             same(name, "blob", blob, found.map_err(|error| error_name(&error)))?;
             let manifest = self.manifest(items, name, &item.digest);
             let reference = Reference::Digest(item.digest);
@@ -76,7 +83,7 @@ impl Model {
             }
         }
         let Some(expected) = expected else {
-            let found = registry.tags(&repository, None, 1).map_err(|error| error_name(&error));
+            let found = registry.read(|reads| reads.tags(&repository, None, 1)).map_err(|error| error_name(&error));
             return same(name, "tags", Err("NameUnknown".to_owned()), found);
         };
         for (tag, digest) in &expected.tags {
@@ -85,7 +92,12 @@ impl Model {
             same(name, "tag", manifest, read_manifest(registry, &repository, &reference))?;
         }
         let tags: Vec<String> = expected.tags.keys().cloned().collect();
-        same(name, "tags", &tags, &all_pages(|after, limit| registry.tags(&repository, after, limit).unwrap()))
+        same(
+            name,
+            "tags",
+            &tags,
+            &all_pages(|after, limit| registry.read(|reads| reads.tags(&repository, after, limit)).unwrap()),
+        )
     }
 
     /// Descriptors of the present manifests that name the subject, in the order of their digests.
@@ -150,7 +162,7 @@ impl Model {
 }
 
 fn read_manifest(registry: &Registry, name: &RepositoryName, reference: &Reference) -> Result<String, String> {
-    let manifest = registry.manifest(name, reference).map_err(|error| error_name(&error))?;
+    let manifest = registry.read(|reads| reads.manifest(name, reference)).map_err(|error| error_name(&error))?;
     assert_eq!(manifest.len, manifest.bytes.len() as u64);
     Ok(format!("{} {} {:?}", manifest.digest, manifest.media_type, manifest.bytes))
 }

@@ -32,7 +32,7 @@ fn a_mount_needs_the_right_to_read_the_source() {
         let from = from.map(parse);
         let mounted = machine.registry().mount(&target, &digest, from.as_ref(), |name| name.as_str() == readable);
         assert_eq!(mounted.unwrap(), done, "{readable} {from:?}");
-        let found = machine.registry().blob_len(&target, &digest);
+        let found = machine.registry().read(|reads| reads.blob_len(&target, &digest));
         assert_eq!(found.is_ok(), done, "{readable} {from:?}");
         assert!(done || matches!(found, Err(RegistryError::BlobUnknown { .. })));
         if done {

@@ -71,7 +71,10 @@ fn an_upload_that_could_not_be_ended_can_be_gone_on_with_after_a_restart() {
         machine.end(End::Kill(IndexAfter::Flushed));
         machine.open().unwrap();
         finish(&machine, &id, &content).unwrap();
-        let stored = machine.registry().blob(&parse("a/x"), &Digest::of(Algorithm::Sha256, &content)).unwrap();
+        let stored = machine
+            .registry()
+            .read(|reads| reads.blob(&parse("a/x"), &Digest::of(Algorithm::Sha256, &content)))
+            .unwrap();
         assert_eq!(stored.read_all().unwrap(), &content[..]);
         machine.check();
     }
@@ -184,7 +187,10 @@ fn a_small_upload_that_found_the_buffers_full_ends_in_a_shared_segment() {
     machine.end(End::PowerCut(1, IndexAfter::Flushed));
     machine.open().unwrap();
     for content in &contents {
-        let stored = machine.registry().blob(&parse("a/x"), &Digest::of(Algorithm::Sha256, content)).unwrap();
+        let stored = machine
+            .registry()
+            .read(|reads| reads.blob(&parse("a/x"), &Digest::of(Algorithm::Sha256, content)))
+            .unwrap();
         assert_eq!(stored.read_all().unwrap(), content[..]);
     }
     machine.check();

@@ -60,18 +60,22 @@ impl World {
             let (repository, mut there) = (parse(name), BTreeSet::new());
             for (item, Item { bytes, digest, .. }) in self.items.iter().enumerate() {
                 if item < BLOBS_END && promised.has_blob(item, now_ms) {
-                    self.registry().blob(&repository, digest).unwrap();
+                    self.registry().read(|reads| reads.blob(&repository, digest)).unwrap();
                 }
                 if self.check_visible(&repository, item, bytes) {
                     there.insert(item);
                 }
                 match promised.manifest(item, now_ms) {
                     Some(true) => {
-                        let manifest = self.registry().manifest(&repository, &Reference::Digest(*digest)).unwrap();
+                        let manifest = self
+                            .registry()
+                            .read(|reads| reads.manifest(&repository, &Reference::Digest(*digest)))
+                            .unwrap();
                         assert_eq!(manifest.bytes, bytes, "manifest {item} of {name}");
                     }
                     Some(false) => {
-                        let manifest = self.registry().manifest(&repository, &Reference::Digest(*digest));
+                        let manifest =
+                            self.registry().read(|reads| reads.manifest(&repository, &Reference::Digest(*digest)));
                         assert!(matches!(manifest, Err(RegistryError::ManifestUnknown { .. })), "{item} of {name}");
                     }
                     None => {}
@@ -85,7 +89,11 @@ impl World {
     /// Whether it answers; what does is there bit for bit, whether it was promised or not.
     fn check_visible(&self, repository: &RepositoryName, item: usize, bytes: &[u8]) -> bool {
         let digest = &self.items[item].digest;
-        let is_blob = match self.registry().blob(repository, digest).and_then(|content| Ok(content.read_all()?)) {
+        let is_blob = match self
+            .registry()
+            .read(|reads| reads.blob(repository, digest))
+            .and_then(|content| Ok(content.read_all()?))
+        {
             Ok(found) => {
                 assert_eq!(found, bytes, "blob {item} of {repository}");
                 true
@@ -93,7 +101,7 @@ impl World {
             Err(RegistryError::BlobUnknown { .. }) => false,
             Err(error) => panic!("blob {item} of {repository}: {error}"),
         };
-        let is_manifest = match self.registry().manifest(repository, &Reference::Digest(*digest)) {
+        let is_manifest = match self.registry().read(|reads| reads.manifest(repository, &Reference::Digest(*digest))) {
             Ok(found) => {
                 assert_eq!(found.bytes, bytes, "manifest {item} of {repository}");
                 true
@@ -123,8 +131,8 @@ impl World {
     pub(super) fn answers(&self, name: &str, item: usize) -> bool {
         let (repository, digest) = (parse(name), self.items[item].digest);
         let found = match item < BLOBS_END {
-            true => self.registry().blob(&repository, &digest).map(|_| ()),
-            false => self.registry().manifest(&repository, &Reference::Digest(digest)).map(|_| ()),
+            true => self.registry().read(|reads| reads.blob(&repository, &digest)).map(|_| ()),
+            false => self.registry().read(|reads| reads.manifest(&repository, &Reference::Digest(digest))).map(|_| ()),
         };
         match found {
             Ok(()) => true,
@@ -139,10 +147,11 @@ impl World {
     /// The tags are those that were set, and each gives the bytes of what it was set to last.
     fn check_tags(&self, name: &str) {
         let (repository, promised) = (parse(name), &self.promised[name].tags);
-        let tags = self.registry().tags(&repository, None, 100).map(|page| page.names).unwrap_or_default();
+        let tags =
+            self.registry().read(|reads| reads.tags(&repository, None, 100)).map(|page| page.names).unwrap_or_default();
         assert_eq!(tags, promised.keys().copied().collect::<Vec<_>>(), "tags of {name}");
         for tag in TAGS {
-            match self.registry().manifest(&repository, &Reference::Tag(tag.parse().unwrap())) {
+            match self.registry().read(|reads| reads.manifest(&repository, &Reference::Tag(tag.parse().unwrap()))) {
                 Ok(found) => self.check_tagged(name, tag, &found),
                 Err(RegistryError::ManifestUnknown { .. } | RegistryError::NameUnknown(_)) => {
                     assert!(!promised.contains_key(tag), "{tag} of {name} points to nothing");
@@ -165,14 +174,17 @@ impl World {
         let promised = &self.promised[name];
         let done = match self.random.u8(..3) {
             0 => {
-                let found = self.registry().manifest(&repository, &Reference::Tag(tag.parse().unwrap()));
+                let found =
+                    self.registry().read(|reads| reads.manifest(&repository, &Reference::Tag(tag.parse().unwrap())));
                 found.map(|found| self.check_tagged(name, tag, &found)).or_else(|error| {
                     let is_promised = promised.tags.contains_key(tag);
                     unknown(error, || assert!(!is_promised, "{tag} of {name} points to nothing"))
                 })
             }
             1 => {
-                let found = self.registry().manifest(&repository, &Reference::Digest(self.items[item].digest));
+                let found = self
+                    .registry()
+                    .read(|reads| reads.manifest(&repository, &Reference::Digest(self.items[item].digest)));
                 let promised = promised.manifest(item, now_ms);
                 found
                     .map(|found| {
@@ -182,7 +194,7 @@ impl World {
                     .or_else(|error| unknown(error, || assert_ne!(promised, Some(true), "manifest {item} of {name}")))
             }
             _ => {
-                let found = self.registry().blob(&repository, &self.items[blob].digest);
+                let found = self.registry().read(|reads| reads.blob(&repository, &self.items[blob].digest));
                 let is_promised = promised.has_blob(blob, now_ms);
                 found
                     .and_then(|found| Ok(found.read_all()?))

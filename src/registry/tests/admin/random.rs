@@ -261,8 +261,14 @@ fn really(machine: &Machine, name: &RepositoryName, deletion: &Deletion) -> ([Ga
 fn deletions(machine: &Machine, name: &RepositoryName, random: &mut fastrand::Rng) -> Vec<Deletion> {
     let wanted = ManifestsWanted { limit: 1_000, ..ManifestsWanted::default() };
     let found = machine.registry().manifests(name, &wanted).unwrap().items;
-    let tags: Vec<Tag> =
-        machine.registry().tags(name, None, 100).unwrap().names.iter().map(|text| text.parse().unwrap()).collect();
+    let tags: Vec<Tag> = machine
+        .registry()
+        .read(|reads| reads.tags(name, None, 100))
+        .unwrap()
+        .names
+        .iter()
+        .map(|text| text.parse().unwrap())
+        .collect();
     let one = found.get(random.usize(..found.len().max(1))).map(|info| vec![info.digest]);
     let some = found.iter().filter(|_| random.bool()).map(|info| info.digest).collect();
     let mut deletions = vec![Deletion::All, Deletion::Digests(some)];
