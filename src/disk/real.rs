@@ -260,6 +260,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_must_not_wait_reads_what_is_in_memory_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(directory.path()).unwrap();
+        let file = disk.create("f").unwrap();
+        file.write_all_at(&[7; 8192], 0).unwrap();
+        file.sync_data().unwrap();
+        let mut buffer = [0; 4096];
+        match file.read_at_once(&mut buffer, 0) {
+            Ok(count) => assert_eq!((count, buffer[0]), (4096, 7)),
+            // A file system that cannot tell.
+            Err(error) => return assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+        let raw = File::open(directory.path().join("f")).unwrap();
+        rustix::fs::fadvise(&raw, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        match file.read_at_once(&mut buffer, 0) {
+            // A file system that lies in memory.
+            Ok(count) => assert_eq!(count, 4096),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+        assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 4096);
+        assert_eq!(file.read_at_once(&mut buffer, 0).unwrap(), 4096);
+    }
+
+    #[test]
     fn names_bytes_and_lengths_are_those_of_the_file_system() {
         let directory = tempfile::tempdir().unwrap();
         let disk = RealDisk::new(directory.path().join("a/b")).unwrap();

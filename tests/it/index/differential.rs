@@ -1,6 +1,11 @@
 //! The same random calls against RocksDB and against the map: any difference is a bug in one of them.
 
-use orlop::index::{Changes, Index, View, memory::MemoryIndex, rocks::RocksIndex, schema::Table};
+use std::fmt::Debug;
+
+use orlop::{
+    disk::Reach,
+    index::{Changes, Index, IndexError, View, memory::MemoryIndex, rocks::RocksIndex, schema::Table},
+};
 
 use super::tiny;
 
@@ -25,6 +30,7 @@ fn rocksdb_answers_as_the_map_in_memory() {
 /// Snapshots are taken first and compared last, behind the writes and the flush that must not show in them.
 fn round(rocks: &RocksIndex, memory: &MemoryIndex, random: &mut fastrand::Rng) {
     let snapshots = (rocks.snapshot(), memory.snapshot());
+    let in_memory = rocks.in_memory();
     for _ in 0..random.usize(..20) {
         let changes = random_changes(random);
         rocks.health().unwrap();
@@ -37,22 +43,55 @@ fn round(rocks: &RocksIndex, memory: &MemoryIndex, random: &mut fastrand::Rng) {
     }
     compare(rocks, memory, random);
     compare(&*snapshots.0, &*snapshots.1, random);
+    compare_within(Reach::Memory, &*in_memory, &*snapshots.1, random);
 }
 
 fn compare(rocks: &dyn View, memory: &dyn View, random: &mut fastrand::Rng) {
+    compare_within(Reach::Disk, rocks, memory, random);
+}
+
+/// What must not wait may say so, and nothing else that is not so.
+fn compare_within(reach: Reach, rocks: &dyn View, memory: &dyn View, random: &mut fastrand::Rng) {
     for _ in 0..10 {
         let key = random_key(random);
-        assert_eq!(rocks.get(&key).unwrap(), memory.get(&key).unwrap(), "get {key:?}");
+        is_same(reach, rocks.get(&key), memory.get(&key), || format!("get {key:?}"));
     }
     for limit in [0, 1, 2, 100, usize::MAX] {
         let (from, until) = (random_key(random), random_key(random));
-        assert_eq!(
-            rocks.scan(&from, &until, limit).unwrap(),
-            memory.scan(&from, &until, limit).unwrap(),
-            "scan {from:?}..{until:?} limit {limit}"
-        );
+        let asked = || format!("scan {from:?}..{until:?} limit {limit}");
+        is_same(reach, rocks.scan(&from, &until, limit), memory.scan(&from, &until, limit), asked);
     }
-    assert_eq!(rocks.scan(b"", b"\xff", 5).unwrap(), memory.scan(b"", b"\xff", 5).unwrap(), "the first five");
+    is_same(reach, rocks.scan(b"", b"\xff", 5), memory.scan(b"", b"\xff", 5), || "the first five".to_owned());
+}
+
+fn is_same<T: PartialEq + Debug>(
+    reach: Reach,
+    found: Result<T, IndexError>,
+    expected: Result<T, IndexError>,
+    asked: impl FnOnce() -> String,
+) {
+    if reach == Reach::Disk || !matches!(found, Err(IndexError::OutOfReach)) {
+        assert_eq!(found.unwrap(), expected.unwrap(), "{}", asked());
+    }
+}
+
+#[test]
+fn what_must_not_wait_finds_rows_of_files_once_they_were_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let key = key(Table::Blobs as u8, 1);
+    let changes = Changes::from([(key.clone(), Some(b"row".to_vec()))]);
+    let rocks = RocksIndex::open(&path, &tiny()).unwrap();
+    rocks.write(&changes).unwrap();
+    assert_eq!(rocks.in_memory().get(&key).unwrap().as_deref(), Some(&b"row"[..]), "a row that was just written");
+    rocks.flush().unwrap();
+    drop(rocks);
+    let rocks = RocksIndex::open(&path, &tiny()).unwrap();
+    assert!(matches!(rocks.in_memory().get(&key), Err(IndexError::OutOfReach)));
+    assert!(matches!(rocks.in_memory().scan(&key, b"\xff", 1), Err(IndexError::OutOfReach)));
+    rocks.get(&key).unwrap();
+    assert_eq!(rocks.in_memory().get(&key).unwrap().as_deref(), Some(&b"row"[..]));
+    assert_eq!(rocks.in_memory().scan(&key, b"\xff", 1).unwrap().len(), 1);
 }
 
 /// Up to 200 rows; now and then a run of neighbours is deleted, as the collector does.
