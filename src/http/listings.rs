@@ -9,7 +9,7 @@ use axum::{
 };
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::{App, error::HttpError, header_value, query::Query, range};
 use crate::{
@@ -66,6 +66,17 @@ impl Paging {
     }
 }
 
+#[derive(Serialize)]
+struct Tags<'a> {
+    name: &'a str,
+    tags: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Repositories<'a> {
+    repositories: &'a [String],
+}
+
 /// `GET /v2/<name>/tags/list`
 pub(super) async fn tags(
     app: &Arc<App>,
@@ -80,7 +91,7 @@ pub(super) async fn tags(
     });
     let page = page.await?;
     let link = paging.next(&format!("/v2/{repository}/tags/list"), &page);
-    listed(app, &json!({ "name": repository.as_str(), "tags": page.names }), link)
+    listed(app, &Tags { name: repository.as_str(), tags: &page.names }, link)
 }
 
 /// `GET /v2/_catalog`
@@ -93,12 +104,13 @@ pub(super) async fn catalog(app: &Arc<App>, query: Option<&str>) -> Result<Respo
     });
     let page = page.await?;
     let link = paging.next("/v2/_catalog", &page);
-    listed(app, &json!({ "repositories": page.names }), link)
+    listed(app, &Repositories { repositories: &page.names }, link)
 }
 
 /// A page of long names has megabytes, which lie in memory until the client has read them: they are held in the budget.
-pub(super) fn listed(app: &App, page: &Value, link: Option<String>) -> Result<Response, HttpError> {
-    held(app, Bytes::from(page.to_string()), "application/json", link)
+pub(super) fn listed(app: &App, page: &impl Serialize, link: Option<String>) -> Result<Response, HttpError> {
+    let page = serde_json::to_vec(page).map_err(|error| HttpError::bug(format!("a page has no JSON: {error}")))?;
+    held(app, Bytes::from(page), "application/json", link)
 }
 
 /// An answer with a page of a list, and the link to the next, if there is one.
