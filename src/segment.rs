@@ -11,7 +11,8 @@
 //! - Bytes below a segment's committed end never change, but that dead ones become zero; bytes beyond it are cut at open,
 //!   unread.
 //! - No record is erased that a reader has open, or is about to open in an [`Epoch`].
-//! - A reader returns no byte whose checksum it did not check, and damage is never told as absence.
+//! - A reader returns no byte whose checksum it did not check, and damage is never told as absence. What it gives to the
+//!   kernel to send has been checked since the open.
 //! - After a failed sync nothing is written until the store is opened again.
 
 use std::{sync::Arc, time::Duration};
@@ -21,6 +22,7 @@ use crate::{
     disk::Disk,
     location::{Location, SegmentNumber},
 };
+use reader::Knowledge;
 
 mod append;
 mod cache;
@@ -30,6 +32,8 @@ mod files;
 mod format;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod known;
+mod piece;
 mod reader;
 mod readers;
 mod recovery;
@@ -43,6 +47,7 @@ pub use crate::location::RecordKind;
 pub use erase::DeadRecord;
 pub use error::{Damage, SegmentError};
 pub use format::{SegmentKind, VERSION, number_of, path_of};
+pub use piece::{FilePiece, Piece};
 pub use reader::RecordReader;
 pub use readers::Epoch;
 pub use recovery::{CutSegment, DamagedSegment, OpenReport};
@@ -64,12 +69,40 @@ pub struct SegmentOptions {
     pub open_files_max: usize,
     /// Bytes of the disk that writes here leave free.
     pub reserve_bytes: u64,
+    /// Which reads of large content are checked.
+    pub verify_reads: VerifyReads,
+}
+
+/// Which reads of large content are checked against its checksums. That of small records, and that by background work, always is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VerifyReads {
+    /// The first one of each block since the store was opened; from then on the kernel may send it from its memory.
+    #[default]
+    First,
+    /// All of them.
+    Always,
+}
+
+impl VerifyReads {
+    /// How settings name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Always => "always",
+        }
+    }
+
+    /// By its name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::First, Self::Always].into_iter().find(|reads| reads.name() == name)
+    }
 }
 
 impl SegmentOptions {
     /// 256 MiB per shared segment, 512 open files, 64 MiB in reserve.
     pub fn new(store_id: [u8; 16]) -> Self {
-        Self { store_id, shared_bytes_max: 256 << 20, open_files_max: 512, reserve_bytes: 64 << 20 }
+        let (shared_bytes_max, reserve_bytes) = (256 << 20, 64 << 20);
+        Self { store_id, shared_bytes_max, open_files_max: 512, reserve_bytes, verify_reads: VerifyReads::First }
     }
 }
 
@@ -242,7 +275,25 @@ impl Segments {
     /// [`SegmentError::Corrupt`] when it does not, [`SegmentError::Missing`], [`SegmentError::Version`],
     /// [`SegmentError::Io`].
     pub fn reader(&self, location: Location, digest: &Digest, payload_len: u64) -> Result<RecordReader, SegmentError> {
-        RecordReader::open(&self.files, location, digest, payload_len)
+        RecordReader::open(&self.files, location, digest, payload_len, Knowledge::Used)
+    }
+
+    /// The same, by what is on the disk alone: nothing counts that was read of the record before.
+    ///
+    /// # Errors
+    /// As [`reader`](Self::reader).
+    pub fn reader_anew(
+        &self,
+        location: Location,
+        digest: &Digest,
+        payload_len: u64,
+    ) -> Result<RecordReader, SegmentError> {
+        RecordReader::open(&self.files, location, digest, payload_len, Knowledge::Ignored)
+    }
+
+    /// Damage was found in a copy of some content: every block of it is checked again before it is sent.
+    pub fn distrust(&self, digest: &Digest) {
+        self.files.known.distrust(digest);
     }
 
     /// Reads a whole record and checks every byte of it, and those before it that are its segment's: headers, blocks, padding.
@@ -252,7 +303,7 @@ impl Segments {
     /// As [`reader`](Self::reader) and [`RecordReader::read`].
     pub fn verify_record(&self, location: Location, digest: &Digest, payload_len: u64) -> Result<(), SegmentError> {
         self.files.check_header(location.segment).map_err(|error| error.for_content(digest))?;
-        self.reader(location, digest, payload_len)?.verify()
+        self.reader_anew(location, digest, payload_len)?.verify()
     }
 
     /// Zeroes dead records of one segment, durably, and gives their blocks back; those that are still read after `patience`
@@ -323,7 +374,7 @@ impl Segments {
     /// only if the index still names the place afterwards.
     pub fn copy(&self, record: &Candidate) -> Result<Appended, SegmentError> {
         let Candidate { location, kind, digest, payload_len, .. } = *record;
-        let reader = self.reader(location, &digest, payload_len)?;
+        let reader = self.reader_anew(location, &digest, payload_len)?;
         let payload = reader.read(0, usize::try_from(payload_len).unwrap_or(usize::MAX))?;
         let found = Digest::of(digest.algorithm(), &payload);
         if found != digest {

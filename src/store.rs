@@ -63,6 +63,8 @@ mod space;
 mod tests;
 mod upload;
 
+use read::Look;
+
 pub use accounts::Hold;
 pub use clock::Clock;
 pub use commit::Reply;
@@ -75,6 +77,8 @@ pub use repair::GivenUp;
 pub use snapshot::SnapshotReport;
 pub use upload::Upload;
 
+pub use crate::segment::{FilePiece, Piece, VerifyReads};
+
 /// Settings of a store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -86,6 +90,8 @@ pub struct StoreOptions {
     pub shared_segment_bytes_max: u64,
     /// Segment files that are kept open for reading.
     pub open_files_max: usize,
+    /// Which reads of large content are checked.
+    pub verify_reads: VerifyReads,
     /// Bytes that uploads leave free on the disk.
     pub reserve_bytes: u64,
     /// Bytes of journal after which the index is flushed: what a start has to replay at most, about.
@@ -118,6 +124,7 @@ impl Default for StoreOptions {
             buffered_bytes_max: 64 << 20,
             shared_segment_bytes_max: 256 << 20,
             open_files_max: 1_024,
+            verify_reads: VerifyReads::First,
             reserve_bytes: 256 << 20,
             flush_bytes: 8 << 20,
             journal_file_bytes_max: 16 << 20,
@@ -353,7 +360,7 @@ impl Store {
     /// # Errors
     /// When the index or the segment fails, or is damaged. What is not there is `None`.
     pub fn content(&self, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
-        read::content(&self.shared, digest)
+        read::content(&self.shared, digest, Look::Usual)
     }
 
     /// Begins an upload.

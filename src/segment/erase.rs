@@ -63,6 +63,9 @@ impl Eraser {
         // Nobody finds any of them now, so what has no pin gets none that matters.
         let (still_read, unread) = records.iter().copied().partition::<Vec<DeadRecord>, _>(is_pinned);
         if !unread.is_empty() {
+            for record in &unread {
+                files.known.forget(Location { segment: number, offset: record.offset });
+            }
             let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             // In this order: what is settled is in the file whose length is asked for.
             let settled_end = shared.settled_end(number);

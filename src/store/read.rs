@@ -16,7 +16,7 @@ use crate::{
     digest::Digest,
     index::schema::{self, BlobRow, key},
     location::Location,
-    segment::{RecordReader, SegmentError},
+    segment::{Piece, RecordReader, SegmentError},
     sync::{Mutex, MutexGuard},
 };
 
@@ -25,22 +25,33 @@ use super::{Shared, StoreError};
 /// Damaged digests that are remembered. A store with more has other problems than which upload heals what first.
 const DAMAGED_MAX: usize = 65_536;
 
+/// How content is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// By what is known of it.
+    Usual,
+    /// By what is on the disk alone.
+    Anew,
+}
+
 /// Content that can be read, whole or in parts, by many threads.
 #[derive(Clone)]
 pub struct StoredContent {
     shared: Arc<Shared>,
     digest: Digest,
     len: u64,
+    look: Look,
     opened: Arc<Mutex<Opened>>,
 }
 
 /// Opens content; `None` when it is not there.
-pub(super) fn content(shared: &Arc<Shared>, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
-    let opened = open(shared, digest, None)?;
+pub(super) fn content(shared: &Arc<Shared>, digest: &Digest, look: Look) -> Result<Option<StoredContent>, StoreError> {
+    let opened = open(shared, digest, look, None)?;
     Ok(opened.map(|opened| StoredContent {
         shared: Arc::clone(shared),
         digest: *digest,
         len: opened.reader.len(),
+        look,
         opened: Arc::new(Mutex::new(opened)),
     }))
 }
@@ -57,6 +68,7 @@ struct Opened {
 fn open(
     shared: &Shared,
     digest: &Digest,
+    look: Look,
     mut before: Option<(Location, SegmentError)>,
 ) -> Result<Option<Opened>, StoreError> {
     loop {
@@ -64,9 +76,13 @@ fn open(
         // A snapshot: what requests read so is worth holding.
         let Some(row) = schema::get::<BlobRow>(&*shared.index.snapshot(), key::blob(digest))? else { return Ok(None) };
         let location = row.location;
+        let reader = |place| match look {
+            Look::Usual => shared.segments.reader(place, digest, row.size),
+            Look::Anew => shared.segments.reader_anew(place, digest, row.size),
+        };
         match before {
             Some((place, error)) if place == location => return Err(failed(shared, digest, place, error)),
-            _ => match shared.segments.reader(location, digest, row.size) {
+            _ => match reader(location) {
                 Ok(reader) => return Ok(Some(Opened { location, reader })),
                 Err(error) => before = Some((location, error)),
             },
@@ -88,6 +104,7 @@ fn failed(shared: &Shared, digest: &Digest, place: Location, error: SegmentError
 impl Shared {
     /// Remembers content as damaged.
     pub(super) fn note_damage(&self, digest: &Digest) {
+        self.segments.distrust(digest);
         let mut damaged = self.damaged();
         if damaged.len() < DAMAGED_MAX {
             damaged.insert(*digest);
@@ -117,13 +134,32 @@ impl StoredContent {
     /// [`StoreError::Corrupt`] when a checksum does not hold; nothing of a damaged block is returned.
     /// [`StoreError::Failed`] when such content was dropped since it was opened.
     pub fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        self.read_by(|reader| reader.read(offset, len))
+    }
+
+    /// The same bytes, for the kernel to send where it can: then they are checked, and not kept.
+    ///
+    /// # Errors
+    /// As [`StoredContent::read`].
+    pub fn piece(&self, offset: u64, len: usize) -> Result<Piece, StoreError> {
+        self.read_by(|reader| reader.piece(offset, len))
+    }
+
+    /// At most `len` bytes from `offset` that can be sent without waiting for the disk; `None` where there are none. Not
+    /// for the end of the content.
+    pub fn at_hand(&self, offset: u64, len: usize) -> Option<Piece> {
+        self.lock().reader.at_hand(offset, len)
+    }
+
+    /// Reads where it is open, and where it has moved to since.
+    fn read_by<T>(&self, read: impl Fn(&RecordReader) -> Result<T, SegmentError>) -> Result<T, StoreError> {
         let mut opened = self.lock().clone();
         loop {
-            let error = match opened.reader.read(offset, len) {
-                Ok(bytes) => return Ok(bytes),
+            let error = match read(&opened.reader) {
+                Ok(read) => return Ok(read),
                 Err(error) => error,
             };
-            let again = open(&self.shared, &self.digest, Some((opened.location, error)))?;
+            let again = open(&self.shared, &self.digest, self.look, Some((opened.location, error)))?;
             opened = again.ok_or_else(|| {
                 StoreError::Failed(format!(
                     "blob {} was dropped while it was read, and cannot be read to its end",
