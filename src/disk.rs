@@ -72,8 +72,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
         Ok(None)
     }
     /// The file for the kernel to send from, where it lies in the operating system and can be mapped. Only to be asked of a file
-    /// that has its final length: ranges of it must not change while they are held. An implementation that has its bytes
-    /// elsewhere (in memory, in an object store) has none, and is read; one with a local copy of them may give that.
+    /// of which nothing changes until it is removed: what was sent may be on its way long after. An implementation that has
+    /// its bytes elsewhere (in memory, in an object store) has none, and is read; one with a local copy may give that.
     fn mapped(&self) -> Option<Arc<MappedFile>> {
         None
     }

@@ -11,6 +11,7 @@
 //! - Bytes below a segment's committed end never change, but that dead ones become zero; bytes beyond it are cut at open,
 //!   unread.
 //! - No record is erased that a reader has open, or is about to open in an [`Epoch`].
+//! - No byte changes in a segment from which the kernel sends, until it is removed.
 //! - A reader returns no byte whose checksum it did not check, and damage is never told as absence. What it gives to the
 //!   kernel to send has been checked since the open.
 //! - After a failed sync nothing is written until the store is opened again.
@@ -309,7 +310,8 @@ impl Segments {
     /// Zeroes dead records of one segment, durably, and gives their blocks back; those that are still read after `patience`
     /// are left, and returned. That they are dead must be durable, and in the index, before this is called. Records around
     /// them, and appends to the segment, go on. It may be called again for what is erased or half erased. Called inside of
-    /// an [`Epoch`] it waits for itself, in vain.
+    /// an [`Epoch`] it waits for itself, in vain. A segment with one record, from which the kernel sends, is left as well: it
+    /// has to be [removed](Self::remove_dead).
     ///
     /// # Errors
     /// [`SegmentError::Corrupt`] when no record lies at a place, or one of another length: then nothing is erased.

@@ -4,8 +4,10 @@
 //! mapping. Whoever sends a slice is meant to know its range and to have the kernel send that; the mapping is never touched
 //! then, and costs neither memory nor page faults. A slice that is written like any other is slow, and as right.
 //!
-//! It refuses to map what may still change: the caller promises that the file has its final length, and that bytes of a range
-//! stay as they are for as long as it exists.
+//! It refuses to know what may be mapped: the caller promises that no byte of the file changes any more, and not its length,
+//! until the file is removed. That is more than for as long as a range is held: what a socket has taken are the file's pages,
+//! not copies of them, and they lie in its queue, or in that of a client on this machine, after the call has returned. A
+//! range that is punched then arrives as zeros. Removing the file changes no page.
 
 use std::{
     fs::File,
@@ -41,17 +43,16 @@ pub struct FileRange {
 }
 
 impl MappedFile {
-    /// Maps a file that has its final length.
+    /// Maps a file that does not change until it is removed.
     ///
     /// # Errors
-    /// When it has no bytes, or cannot be mapped.
+    /// When it cannot be mapped.
     #[expect(unsafe_code, reason = "memory that a file can change has no safe door")]
     pub(super) fn of(file: &Arc<File>) -> io::Result<Self> {
-        // SAFETY: A mapping must not change while somebody looks at a slice of it, nor must the file become shorter. Slices are
-        // given out as `FileRange` only, whose callers keep the range from being punched for as long as it lives; nobody
-        // writes to a file with its final length otherwise, or cuts it, and the store's lock keeps other stores out. The
-        // library itself looks at no slice: it gives them to `sendfile`, or to a write, which tells of pages that are not
-        // there (EFAULT) instead of ending the process.
+        // SAFETY: A mapping must not change while somebody looks at a slice of it, nor must the file become shorter. The caller
+        // promises both (`DiskFile::mapped`), and the store's lock keeps other stores out. The library itself looks at no
+        // slice: it gives them to `sendfile`, or to a write, which tells of pages that are not there (EFAULT) instead of
+        // ending the process.
         let map = unsafe { Mmap::map(&**file)? };
         Ok(Self { file: Arc::clone(file), map })
     }
@@ -144,23 +145,21 @@ mod tests {
             assert!(file.range(offset, len).is_none(), "{offset} {len}");
         }
         assert!(file.range(0, 10).unwrap().is_in_memory());
-        assert!(MappedFile::of(&Arc::new(tempfile::tempfile().unwrap())).is_err(), "a file without bytes");
+        assert!(mapped(b"").range(0, 1).is_none());
     }
 
     #[test]
     fn what_stands_before_is_sent_before_and_a_cut_file_is_told() {
-        let (mut to, mut from) = UnixStream::pair().unwrap();
+        let (to, mut from) = UnixStream::pair().unwrap();
         let file = mapped(b"0123456789");
         let range = file.range(2, 6).unwrap();
         let before = [IoSlice::new(b"head"), IoSlice::new(b":")];
         assert_eq!(range.send(&to, &before, 0, 100).unwrap(), 11);
         assert_eq!(range.send(&to, &[], 4, 1).unwrap(), 1);
+        let mut text = [0; 12];
+        from.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"head:2345676");
         file.file.set_len(3).unwrap();
         assert_eq!(range.send(&to, &[], 1, 5).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        to.write_all(b".").unwrap();
-        drop(to);
-        let mut text = String::new();
-        from.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "head:2345676.");
     }
 }

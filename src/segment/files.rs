@@ -46,6 +46,11 @@ impl SegmentFile {
         }
     }
 
+    /// Whether the kernel may send from it. A shared segment may still grow, and is punched.
+    pub(super) fn is_sent_from(&self) -> bool {
+        self.kind == SegmentKind::Single && self.file.mapped().is_some()
+    }
+
     pub(super) fn len(&self) -> Result<u64, SegmentError> {
         self.file.len().map_err(|error| self.io("ask for the length of", error))
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::{digest::Digest, disk::MappedFile, location::Location};
 
 use super::{
-    RecordKind, SegmentKind, VerifyReads,
+    RecordKind, VerifyReads,
     error::{Fault, SegmentError},
     files::{Files, SegmentFile},
     format::{self, BLOCK_BYTES, Layout, RECORD_HEADER_LEN},
@@ -111,8 +111,7 @@ impl RecordReader {
             }
         };
         let is_sent = knowledge == Knowledge::Used && files.verify_reads == VerifyReads::First;
-        // A shared segment may still grow.
-        let mapped = (is_sent && file.kind == SegmentKind::Single).then(|| file.file.mapped()).flatten();
+        let mapped = (is_sent && file.is_sent_from()).then(|| file.file.mapped()).flatten();
         let kind = known.kind;
         let body = Body::Blocks(Blocks { file, mapped, known, pin: Arc::new(pin) });
         Ok(Self { location, digest: *digest, kind, layout, body })
