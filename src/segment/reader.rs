@@ -190,8 +190,8 @@ impl RecordReader {
             let Body::Whole(payload) = &self.body else { return None };
             return Some(Piece::Bytes(payload.slice(to_usize(begin)..to_usize(end))));
         };
-        let first = begin / BLOCK_BYTES;
-        let checked = known.checked(first..end.div_ceil(BLOCK_BYTES));
+        let (first, last) = (begin / BLOCK_BYTES, end.div_ceil(BLOCK_BYTES));
+        let checked = known.checked(first..last);
         let end = end.min((first + checked) * BLOCK_BYTES);
         let (_, piece) = self.file_piece(begin..end)?;
         piece.range().is_in_memory().then_some(Piece::File(piece))
