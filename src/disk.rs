@@ -8,10 +8,12 @@ use std::{fmt, io, path::Path, sync::Arc};
 
 use rustix::io::Errno;
 
+mod mapped;
 mod real;
 pub mod sim;
 mod volume;
 
+pub use mapped::{FileRange, MappedFile};
 pub use real::RealDisk;
 pub use volume::{FileSystem, Nature, Volume};
 
@@ -83,6 +85,14 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn created_ms(&self) -> io::Result<Option<u64>> {
         Ok(None)
     }
+    /// The file for the kernel to send from, where it lies in the operating system and can be mapped. Only to be asked of a file
+    /// of which nothing changes until it is removed: what was sent may be on its way long after. An implementation that has
+    /// its bytes elsewhere (in memory, in an object store) has none, and is read; one with a local copy may give that.
+    fn mapped(&self) -> Option<Arc<MappedFile>> {
+        None
+    }
+    /// Says that a range will be read soon, so that it can be fetched meanwhile; nothing waits for it, or fails by it.
+    fn will_read(&self, _offset: u64, _len: u64) {}
 
     /// Fills `buffer` or fails with `UnexpectedEof`.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {

@@ -49,6 +49,7 @@ mod path;
 mod query;
 mod range;
 mod referrers;
+mod sending;
 pub mod server;
 mod stream;
 mod uploads;
@@ -253,7 +254,10 @@ async fn dispatch(app: &Arc<App>, route: Route, request: Request) -> Result<Resp
             referrers::list(app, repository, subject, request.uri().query()).await
         }
 
-        (Route::Blob { repository, digest }, "GET") => blobs::get(app, repository, digest, request.headers()).await,
+        (Route::Blob { repository, digest }, "GET") => {
+            let sending = request.extensions().get().cloned();
+            blobs::get(app, repository, digest, request.headers(), sending).await
+        }
         (Route::Blob { repository, digest }, "HEAD") => blobs::head(app, repository, digest, request.headers()).await,
         (Route::Blob { repository, digest }, "DELETE") => blobs::delete(app, repository, digest).await,
 

@@ -11,7 +11,9 @@
 //! - Bytes below a segment's committed end never change, but that dead ones become zero; bytes beyond it are cut at open,
 //!   unread.
 //! - No record is erased that a reader has open, or is about to open in an [`Epoch`].
-//! - A reader returns no byte whose checksum it did not check, and damage is never told as absence.
+//! - No byte changes in a segment from which the kernel sends, until it is removed.
+//! - A reader returns no byte whose checksum it did not check, and damage is never told as absence. What it gives to the
+//!   kernel to send has been checked since the open.
 //! - After a failed sync nothing is written until the store is opened again.
 
 use std::{sync::Arc, time::Duration};
@@ -30,6 +32,8 @@ mod files;
 mod format;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod known;
+mod piece;
 mod reader;
 mod readers;
 mod recovery;
@@ -43,6 +47,7 @@ pub use crate::location::RecordKind;
 pub use erase::DeadRecord;
 pub use error::{Damage, SegmentError};
 pub use format::{SegmentKind, VERSION, number_of, path_of};
+pub use piece::{FilePiece, Piece};
 pub use reader::RecordReader;
 pub use readers::Epoch;
 pub use recovery::{CutSegment, DamagedSegment, OpenReport};
@@ -64,12 +69,58 @@ pub struct SegmentOptions {
     pub open_files_max: usize,
     /// Bytes of the disk that writes here leave free.
     pub reserve_bytes: u64,
+    /// Which reads of large content are checked.
+    pub verify_reads: VerifyReads,
+}
+
+/// How a record is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Without waiting: what is not in memory ends in [`SegmentError::OutOfReach`].
+    AtOnce,
+    /// By what is known of it, and by the disk.
+    Usual,
+    /// By what is on the disk alone: nothing counts that was read of the record before, nor does anybody else learn of it.
+    Anew,
+}
+
+impl Look {
+    /// How far it goes.
+    pub fn reach(self) -> Reach {
+        if self == Self::AtOnce { Reach::Memory } else { Reach::Disk }
+    }
+}
+
+/// Which reads of large content are checked against its checksums. That of small records, and that by background work, always is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VerifyReads {
+    /// The first one of each block since the store was opened; from then on the kernel may send it from its memory.
+    #[default]
+    First,
+    /// All of them.
+    Always,
+}
+
+impl VerifyReads {
+    /// How settings name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Always => "always",
+        }
+    }
+
+    /// By its name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::First, Self::Always].into_iter().find(|reads| reads.name() == name)
+    }
 }
 
 impl SegmentOptions {
     /// 256 MiB per shared segment, 512 open files, 64 MiB in reserve.
     pub fn new(store_id: [u8; 16]) -> Self {
-        Self { store_id, shared_bytes_max: 256 << 20, open_files_max: 512, reserve_bytes: 64 << 20 }
+        let (shared_bytes_max, reserve_bytes) = (256 << 20, 64 << 20);
+        Self { store_id, shared_bytes_max, open_files_max: 512, reserve_bytes, verify_reads: VerifyReads::First }
     }
 }
 
@@ -242,21 +293,26 @@ impl Segments {
     /// [`SegmentError::Corrupt`] when it does not, [`SegmentError::Missing`], [`SegmentError::Version`],
     /// [`SegmentError::Io`].
     pub fn reader(&self, location: Location, digest: &Digest, payload_len: u64) -> Result<RecordReader, SegmentError> {
-        self.reader_within(Reach::Disk, location, digest, payload_len)
+        self.reader_by(Look::Usual, location, digest, payload_len)
     }
 
-    /// The same as far as `reach`.
+    /// The same, looked at in one of the ways.
     ///
     /// # Errors
     /// As [`reader`](Self::reader), and [`SegmentError::OutOfReach`].
-    pub fn reader_within(
+    pub fn reader_by(
         &self,
-        reach: Reach,
+        look: Look,
         location: Location,
         digest: &Digest,
         payload_len: u64,
     ) -> Result<RecordReader, SegmentError> {
-        RecordReader::open(&self.files, location, digest, payload_len, reach)
+        RecordReader::open(&self.files, location, digest, payload_len, look)
+    }
+
+    /// Damage was found in a copy of some content: every block of it is checked again before it is sent.
+    pub fn distrust(&self, digest: &Digest) {
+        self.files.known.distrust(digest);
     }
 
     /// Reads a whole record and checks every byte of it, and those before it that are its segment's: headers, blocks, padding.
@@ -266,13 +322,14 @@ impl Segments {
     /// As [`reader`](Self::reader) and [`RecordReader::read`].
     pub fn verify_record(&self, location: Location, digest: &Digest, payload_len: u64) -> Result<(), SegmentError> {
         self.files.check_header(location.segment).map_err(|error| error.for_content(digest))?;
-        self.reader(location, digest, payload_len)?.verify()
+        self.reader_by(Look::Anew, location, digest, payload_len)?.verify()
     }
 
     /// Zeroes dead records of one segment, durably, and gives their blocks back; those that are still read after `patience`
     /// are left, and returned. That they are dead must be durable, and in the index, before this is called. Records around
     /// them, and appends to the segment, go on. It may be called again for what is erased or half erased. Called inside of
-    /// an [`Epoch`] it waits for itself, in vain.
+    /// an [`Epoch`] it waits for itself, in vain. A segment with one record, from which the kernel sends, is left as well: it
+    /// has to be [removed](Self::remove_dead).
     ///
     /// # Errors
     /// [`SegmentError::Corrupt`] when no record lies at a place, or one of another length: then nothing is erased.
@@ -337,7 +394,7 @@ impl Segments {
     /// only if the index still names the place afterwards.
     pub fn copy(&self, record: &Candidate) -> Result<Appended, SegmentError> {
         let Candidate { location, kind, digest, payload_len, .. } = *record;
-        let reader = self.reader(location, &digest, payload_len)?;
+        let reader = self.reader_by(Look::Anew, location, &digest, payload_len)?;
         let payload = reader.read(0, usize::try_from(payload_len).unwrap_or(usize::MAX))?;
         let found = Digest::of(digest.algorithm(), &payload);
         if found != digest {

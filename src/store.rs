@@ -32,7 +32,7 @@ use crate::{
     journal::{ReadJournal, operation::SessionId},
     location::{Location, RecordKind, SegmentNumber},
     name::{Owner, RepositoryName},
-    segment::{SegmentError, Segments},
+    segment::{Look, SegmentError, Segments},
     state::{
         ahead, dump,
         request::{Content, Outcome, Request},
@@ -75,6 +75,8 @@ pub use repair::GivenUp;
 pub use snapshot::SnapshotReport;
 pub use upload::Upload;
 
+pub use crate::segment::{FilePiece, Piece, VerifyReads};
+
 /// Settings of a store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -86,6 +88,8 @@ pub struct StoreOptions {
     pub shared_segment_bytes_max: u64,
     /// Segment files that are kept open for reading.
     pub open_files_max: usize,
+    /// Which reads of large content are checked.
+    pub verify_reads: VerifyReads,
     /// Bytes that uploads leave free on the disk.
     pub reserve_bytes: u64,
     /// Bytes of journal after which the index is flushed: what a start has to replay at most, about.
@@ -118,6 +122,7 @@ impl Default for StoreOptions {
             buffered_bytes_max: 64 << 20,
             shared_segment_bytes_max: 256 << 20,
             open_files_max: 1_024,
+            verify_reads: VerifyReads::First,
             reserve_bytes: 256 << 20,
             flush_bytes: 8 << 20,
             journal_file_bytes_max: 16 << 20,
@@ -368,12 +373,13 @@ impl Store {
         self.content_within(Reach::Disk, digest)
     }
 
-    /// The same as far as `reach`. Where that is memory, so is all that is read of the content later.
+    /// The same as far as `reach`. Where that is memory, reads of large content still go to the disk.
     ///
     /// # Errors
     /// As [`content`](Self::content), and [`StoreError::OutOfReach`].
     pub fn content_within(&self, reach: Reach, digest: &Digest) -> Result<Option<StoredContent>, StoreError> {
-        read::content(&self.shared, reach, digest)
+        let look = if reach == Reach::Memory { Look::AtOnce } else { Look::Usual };
+        read::content(&self.shared, digest, look)
     }
 
     /// Begins an upload.

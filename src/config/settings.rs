@@ -6,7 +6,7 @@ use super::{
     Config, ConfigError,
     value::{self, Bounds},
 };
-use crate::registry::Sparse;
+use crate::{registry::Sparse, store::VerifyReads};
 
 /// A setting.
 #[derive(Debug)]
@@ -198,6 +198,14 @@ pub(super) const SETTINGS: &[Setting] = &[
     number!(Bytes, "store.shared_segment_bytes_max", store.shared_segment_bytes_max, MIB, TIB,
         "Length at which a file of small blobs is ended"),
     number!(Count, "store.open_files_max", store.open_files_max, 16, 1_000_000, "Files kept open for reading"),
+    Setting { key: "store.verify_reads", about: "Which reads of large blobs are checked against their checksums: first (that of each block since the start, from then on the kernel sends it), always (all of them)",
+        kind: Kind::Text {
+            accepted: "first or always",
+            check: |text| VerifyReads::of_name(text).is_some(),
+            get: |config| config.store.verify_reads.name().to_owned(),
+            set: |config, text| config.store.verify_reads = VerifyReads::of_name(&text).unwrap_or_default(),
+        },
+    },
     number!(Bytes, "store.reserve_bytes", store.reserve_bytes, 0, TIB,
         "Space that uploads leave free on the disk, so that deleting still works when it is full"),
     number!(Bytes, "store.flush_bytes", store.flush_bytes, MIB, 4 * GIB,

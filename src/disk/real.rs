@@ -6,18 +6,19 @@
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, IoSliceMut},
+    num::NonZeroU64,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::UNIX_EPOCH,
 };
 
 use rustix::{
-    fs::{FallocateFlags, StatVfsMountFlags, fallocate, fdatasync, fsync, statfs, statvfs},
+    fs::{Advice, FallocateFlags, StatVfsMountFlags, fadvise, fallocate, fdatasync, fsync, statfs, statvfs},
     io::{Errno, ReadWriteFlags, preadv2},
 };
 
-use super::{DirEntry, Disk, DiskFile, FileSystem, Volume};
+use super::{DirEntry, Disk, DiskFile, FileSystem, MappedFile, Volume};
 
 /// Unit of [`MetadataExt::blocks`], whatever the file system's blocks are.
 const STAT_BLOCK_BYTES: u64 = 512;
@@ -74,16 +75,16 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 impl Disk for RealDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.at(path))?;
-        Ok(Arc::new(RealFile { file, is_read_only: false }))
+        Ok(Arc::new(RealFile::new(file, false)))
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = match OpenOptions::new().read(true).write(true).open(self.at(path)) {
             // What the kernel does to a file system whose disk has failed. All in it can still be read.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                RealFile { file: File::open(self.at(path))?, is_read_only: true }
+                RealFile::new(File::open(self.at(path))?, true)
             }
-            opened => RealFile { file: opened?, is_read_only: false },
+            opened => RealFile::new(opened?, false),
         };
         Ok(Arc::new(file))
     }
@@ -165,12 +166,18 @@ impl Disk for RealDisk {
 
 #[derive(Debug)]
 struct RealFile {
-    file: File,
+    file: Arc<File>,
     /// Whether it could be opened for reading only, because the file system is read-only.
     is_read_only: bool,
+    /// Made when it is first asked for.
+    mapped: OnceLock<Option<Arc<MappedFile>>>,
 }
 
 impl RealFile {
+    fn new(file: File, is_read_only: bool) -> Self {
+        Self { file: Arc::new(file), is_read_only, mapped: OnceLock::new() }
+    }
+
     /// The file, to change it. The kernel would call a write to what is open for reading a mistake of ours (EBADF).
     fn to_change(&self) -> io::Result<&File> {
         if self.is_read_only { Err(Errno::ROFS.into()) } else { Ok(&self.file) }
@@ -183,7 +190,7 @@ impl DiskFile for RealFile {
     }
 
     fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        match preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+        match preadv2(&*self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
             // What a file system says that cannot tell.
             Err(Errno::OPNOTSUPP) => Err(io::ErrorKind::WouldBlock.into()),
             read => Ok(read?),
@@ -195,7 +202,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        Ok(fdatasync(&self.file)?)
+        Ok(fdatasync(&*self.file)?)
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -241,6 +248,17 @@ impl DiskFile for RealFile {
     fn created_ms(&self) -> io::Result<Option<u64>> {
         let created = self.file.metadata()?.created().ok();
         Ok(created.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_millis() as u64))
+    }
+
+    fn mapped(&self) -> Option<Arc<MappedFile>> {
+        let map = || MappedFile::of(&self.file).map(Arc::new);
+        let map = || map().inspect_err(|error| tracing::debug!(%error, "a file cannot be mapped; it is read")).ok();
+        self.mapped.get_or_init(map).clone()
+    }
+
+    fn will_read(&self, offset: u64, len: u64) {
+        // It is advice: who does not take it has said nothing about the bytes.
+        let _ = fadvise(&*self.file, offset, NonZeroU64::new(len), Advice::WillNeed);
     }
 }
 
@@ -318,7 +336,7 @@ mod tests {
     /// Zeroes ranges of a file by `punch`, and says what blocks it takes after each.
     fn check_zeroed(punch: impl Fn(&RealFile, u64, u64) -> io::Result<()>) -> Vec<u64> {
         let directory = tempfile::tempdir().unwrap();
-        let file = RealFile { file: File::create_new(directory.path().join("f")).unwrap(), is_read_only: false };
+        let file = RealFile::new(File::create_new(directory.path().join("f")).unwrap(), false);
         file.write_all_at(&[7; 300_000], 0).unwrap();
         let mut expected = vec![7; 300_000];
         let mut allocated = Vec::new();

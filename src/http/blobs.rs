@@ -18,9 +18,10 @@ use super::{
     header_value,
     multipart::{self, Multipart},
     range::{self, Wanted},
-    stream::{self, BlobBody},
+    sending::Sending,
+    stream::{self, BlobBody, Source},
 };
-use crate::{digest::Digest, name::RepositoryName, registry::RegistryError, store::StoredContent};
+use crate::{digest::Digest, disk::Reach, name::RepositoryName, registry::RegistryError};
 
 /// Bytes that a fast download reads at a time.
 const STEP_LEN: usize = 512 << 10;
@@ -34,7 +35,7 @@ enum Found {
 
 /// Parts of a blob, and the first piece of the first of them.
 struct Content {
-    blob: StoredContent,
+    blob: Source,
     /// None of a blob without bytes; one that is the whole unless `is_partial`.
     parts: Vec<Range<u64>>,
     is_partial: bool,
@@ -47,14 +48,16 @@ pub(super) async fn get(
     repository: RepositoryName,
     digest: Digest,
     headers: &HeaderMap,
+    sending: Option<Sending>,
 ) -> Result<Response, HttpError> {
     let step = app.buffers.step(STEP_LEN);
     let step_len = step.len;
     let headers = headers.clone();
     let registry = app.registry.clone();
-    let found = app
-        .bridge
-        .read(move |reach| find(registry.reads(reach).blob(&repository, &digest)?, &digest, &headers, step_len));
+    let found = app.bridge.read(move |reach| {
+        let blob = Source::new(registry.reads(reach).blob(&repository, &digest)?, sending.clone());
+        find(reach, blob, &digest, &headers, step_len)
+    });
     let Content { blob, parts, is_partial, first } = match found.await? {
         Found::NotModified => return Ok(not_modified(&digest)),
         Found::Unsatisfiable { len } => return Err(HttpError::range(len)),
@@ -85,7 +88,13 @@ pub(super) async fn get(
 
 /// What the headers ask of a blob. The first piece is checked before the status is sent, so damage there is a 500 and not
 /// a broken 200.
-fn find(blob: StoredContent, digest: &Digest, headers: &HeaderMap, step_len: usize) -> Result<Found, RegistryError> {
+fn find(
+    reach: Reach,
+    blob: Source,
+    digest: &Digest,
+    headers: &HeaderMap,
+    step_len: usize,
+) -> Result<Found, RegistryError> {
     if is_known(headers, digest) {
         return Ok(Found::NotModified);
     }
@@ -96,7 +105,7 @@ fn find(blob: StoredContent, digest: &Digest, headers: &HeaderMap, step_len: usi
         Wanted::Parts(parts) => (parts, true),
     };
     let first = match parts.first() {
-        Some(part) => stream::read_piece(&blob, part, step_len)?,
+        Some(part) => blob.first(reach, part, step_len)?,
         None => Bytes::new(),
     };
     Ok(Found::Content(Content { blob, parts, is_partial, first }))

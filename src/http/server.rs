@@ -21,7 +21,10 @@ use tokio::{
 };
 use tower::Service;
 
-use super::pace::{PaceLimits, PacedBody, PacedSocket, Received};
+use super::{
+    pace::{PaceLimits, PacedBody, PacedSocket, Received},
+    sending::{Sending, SendingSocket},
+};
 
 /// Largest read from a socket and, within one frame more, write buffer in bytes.
 const BUFFER_LEN: usize = 64 << 10;
@@ -144,14 +147,17 @@ impl Connection {
     /// Answers requests until either side has enough; the socket, if it is worth lingering on.
     async fn converse(&mut self, stream: TcpStream) -> hyper::Result<Option<TcpStream>> {
         let (router, pace) = (self.router.clone(), self.limits.pace);
+        let sending = Sending::default();
+        let socket = SendingSocket::new(stream, sending.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let received = Received::default();
             let counter = received.clone();
             let mut request = request.map(|body| Body::new(PacedBody::new(body, pace, counter)));
             request.extensions_mut().insert(received);
+            request.extensions_mut().insert(sending.clone());
             Box::pin(router.clone().call(request))
         });
-        let io = TokioIo::new(PacedSocket::new(stream, pace));
+        let io = TokioIo::new(PacedSocket::new(socket, pace));
         let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.header_timeout)
@@ -163,7 +169,7 @@ impl Connection {
             tokio::select! {
                 ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => {
                     ended?;
-                    let stream = connection.into_parts().io.into_inner().into_inner();
+                    let stream = connection.into_parts().io.into_inner().into_inner().into_inner();
                     return Ok((!is_closing).then_some(stream));
                 }
                 () = closed(&mut self.closing), if !is_closing => {

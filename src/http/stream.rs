@@ -1,5 +1,9 @@
 //! A blob, or parts of it, as the body of an answer: checked chunks, read off the reactor, one ahead.
 //!
+//! Where the connection's socket knows files (`sending`), a chunk can be a range of one. One that was checked before, and whose
+//! bytes are in the kernel's memory, needs no reading, so it is made where the client takes it; the others are read and
+//! checked off the reactor first, which brings their bytes into that memory.
+//!
 //! A chunk that fails its check is never sent: the body ends in an error, which breaks the connection before the announced
 //! length is reached, so that no client takes what came for the whole. Memory is two chunks, however many parts there are.
 
@@ -15,13 +19,55 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::{bridge::Bridge, buffers::Step, error::HttpError, multipart::Multipart};
-use crate::{registry::RegistryError, store::StoredContent};
+use super::{bridge::Bridge, buffers::Step, error::HttpError, multipart::Multipart, sending::Sending};
+use crate::{disk::Reach, registry::RegistryError, store::StoredContent};
 
-/// The next piece of `range`: up to `step` bytes, ending where a step of the blob ends, so that no stored block is
-/// read and checked twice.
-pub(super) fn read_piece(blob: &StoredContent, range: &Range<u64>, step: usize) -> Result<Bytes, RegistryError> {
-    Ok(blob.read(range.start, piece_len(range, step))?)
+/// Longest chunk that is made without reading, in bytes.
+const AT_HAND_LEN: usize = 1 << 20;
+
+/// A blob, for one connection.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    blob: StoredContent,
+    /// Where the socket sends from files.
+    sending: Option<Sending>,
+}
+
+impl Source {
+    /// A blob for the connection that `sending` is of.
+    pub(super) fn new(blob: StoredContent, sending: Option<Sending>) -> Self {
+        Self { blob, sending }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.blob.len()
+    }
+
+    /// The beginning of `range`, at hand or read.
+    pub(super) fn first(&self, reach: Reach, range: &Range<u64>, step: usize) -> Result<Bytes, RegistryError> {
+        match self.at_hand(range) {
+            Some(bytes) => Ok(bytes),
+            None if reach == Reach::Memory && !self.blob.is_in_memory() => Err(RegistryError::OutOfReach),
+            None => self.read(range, step),
+        }
+    }
+
+    /// The beginning of `range`, if it can be sent without reading it.
+    fn at_hand(&self, range: &Range<u64>) -> Option<Bytes> {
+        let sending = self.sending.as_ref()?;
+        let piece = self.blob.at_hand(range.start, piece_len(range, AT_HAND_LEN))?;
+        Some(sending.bytes(piece))
+    }
+
+    /// The next piece of `range`: up to `step` bytes, ending where a step of the blob ends, so that no stored block is
+    /// read and checked twice.
+    fn read(&self, range: &Range<u64>, step: usize) -> Result<Bytes, RegistryError> {
+        let len = piece_len(range, step);
+        match &self.sending {
+            Some(sending) => Ok(sending.bytes(self.blob.piece(range.start, len)?)),
+            None => Ok(self.blob.read(range.start, len)?),
+        }
+    }
 }
 
 fn piece_len(range: &Range<u64>, step: usize) -> usize {
@@ -33,7 +79,7 @@ fn piece_len(range: &Range<u64>, step: usize) -> usize {
 /// The body.
 #[derive(Debug)]
 pub(super) struct BlobBody {
-    blob: StoredContent,
+    blob: Source,
     bridge: Bridge,
     step: Step,
     /// What stands around several parts; `None` around one, and once the last part has its end.
@@ -52,7 +98,7 @@ impl BlobBody {
     /// A body of `parts`, none of them empty, with `framing` around them; `first`, the beginning of the first part, was
     /// read before.
     pub(super) fn new(
-        blob: StoredContent,
+        blob: Source,
         bridge: Bridge,
         step: Step,
         first: Bytes,
@@ -86,24 +132,29 @@ impl BlobBody {
         }
     }
 
-    /// A task of its own: a future here would be polled only when the client takes more, and hold its thread till then.
+    /// Takes what is at hand, or begins to read. A task of its own: a future here would be polled only when the client takes
+    /// more, and hold its thread till then.
     fn read_ahead(&mut self) {
-        if self.reading.is_none() && !self.left.is_empty() {
+        if self.reading.is_none() && self.ready.is_empty() && !self.left.is_empty() {
+            if let Some(bytes) = self.blob.at_hand(&self.left) {
+                return self.take(bytes);
+            }
             let (blob, bridge, left, step) = (self.blob.clone(), self.bridge.clone(), self.left.clone(), self.step.len);
-            self.reading =
-                Some(tokio::spawn(async move { bridge.go_on(move || read_piece(&blob, &left, step)).await }));
+            self.reading = Some(tokio::spawn(async move { bridge.go_on(move || blob.read(&left, step)).await }));
         }
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, HttpError>>> {
         if self.ready.is_empty() {
             self.read_ahead();
+        }
+        if self.ready.is_empty() {
             let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
             let read = ready!(Pin::new(reading).poll(cx));
             self.reading = None;
             match read.unwrap_or_else(|panic| Err(HttpError::bug(format!("a read did not end: {panic}")))) {
                 Ok(bytes) if bytes.is_empty() => {
-                    let (digest, at) = (self.blob.digest(), self.left.start);
+                    let (digest, at) = (self.blob.blob.digest(), self.left.start);
                     return Poll::Ready(Some(Err(HttpError::bug(format!("blob {digest} gave no bytes at {at}")))));
                 }
                 Ok(bytes) => self.take(bytes),
@@ -151,7 +202,7 @@ impl Body for BlobBody {
             }
             Err(error) => {
                 tracing::error!(
-                    blob.digest = %self.blob.digest(),
+                    blob.digest = %self.blob.blob.digest(),
                     offset = self.left.start,
                     "a blob could not be sent whole; its connection is broken off"
                 );

@@ -39,7 +39,9 @@ pub(super) struct Eraser {
 }
 
 impl Eraser {
-    /// Erases the records that nobody reads, or stops reading within `patience`; the others are returned.
+    /// Erases the records that nobody reads, or stops reading within `patience`; the others are returned. So is what the kernel
+    /// may send from its file: pages that a socket has taken would become zero on their way, whether anybody reads the record
+    /// still or not. It is the only record of its segment, which goes with it.
     pub(super) fn erase(
         &self,
         files: &Files,
@@ -51,6 +53,9 @@ impl Eraser {
         files.poison.check()?;
         let file = files.open(number)?;
         records.iter().try_for_each(|record| check(&file, record))?;
+        if file.is_sent_from() {
+            return Ok(records.to_vec());
+        }
 
         let earlier = files.readers.earlier();
         let is_pinned =
@@ -63,6 +68,9 @@ impl Eraser {
         // Nobody finds any of them now, so what has no pin gets none that matters.
         let (still_read, unread) = records.iter().copied().partition::<Vec<DeadRecord>, _>(is_pinned);
         if !unread.is_empty() {
+            for record in &unread {
+                files.known.forget(Location { segment: number, offset: record.offset });
+            }
             let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             // In this order: what is settled is in the file whose length is asked for.
             let settled_end = shared.settled_end(number);

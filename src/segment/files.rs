@@ -13,10 +13,11 @@ use crate::{
 };
 
 use super::{
-    SegmentKind, SegmentOptions, SegmentUsage,
+    SegmentKind, SegmentOptions, SegmentUsage, VerifyReads,
     cache::Cache,
     error::{Fault, Poison, SegmentError},
     format,
+    known::KnownRecords,
     readers::Readers,
     space::Space,
 };
@@ -62,6 +63,11 @@ impl SegmentFile {
         }
     }
 
+    /// Whether the kernel may send from it. A shared segment may still grow, and is punched.
+    pub(super) fn is_sent_from(&self) -> bool {
+        self.kind == SegmentKind::Single && self.file.mapped().is_some()
+    }
+
     pub(super) fn len(&self) -> Result<u64, SegmentError> {
         self.file.len().map_err(|error| self.io("ask for the length of", error))
     }
@@ -81,6 +87,8 @@ pub(super) struct Files {
     /// Segments that the index lists and that had no file at open.
     pub(super) missing: HashSet<SegmentNumber>,
     cache: Cache,
+    pub(super) known: KnownRecords,
+    pub(super) verify_reads: VerifyReads,
     space: Space,
     pub(super) readers: Arc<Readers>,
     pub(super) poison: Poison,
@@ -100,6 +108,8 @@ impl Files {
             durable_fan_out: AtomicU64::new(NO_FAN_OUT),
             missing,
             cache: Cache::new(options.open_files_max),
+            known: KnownRecords::new(),
+            verify_reads: options.verify_reads,
             space: Space::new(options.reserve_bytes),
             readers: Arc::new(Readers::new()),
             poison: Poison::default(),
@@ -193,7 +203,7 @@ impl Files {
     pub(super) fn check_header(&self, number: SegmentNumber) -> Result<(), SegmentError> {
         let checked = self.open_uncached(number).map(drop);
         if checked.is_err() {
-            self.cache.remove(number);
+            self.forget(number);
         }
         checked
     }
@@ -223,12 +233,18 @@ impl Files {
     pub(super) fn remove(&self, number: SegmentNumber) -> Result<(), SegmentError> {
         let path = format::path_of(number);
         let result = self.disk.remove(&path);
-        self.cache.remove(number);
+        self.forget(number);
         match result {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SegmentError::Missing { segment: number }),
             Err(error) => Err(SegmentError::io("remove", path, error)),
         }
+    }
+
+    /// Nothing is left of a segment by which somebody would read it unlooked-at.
+    fn forget(&self, number: SegmentNumber) {
+        self.known.forget_segment(number);
+        self.cache.remove(number);
     }
 
     /// Allows `needed` bytes to be written, or says why not.

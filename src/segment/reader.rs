@@ -1,20 +1,29 @@
 //! Reading records: every block is checked before any byte of it is returned.
 //!
 //! Small records are read whole, checked whole and kept, in one read of the file. Of larger ones header, table of checksums
-//! and padding are read first (4 bytes per 64 KiB, shared by all clones), then only the blocks that are asked for. Such a
+//! and padding are read first (4 bytes per 64 KiB) and stay known (`known`), then only the blocks that are asked for. Such a
 //! record stays pinned, so that it is not erased under its readers.
+//!
+//! A large record with a file of its own is not read again where its blocks have been checked since the store was opened: it
+//! is given out as a range that the kernel sends, unless the settings say that every read is checked.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::{digest::Digest, disk::Reach, location::Location};
+use crate::{
+    digest::Digest,
+    disk::{MappedFile, Reach},
+    location::Location,
+};
 
 use super::{
-    RecordKind,
+    Look, RecordKind, VerifyReads,
     error::{Fault, SegmentError},
     files::{Files, SegmentFile},
     format::{self, BLOCK_BYTES, Layout, RECORD_HEADER_LEN},
+    known::KnownRecord,
+    piece::{FilePiece, Piece},
     readers::Pin,
 };
 
@@ -24,6 +33,10 @@ const WHOLE_RECORD_MAX: u64 = 256 * 1024;
 const AT_ONCE_MAX: u64 = BLOCK_BYTES;
 /// Bytes that a verification reads at a time.
 const VERIFY_BYTES: usize = 1 << 20;
+/// Bytes that are read at a time where they are only checked: few enough to stay in the processor's cache till then.
+const CHECK_BYTES: usize = 2 * BLOCK_BYTES as usize;
+/// How far ahead of a check the disk is told to read.
+const AHEAD_BYTES: u64 = 2 << 20;
 
 /// A record that can be read by many threads: its bytes stay readable when it is dropped or its segment removed. As long as
 /// any clone of a large one lives, it is not erased and its segment's file is held open; a small one holds its bytes only.
@@ -48,9 +61,10 @@ enum Body {
 #[derive(Debug, Clone)]
 struct Blocks {
     file: SegmentFile,
-    /// The table of checksums.
-    table: Bytes,
-    _pin: Arc<Pin>,
+    /// The file for the kernel to send from, where it may.
+    mapped: Option<Arc<MappedFile>>,
+    known: Arc<KnownRecord>,
+    pin: Arc<Pin>,
 }
 
 impl RecordReader {
@@ -59,11 +73,9 @@ impl RecordReader {
         location: Location,
         digest: &Digest,
         payload_len: u64,
-        reach: Reach,
+        look: Look,
     ) -> Result<Self, SegmentError> {
-        if reach == Reach::Memory && payload_len > AT_ONCE_MAX {
-            return Err(SegmentError::OutOfReach);
-        }
+        let reach = look.reach();
         // Before a byte is read: what is seen without a pin after this is not erased in the middle of it.
         let pin = files.readers.pin(location);
         let file = files.open_within(reach, location.segment).map_err(|error| error.for_content(digest))?;
@@ -73,25 +85,38 @@ impl RecordReader {
         let (Some(layout), Some(end)) = (layout, end) else {
             return Err(damaged(Fault::new(location.offset, "the record's length", "of a record", payload_len)));
         };
-        let whole = layout.record_len <= WHOLE_RECORD_MAX;
-        if !whole {
-            // Nothing is allocated by a length that the file does not have.
-            let found = file.len()?;
-            if found < end {
-                return Err(damaged(Fault::new(location.offset, "the file's length", format!("{end} or more"), found)));
+        if layout.record_len <= WHOLE_RECORD_MAX {
+            if reach == Reach::Memory && payload_len > AT_ONCE_MAX {
+                return Err(SegmentError::OutOfReach);
             }
+            let mut record = vec![0; to_usize(layout.record_len)];
+            file.read_within(reach, &mut record, location.offset, digest)?;
+            let header = &record[..RECORD_HEADER_LEN as usize];
+            let kind = format::check_record_header(header, location.offset, digest, payload_len).map_err(damaged)?;
+            let body = Body::Whole(check_whole(record, &layout, location.offset).map_err(damaged)?);
+            return Ok(Self { location, digest: *digest, kind, layout, body });
         }
-        let head_len = if whole { layout.record_len } else { RECORD_HEADER_LEN };
-        let mut head = vec![0; to_usize(head_len)];
-        file.read_within(reach, &mut head, location.offset, digest)?;
-        let header = &head[..RECORD_HEADER_LEN as usize];
-        let kind = format::check_record_header(header, location.offset, digest, payload_len).map_err(damaged)?;
-        let body = if whole {
-            Body::Whole(check_whole(head, &layout, location.offset).map_err(damaged)?)
-        } else {
-            let table = read_table(&file, &layout, location.offset, digest)?;
-            Body::Blocks(Blocks { file, table, _pin: Arc::new(pin) })
+        let known = match files.known.get(location, digest, payload_len) {
+            Ok(known) if look != Look::Anew => known,
+            _ if look == Look::AtOnce => return Err(SegmentError::OutOfReach),
+            looked_up => {
+                // Nothing is allocated by a length that the file does not have.
+                let found = file.len()?;
+                if found < end {
+                    let expected = format!("{end} or more");
+                    return Err(damaged(Fault::new(location.offset, "the file's length", expected, found)));
+                }
+                let read = read_known(&file, &layout, location.offset, digest)?;
+                match looked_up {
+                    Err(seen) if look == Look::Usual => files.known.insert(location, read, seen),
+                    _ => Arc::new(read),
+                }
+            }
         };
+        let is_sent = look != Look::Anew && files.verify_reads == VerifyReads::First;
+        let mapped = (is_sent && file.is_sent_from()).then(|| file.file.mapped()).flatten();
+        let kind = known.kind;
+        let body = Body::Blocks(Blocks { file, mapped, known, pin: Arc::new(pin) });
         Ok(Self { location, digest: *digest, kind, layout, body })
     }
 
@@ -99,6 +124,11 @@ impl RecordReader {
     #[expect(clippy::len_without_is_empty, reason = "nobody asks; an empty blob reads like any other")]
     pub fn len(&self) -> u64 {
         self.layout.payload_len
+    }
+
+    /// Whether all of it was read, and lies in memory.
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.body, Body::Whole(_))
     }
 
     /// What the record holds.
@@ -122,17 +152,78 @@ impl RecordReader {
         match &self.body {
             Body::Whole(payload) => Ok(payload.slice(to_usize(begin)..to_usize(end))),
             Body::Blocks(_) if begin == end => Ok(Bytes::new()),
-            Body::Blocks(Blocks { file, table, .. }) => {
+            Body::Blocks(blocks) => {
                 let (first, last) = (begin / BLOCK_BYTES, end.div_ceil(BLOCK_BYTES));
                 let from = first * BLOCK_BYTES;
-                let mut blocks = vec![0; to_usize((last * BLOCK_BYTES).min(self.len()) - from)];
-                let at = self.location.offset + RECORD_HEADER_LEN + from;
-                file.read(&mut blocks, at, Some(self.digest))?;
-                let sums = table.get(to_usize(first * 4)..to_usize(last * 4)).unwrap_or_default();
-                format::check_blocks(&blocks, sums, at).map_err(|fault| self.damaged(fault))?;
-                Ok(Bytes::from(blocks).slice(to_usize(begin - from)..to_usize(end - from)))
+                let mut buffer = vec![0; to_usize((last * BLOCK_BYTES).min(self.len()) - from)];
+                self.check(blocks, first..last, &mut buffer)?;
+                Ok(Bytes::from(buffer).slice(to_usize(begin - from)..to_usize(end - from)))
             }
         }
+    }
+
+    /// The same bytes as [`read`](Self::read), in a file where they lie in one that the kernel can send from: then they are only
+    /// checked.
+    ///
+    /// # Errors
+    /// As of [`read`](Self::read).
+    pub fn piece(&self, offset: u64, len: usize) -> Result<Piece, SegmentError> {
+        let begin = offset.min(self.len());
+        let end = begin.saturating_add(len as u64).min(self.len());
+        let Some((blocks, piece)) = self.file_piece(begin..end) else {
+            return self.read(offset, len).map(Piece::Bytes);
+        };
+        let ahead = begin..begin.saturating_add(AHEAD_BYTES).min(self.len());
+        if self.file_piece(ahead.clone()).is_some_and(|(_, piece)| !piece.range().is_in_memory()) {
+            let at = self.location.offset + RECORD_HEADER_LEN;
+            blocks.file.file.will_read(at + ahead.start, ahead.end - ahead.start);
+        }
+        let mut buffer = vec![0; CHECK_BYTES];
+        let (mut first, last) = (begin / BLOCK_BYTES, end.div_ceil(BLOCK_BYTES));
+        while first < last {
+            let next = last.min(first + CHECK_BYTES as u64 / BLOCK_BYTES);
+            let len = to_usize((next * BLOCK_BYTES).min(self.len()) - first * BLOCK_BYTES);
+            self.check(blocks, first..next, &mut buffer[..len])?;
+            first = next;
+        }
+        Ok(Piece::File(piece))
+    }
+
+    /// At most `len` bytes from `offset` that are there without waiting for the disk: in memory, or checked before and, as far
+    /// as it is known, in the kernel's memory. `None` where there are none.
+    pub fn at_hand(&self, offset: u64, len: usize) -> Option<Piece> {
+        let begin = offset.min(self.len());
+        let end = begin.saturating_add(len as u64).min(self.len());
+        let Body::Blocks(Blocks { mapped: Some(_), known, .. }) = &self.body else {
+            let Body::Whole(payload) = &self.body else { return None };
+            return Some(Piece::Bytes(payload.slice(to_usize(begin)..to_usize(end))));
+        };
+        let (first, last) = (begin / BLOCK_BYTES, end.div_ceil(BLOCK_BYTES));
+        let checked = known.checked(first..last);
+        let end = end.min((first + checked) * BLOCK_BYTES);
+        let (_, piece) = self.file_piece(begin..end)?;
+        piece.range().is_in_memory().then_some(Piece::File(piece))
+    }
+
+    /// Bytes of the payload as a range of the file, checked or not.
+    fn file_piece(&self, bytes: Range<u64>) -> Option<(&Blocks, FilePiece)> {
+        let Body::Blocks(blocks @ Blocks { mapped: Some(mapped), pin, .. }) = &self.body else { return None };
+        let len = bytes.end.checked_sub(bytes.start).filter(|len| *len > 0)?;
+        let range = mapped.range(self.location.offset + RECORD_HEADER_LEN + bytes.start, to_usize(len))?;
+        Some((blocks, FilePiece::new(range, Arc::clone(pin))))
+    }
+
+    /// Reads whole blocks into a buffer of their length, and checks them.
+    fn check(&self, from: &Blocks, blocks: Range<u64>, buffer: &mut [u8]) -> Result<(), SegmentError> {
+        let at = self.location.offset + RECORD_HEADER_LEN + blocks.start * BLOCK_BYTES;
+        from.file.read(buffer, at, Some(self.digest))?;
+        let sums = from.known.table.get(to_usize(blocks.start * 4)..to_usize(blocks.end * 4)).unwrap_or_default();
+        if let Err(fault) = format::check_blocks(buffer, sums, at) {
+            from.known.distrust();
+            return Err(self.damaged(fault));
+        }
+        from.known.note_checked(blocks);
+        Ok(())
     }
 
     /// Checks every byte of the record that opening it did not.
@@ -149,16 +240,18 @@ impl RecordReader {
     }
 }
 
-/// The table of checksums of a record that lies at `at`. The padding behind it is checked; who damages the table is found
-/// by the blocks.
-fn read_table(file: &SegmentFile, layout: &Layout, at: u64, digest: &Digest) -> Result<Bytes, SegmentError> {
-    let begin = at + layout.table_offset();
+/// Header and table of checksums of a record that lies at `at`. The padding behind them is checked; who damages the table is
+/// found by the blocks.
+fn read_known(file: &SegmentFile, layout: &Layout, at: u64, digest: &Digest) -> Result<KnownRecord, SegmentError> {
+    let damaged = |fault: Fault| fault.of(file.number, Some(*digest));
+    let mut header = [0; RECORD_HEADER_LEN as usize];
+    file.read(&mut header, at, Some(*digest))?;
+    let kind = format::check_record_header(&header, at, digest, layout.payload_len).map_err(damaged)?;
     let mut table = vec![0; to_usize(layout.record_len - layout.table_offset())];
-    file.read(&mut table, begin, Some(*digest))?;
+    file.read(&mut table, at + layout.table_offset(), Some(*digest))?;
     let padding = table.split_off(to_usize(layout.table_len));
-    let checked = format::check_zeros(&padding, at + layout.padding_offset());
-    checked.map_err(|fault| fault.of(file.number, Some(*digest)))?;
-    Ok(table.into())
+    format::check_zeros(&padding, at + layout.padding_offset()).map_err(damaged)?;
+    Ok(KnownRecord::new(*digest, kind, layout.payload_len, table.into()))
 }
 
 /// The payload of a record that lies at `at`, checked with what surrounds it.

@@ -575,6 +575,7 @@ fn open_segments(
         shared_bytes_max: options.shared_segment_bytes_max,
         open_files_max: options.open_files_max,
         reserve_bytes: options.reserve_bytes,
+        verify_reads: options.verify_reads,
         ..SegmentOptions::new(store_id)
     };
     let disk = Arc::clone(disk);

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Store, StoreError};
-use crate::digest::{Digest, Hasher};
+use super::{Store, StoreError, read};
+use crate::{
+    digest::{Digest, Hasher},
+    segment::Look,
+};
 
 /// Bytes that are read at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -96,7 +99,7 @@ impl Store {
         }
     }
 
-    /// Reads some content as a client would get it, checked by its checksums, and gives the digest of what was read; `None`
+    /// Reads some content anew, whatever was read of it before, checked by its checksums, and gives the digest of what was read; `None`
     /// when it is not there, or not any more. `piece` is told the bytes of each piece, may wait, and ends it by an error.
     ///
     /// # Errors
@@ -106,7 +109,7 @@ impl Store {
         digest: &Digest,
         piece: &mut dyn FnMut(u64) -> Result<(), E>,
     ) -> Result<Option<Digest>, E> {
-        let Some(content) = self.content(digest)? else { return Ok(None) };
+        let Some(content) = read::content(&self.shared, digest, Look::Anew)? else { return Ok(None) };
         let mut hasher = Hasher::new(digest.algorithm());
         let mut offset = 0;
         while offset < content.len() {

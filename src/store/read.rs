@@ -14,10 +14,9 @@ use bytes::Bytes;
 
 use crate::{
     digest::Digest,
-    disk::Reach,
     index::schema::{self, BlobRow, key},
     location::Location,
-    segment::{RecordReader, SegmentError},
+    segment::{Look, Piece, RecordReader, SegmentError},
     sync::{Mutex, MutexGuard},
 };
 
@@ -32,20 +31,20 @@ pub struct StoredContent {
     shared: Arc<Shared>,
     digest: Digest,
     len: u64,
+    look: Look,
     opened: Arc<Mutex<Opened>>,
 }
 
 /// Opens content; `None` when it is not there.
-pub(super) fn content(
-    shared: &Arc<Shared>,
-    reach: Reach,
-    digest: &Digest,
-) -> Result<Option<StoredContent>, StoreError> {
-    let opened = open(shared, reach, digest, None)?;
+pub(super) fn content(shared: &Arc<Shared>, digest: &Digest, look: Look) -> Result<Option<StoredContent>, StoreError> {
+    let opened = open(shared, digest, look, None)?;
+    // Where it is looked at again, somebody waits.
+    let look = if look == Look::AtOnce { Look::Usual } else { look };
     Ok(opened.map(|opened| StoredContent {
         shared: Arc::clone(shared),
         digest: *digest,
         len: opened.reader.len(),
+        look,
         opened: Arc::new(Mutex::new(opened)),
     }))
 }
@@ -61,20 +60,20 @@ struct Opened {
 /// with what error: where it is still named, that error stands. So each turn follows a move of the content.
 fn open(
     shared: &Shared,
-    reach: Reach,
     digest: &Digest,
+    look: Look,
     mut before: Option<(Location, SegmentError)>,
 ) -> Result<Option<Opened>, StoreError> {
     loop {
         let _epoch = shared.segments.enter();
         // A snapshot: what requests read so is worth holding.
-        let Some(row) = schema::get::<BlobRow>(&*shared.snapshot_within(reach), key::blob(digest))? else {
+        let Some(row) = schema::get::<BlobRow>(&*shared.snapshot_within(look.reach()), key::blob(digest))? else {
             return Ok(None);
         };
         let location = row.location;
         match before {
             Some((place, error)) if place == location => return Err(failed(shared, digest, place, error)),
-            _ => match shared.segments.reader_within(reach, location, digest, row.size) {
+            _ => match shared.segments.reader_by(look, location, digest, row.size) {
                 Ok(reader) => return Ok(Some(Opened { location, reader })),
                 Err(SegmentError::OutOfReach) => return Err(StoreError::OutOfReach),
                 Err(error) => before = Some((location, error)),
@@ -97,6 +96,7 @@ fn failed(shared: &Shared, digest: &Digest, place: Location, error: SegmentError
 impl Shared {
     /// Remembers content as damaged.
     pub(super) fn note_damage(&self, digest: &Digest) {
+        self.segments.distrust(digest);
         let mut damaged = self.damaged();
         if damaged.len() < DAMAGED_MAX {
             damaged.insert(*digest);
@@ -126,13 +126,37 @@ impl StoredContent {
     /// [`StoreError::Corrupt`] when a checksum does not hold; nothing of a damaged block is returned.
     /// [`StoreError::Failed`] when such content was dropped since it was opened.
     pub fn read(&self, offset: u64, len: usize) -> Result<Bytes, StoreError> {
+        self.read_by(|reader| reader.read(offset, len))
+    }
+
+    /// The same bytes, for the kernel to send where it can: then they are checked, and not kept.
+    ///
+    /// # Errors
+    /// As [`StoredContent::read`].
+    pub fn piece(&self, offset: u64, len: usize) -> Result<Piece, StoreError> {
+        self.read_by(|reader| reader.piece(offset, len))
+    }
+
+    /// Whether all of it has been read, and lies in memory.
+    pub fn is_in_memory(&self) -> bool {
+        self.lock().reader.is_in_memory()
+    }
+
+    /// At most `len` bytes from `offset` that can be sent without waiting for the disk; `None` where there are none. Not
+    /// for the end of the content.
+    pub fn at_hand(&self, offset: u64, len: usize) -> Option<Piece> {
+        self.lock().reader.at_hand(offset, len)
+    }
+
+    /// Reads where it is open, and where it has moved to since.
+    fn read_by<T>(&self, read: impl Fn(&RecordReader) -> Result<T, SegmentError>) -> Result<T, StoreError> {
         let mut opened = self.lock().clone();
         loop {
-            let error = match opened.reader.read(offset, len) {
-                Ok(bytes) => return Ok(bytes),
+            let error = match read(&opened.reader) {
+                Ok(read) => return Ok(read),
                 Err(error) => error,
             };
-            let again = open(&self.shared, Reach::Disk, &self.digest, Some((opened.location, error)))?;
+            let again = open(&self.shared, &self.digest, self.look, Some((opened.location, error)))?;
             opened = again.ok_or_else(|| {
                 StoreError::Failed(format!(
                     "blob {} was dropped while it was read, and cannot be read to its end",

@@ -6,6 +6,8 @@ mod collecting;
 mod content;
 /// The requests of clients that no test can run.
 mod habits;
+/// Large content, sent from its file.
+mod large;
 /// Tags and repositories in pages.
 mod lists;
 /// Mounts between repositories.

@@ -99,6 +99,11 @@ impl Orlop {
         Self { directory, child, address, starts: 1 }
     }
 
+    /// The process, as `/proc` names it.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
