@@ -11,4 +11,4 @@ pub(crate) use client::{Answer, Connection, PATIENCE};
 pub(crate) use content::{
     DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, descriptor, image, index, noise, sha256, sha512,
 };
-pub(crate) use process::{Orlop, Ran, run};
+pub(crate) use process::{LARGE_BLOB_BYTES, Orlop, Ran, run};
