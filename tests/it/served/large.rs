@@ -149,9 +149,9 @@ fn where_all_reads_are_checked_damage_is_found_whenever_it_appears() {
 #[test]
 fn a_pull_under_way_gets_right_bytes_while_its_content_is_deleted_and_erased() {
     let server = Orlop::start_with(&[
-        ("registry.grace", "1s"),
+        ("registry.grace", "10s"),
         ("registry.retention_window", "0s"),
-        ("collect.interval", "50ms"),
+        ("collect.interval", "100ms"),
         ("collect.reader_patience", "10ms"),
     ]);
     // More than the kernel takes for a client that does not read.
@@ -162,7 +162,8 @@ fn a_pull_under_way_gets_right_bytes_while_its_content_is_deleted_and_erased() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = format!("GET {} HTTP/1.1\r\nHost: registry\r\nConnection: close\r\n\r\n", path_of(&content));
     stream.write_all(request.as_bytes()).unwrap();
-    let (path, _) = place_of(&server, &content[..64]);
+    let is_its = |path: &PathBuf| fs::metadata(path).unwrap().len() > content.len() as u64;
+    let path = server.segment_files().into_iter().find(is_its).unwrap();
     server.delete(&path_of(&content)).is(202);
     let begun = Instant::now();
     while path.exists() {
@@ -202,7 +203,8 @@ fn a_client_that_does_not_read_is_cut_and_memory_does_not_grow_with_clients() {
     thread::sleep(Duration::from_millis(300));
     let grown = memory().saturating_sub(before);
     assert!(grown < 8 << 10, "{grown} KiB for 24 clients that don't read");
-    thread::sleep(Duration::from_millis(1_000));
+    // A window with what the kernel took, and one without.
+    thread::sleep(Duration::from_secs(3));
     for connection in &mut connections {
         let came = connection.rest();
         assert!(came < content.len(), "{came} bytes came to a client that did not read");
