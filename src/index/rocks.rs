@@ -35,6 +35,9 @@ const LOG_FILE_BYTES_MAX: usize = 1 << 20;
 const LOG_FILES_MAX: usize = 4;
 /// Size in bytes from which the manifest is written anew.
 const MANIFEST_BYTES: usize = 4 << 20;
+/// The part of a memtable's memory that its filter takes: some 20 bits for each row. Most rows that a change asks for are not there,
+/// and the filter knows that ten times as fast as the table.
+const MEMTABLE_FILTER: f64 = 0.02;
 /// A file in which half of this many consecutive rows are deletions is compacted soon, because scans wade through them.
 const DELETIONS_WINDOW: usize = 8192;
 /// Memory for the blocks that a check of all files reads.
@@ -270,6 +273,8 @@ fn database_options(settings: &RocksOptions) -> Options {
     options.set_paranoid_checks(true);
     options.set_write_buffer_size(settings.memtable_bytes / MEMTABLES);
     options.set_max_write_buffer_number(MEMTABLES as i32);
+    options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER);
+    options.set_memtable_whole_key_filtering(true);
     options.set_max_open_files(settings.open_files_max.into());
     options.set_max_background_jobs(2);
     options.set_compression_type(DBCompressionType::Lz4);
