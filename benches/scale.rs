@@ -48,7 +48,7 @@ const READERS: usize = 4;
 const PAGE: usize = 100;
 const TAGS_AT_ONCE: u64 = 100;
 /// Images that are pushed where commits are measured lie behind all others.
-const BEHIND: u64 = 1 << 40;
+const BEHIND: u64 = 1_000_000_000_000;
 
 fn main() -> Outcome {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
@@ -183,17 +183,16 @@ fn content(store: &Store) -> Result<(u64, u64), Failure> {
     Ok((count, bytes))
 }
 
-/// What a directory takes of the disk, as `du` sees it.
+/// What a directory takes of the disk, as `du` sees it; nothing where there is none, as files go while the store is at work.
 fn allocated(path: &Path) -> io::Result<u64> {
-    let own = fs::symlink_metadata(path)?;
+    let own = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        own => own?,
+    };
     let mut bytes = own.blocks() * 512;
     if own.is_dir() {
         for entry in fs::read_dir(path)? {
-            match allocated(&entry?.path()) {
-                // The store is at work.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                inner => bytes += inner?,
-            }
+            bytes += allocated(&entry?.path())?;
         }
     }
     Ok(bytes)
@@ -210,11 +209,14 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Medians and p99 of all turns.
+    /// Medians of all turns, and p99 where there are enough of them to have one.
     fn print(&mut self) {
         for (name, took) in &mut self.took {
             took.sort_unstable();
             for (quantile_name, percent) in [("median", 50), ("p99", 99)] {
+                if percent > 50 && took.len() < 100 {
+                    continue;
+                }
                 let micros = quantile(took, percent).as_secs_f64() * 1e6;
                 point(&format!("{name}: {quantile_name}"), "us", self.size, micros);
             }
