@@ -66,25 +66,25 @@ pub(crate) fn play(table: &Table, days: u64, tags: u64) -> Outcome {
         let segments = (usage.live_bytes + usage.dead_bytes) as f64;
         let size = day + 1;
         point(
-            "bytes on the disk for each byte of content",
+            "CI: bytes on the disk for each byte of content",
             "times",
             size,
             usage.disk_bytes as f64 / bytes.max(1) as f64,
         );
-        point("bytes of segments for each byte of content", "times", size, segments / bytes.max(1) as f64);
+        point("CI: bytes of segments for each byte of content", "times", size, segments / bytes.max(1) as f64);
         point(
-            "bytes of the index for each blob and manifest",
+            "CI: bytes of the index for each blob and manifest",
             "bytes",
             size,
             allocated(&path.join("index"))? as f64 / blobs.max(1) as f64,
         );
         point(
-            "bytes written for each byte pushed",
+            "CI: bytes written for each byte pushed",
             "times",
             size,
             (written()? - began) as f64 / pushed.load(Ordering::Relaxed).max(1) as f64,
         );
-        point("content", "mib", size, bytes as f64 / f64::from(1 << 20));
+        point("CI: content", "mib", size, bytes as f64 / f64::from(1 << 20));
     }
     drop((images, collector));
     engine.close()

@@ -5,6 +5,7 @@
 //!
 //! - `at SIZE [FROM]` fills the store in DIR/store up to so many images, from as many as an earlier call has left, and
 //!   measures it. The first open of a store is one after a kill: so this waits in the end until it is killed.
+//! - `opened SIZE` measures that open alone, after the last of those.
 //! - `fill IMAGES TAGS` fills it, and a repository with so many tags beside, as a server would by default; then it waits to be
 //!   killed. It measures nothing: `tools/bench` starts a server on what it leaves.
 //! - `days DAYS TAGS` plays a CI that pushes each of its tags again on every day, with a clock that it moves (`days.rs`).
@@ -57,9 +58,14 @@ fn main() -> Outcome {
     let table = Table::begin(&format!("costs by size, {INDEX}"))?;
     match arguments.get(1).map(String::as_str) {
         Some("at") => at(&table, &directory, number(2)?, if arguments.len() > 3 { number(3)? } else { 0 }),
+        Some("opened") => {
+            let store = directory.join("store");
+            let engine = open_killed(&store, &options(), number(2)?)?;
+            engine.close()
+        }
         Some("fill") => filled(&directory, number(2)?, number(3)?),
         Some("days") => days::play(&table, number(2)?, number(3)?),
-        _ => Err("a command is missing: at, fill or days".into()),
+        _ => Err("a command is missing: at, opened, fill or days".into()),
     }
 }
 
@@ -120,13 +126,8 @@ fn at(table: &Table, directory: &Path, size: u64, from: u64) -> Outcome {
         );
     }
     let path = directory.join("store");
-    // What nothing reaches is due at once: nobody collects here but where it is measured.
-    let options = StoreOptions { grace_ms: 1, window_ms: 1, ..StoreOptions::default() };
-    let opened = Instant::now();
-    let mut engine = Engine::open(&path, options.clone())?;
-    if from > 0 {
-        point("start after a kill", "ms", from, opened.elapsed().as_secs_f64() * 1e3);
-    }
+    let options = options();
+    let mut engine = open_killed(&path, &options, from)?;
     let began = Instant::now();
     Images::of(&engine.store)?.fill(from..size)?;
     if size > from {
@@ -151,6 +152,21 @@ fn at(table: &Table, directory: &Path, size: u64, from: u64) -> Outcome {
     site.print();
     point("most memory", "mib", size, most_memory_mib() as f64);
     wait_for_the_end()
+}
+
+/// What nothing reaches is due at once: nobody collects here but where it is measured.
+fn options() -> StoreOptions {
+    StoreOptions { grace_ms: 1, window_ms: 1, ..StoreOptions::default() }
+}
+
+/// Opens what a killed process has left; none where there were no images.
+fn open_killed(path: &Path, options: &StoreOptions, images: u64) -> Result<Engine, Failure> {
+    let opened = Instant::now();
+    let engine = Engine::open(path, options.clone())?;
+    if images > 0 {
+        point("start after a kill", "ms", images, opened.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(engine)
 }
 
 /// What the store takes of the disk, and of what.
