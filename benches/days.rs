@@ -84,7 +84,7 @@ pub(crate) fn play(table: &Table, days: u64, tags: u64) -> Outcome {
             size,
             (written()? - began) as f64 / pushed.load(Ordering::Relaxed).max(1) as f64,
         );
-        point("CI: content", "mib", size, bytes as f64 / f64::from(1 << 20));
+        point("CI: content", "mib-resident", size, bytes as f64 / f64::from(1 << 20));
     }
     drop((images, collector));
     engine.close()

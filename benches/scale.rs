@@ -150,7 +150,7 @@ fn at(table: &Table, directory: &Path, size: u64, from: u64) -> Outcome {
         site.collections(turn)?;
     }
     site.print();
-    point("most memory", "mib", size, most_memory_mib() as f64);
+    point("most memory", "mib-resident", size, most_memory_mib() as f64);
     wait_for_the_end()
 }
 

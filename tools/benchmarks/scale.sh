@@ -2,9 +2,9 @@
 # What things cost by how much is stored: one store that grows, and a CI day by day, both through the library. Sourced by
 # tools/bench.
 
-points=$root/benches/plots/points.tsv
-! $quick || points=$work/points.tsv
-plots=$(dirname "$points")
+# Where the report's links lead.
+plots=$(dirname "$out")/benches/plots
+points=$plots/points.tsv
 
 # scaled NAME ARGUMENT…: runs the bench until it says that it is done, then kills it, as that is part of what is measured.
 scaled() {
