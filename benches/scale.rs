@@ -8,6 +8,7 @@
 //! - `opened SIZE` measures that open alone, after the last of those.
 //! - `fill IMAGES TAGS` fills it, and a repository with so many tags beside, as a server would by default; then it waits to be
 //!   killed. It measures nothing: `tools/bench` starts a server on what it leaves.
+//! - `each COUNT` stores so many blobs of 4 KiB in one store and sets so many tags in another, and measures what they take.
 //! - `days DAYS TAGS` plays a CI that pushes each of its tags again on every day, with a clock that it moves (`days.rs`).
 
 mod days;
@@ -64,8 +65,9 @@ fn main() -> Outcome {
             engine.close()
         }
         Some("fill") => filled(&directory, number(2)?, number(3)?),
+        Some("each") => each(&table, number(2)?),
         Some("days") => days::play(&table, number(2)?, number(3)?),
-        _ => Err("a command is missing: at, opened, fill or days".into()),
+        _ => Err("a command is missing: at, opened, fill, each or days".into()),
     }
 }
 
@@ -92,6 +94,41 @@ fn filled(directory: &Path, count: u64, tags: u64) -> Outcome {
     wait_for_the_end()
 }
 
+/// What blobs and tags take of the disk, above what an empty store does: all that is written when the store is closed.
+fn each(table: &Table, count: u64) -> Outcome {
+    const BLOB_BYTES: usize = 4096;
+    let of = |name: &str, content: u64, fill: &dyn Fn(&Engine) -> Outcome| -> Outcome {
+        let path = table.path(name);
+        Engine::open(&path, StoreOptions::default())?.close()?;
+        let empty = allocated(&path)?;
+        let engine = Engine::open(&path, StoreOptions::default())?;
+        fill(&engine)?;
+        engine.close()?;
+        let each = (allocated(&path)? as f64 - empty as f64) / count as f64 - content as f64;
+        point(&format!("bytes on the disk for each {name}, above its content"), "bytes", count, each);
+        Ok(())
+    };
+    of("blob", BLOB_BYTES as u64, &|engine| {
+        by_many(count, |number| {
+            let mut blob = format!("blob {number} ").into_bytes();
+            blob.resize(BLOB_BYTES, b'.');
+            Ok(engine.store.put(&engine.repository, Algorithm::Sha256, &blob).map(drop)?)
+        })
+    })?;
+    of("tag", 0, &|engine| fill_tags(&Images::of(&engine.store)?, count))
+}
+
+/// Does `0..count` by many threads.
+fn by_many(count: u64, work: impl Fn(u64) -> Outcome + Sync) -> Outcome {
+    let work = &work;
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..CROWD as u64)
+            .map(|first| scope.spawn(move || (first..count).step_by(CROWD).try_for_each(work)))
+            .collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err("a worker panicked".into())))
+    })
+}
+
 /// Sets tags in one repository, a hundred for each manifest; named as `orlop-load measure list-tags` names them.
 fn fill_tags(images: &Images, tags: u64) -> Outcome {
     let (registry, repository) = (&images.registry, "bench/million".parse()?);
@@ -107,15 +144,7 @@ fn fill_tags(images: &Images, tags: u64) -> Outcome {
         registry.put_manifest(&repository, None, &names, Some(fill::TYPE), &Bytes::from(bytes))?;
         Ok(())
     };
-    thread::scope(|scope| {
-        let writers = (0..CROWD as u64).map(|writer| {
-            scope.spawn(move || {
-                (writer..tags.div_ceil(TAGS_AT_ONCE)).step_by(CROWD).try_for_each(|at| set(at * TAGS_AT_ONCE))
-            })
-        });
-        let writers: Vec<_> = writers.collect();
-        writers.into_iter().try_for_each(|writer| writer.join().unwrap_or_else(|_| Err("a writer panicked".into())))
-    })
+    by_many(tags.div_ceil(TAGS_AT_ONCE), |at| set(at * TAGS_AT_ONCE))
 }
 
 fn at(table: &Table, directory: &Path, size: u64, from: u64) -> Outcome {

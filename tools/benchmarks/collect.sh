@@ -86,7 +86,7 @@ under_load() {
     figures=$("$load" collecting --address "${addresses[orlop]}" --data "$dir/orlop-loaded" "${options[@]}" 2>"$work/load.err" | tail -n 1) ||
         die "under load: $(tail -n 3 "$work/load.err")"
     for kind in pull push; do
-        note "under-load-$kind" times "<=1.2" "p99 of ${kind}s of images while collecting and compacting, to that before" \
+        note "under-load-$kind" times "<=1.2" "p99 of a $kind of an image while collecting and compacting, to that before" \
             "orlop-load collecting ${options[*]}"
         result "under-load-$kind" orlop "$(jq --arg kind "$kind" \
             '[.together[] | select(.phase == "at work" and .work == $kind and .count >= 50).p99_ratio] | first' <<<"$figures")" \

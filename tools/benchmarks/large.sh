@@ -28,7 +28,23 @@ at_work() {
     wait "$pulls" || die "pulls of any of $million images: $(cat "$work/pulls")"
 }
 
+# What very many blobs and tags take of the disk, each kind in a store of its own: of few, what is reserved ahead would be
+# most of it.
+each() {
+    local kind name unit count value goal
+    mkdir "$dir/each"
+    "$scale" "$dir/each" each "$1" >"$work/each.out" 2>"$work/each.err" || die "each: $(tail -n 3 "$work/each.err")"
+    for kind in blob tag; do
+        IFS=$'\t' read -r _ name unit count value < <(grep "for each $kind" "$work/each.out")
+        [[ $kind == blob ]] && goal="<300" || goal="<500"
+        note "$kind-bytes-of-many" "$unit" "$goal" "$name, $count of them" "cargo bench --bench scale -- DIR each $1"
+        result "$kind-bytes-of-many" orlop "$value"
+    done
+    rm -rf "$dir/each"
+}
+
 large() {
+    each $((million / 10))
     fill
     say "filled: $(sed -n 's/^point\t//p' "$work/fill.out" | tr '\t' ' ')"
     note start-killed ms "<5000" "start to first answer, $million blobs and manifests, after kill -9"

@@ -54,9 +54,15 @@ def wrong: [$lines[] | . as $line | ("orlop", "docker-registry", "nginx") as $se
     | [of($line.name; $server)[] | .wrong | values] | select(. != [])
     | "- \($server), \($line.title): \(.[0] | gsub("^wrong: "; "") | gsub("\n+$"; ""))"];
 
+# In the order in which the project's goals stand, whenever it was measured.
+def ordered: ["push-", "small-", "pull-", "head", "get", "put-tag", "list", "delete-", "ranges", "collect-", "under-load-",
+    "blob-", "tag-", "start", "memory-"] as $order
+    | sort_by(.name as $name | first($order | to_entries[] | select(.value as $start | $name | startswith($start)).key) // 99);
+
 def is_limit: .name | startswith("limit-");
 
-$machine[0] as $m
+($lines | ordered) as $lines
+| $machine[0] as $m
 | "# Benchmarks
 
 Written by `\($m.command)` (\($m.rounds) of \($m.wanted) rounds, \($m.seconds) s); not by hand. The head of `tools/bench` tells
@@ -80,7 +86,8 @@ head(["work", "orlop", "docker-registry", "ratio", "nginx", "ratio to nginx", "g
 ] | row),
 "
 A time counts as its median. Bytes on the disk are allocated ones, so orlop's have up to 4 MiB of journal in them that is
-reserved ahead. *Fresh* memory is what the host has taken back and has to give again when the page cache grows; *recycled* is
+reserved ahead. What is said to be for each of very many
+things was stored through the library alone. *Fresh* memory is what the host has taken back and has to give again when the page cache grows; *recycled* is
 what this machine had a moment ago.
 
 ## What is bad
