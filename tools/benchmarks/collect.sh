@@ -20,10 +20,10 @@ ordered() {
 # collect_orlop LINE: collects what was deleted, then nothing; online.
 collect_orlop() {
     local ms
-    ms=$(ordered orlop purge '{"organization":"deleted"}')
+    ms=$(ordered orlop purge '{"organization":"deleted"}') || die "$1: the purge was refused"
     result "$1" orlop "$ms" "$(jq -c '{freed_bytes}' "$work/answer")"
     jq -e '.freed_bytes > 0' "$work/answer" >/dev/null || die "$1: nothing was collected: $(cat "$work/answer")"
-    ms=$(ordered orlop collect '{}')
+    ms=$(ordered orlop collect '{}') || die "$1: the collection was refused"
     result "$1-nothing" orlop "$ms"
 }
 

@@ -86,9 +86,8 @@ head(["work", "orlop", "docker-registry", "ratio", "nginx", "ratio to nginx", "g
 ] | row),
 "
 A time counts as its median. Bytes on the disk are allocated ones, so orlop's have up to 4 MiB of journal in them that is
-reserved ahead. What is said to be for each of very many
-things was stored through the library alone. *Fresh* memory is what the host has taken back and has to give again when the page cache grows; *recycled* is
-what this machine had a moment ago.
+reserved ahead; those of very many things were stored through the library alone. *Fresh* memory is what the host has taken back
+and has to give again when the page cache grows; *recycled* is what this machine had a moment ago.
 
 ## What is bad
 
