@@ -5,9 +5,10 @@
 //! goes: by that time the store keeps its size, and whatever it writes beside the pushes is its own affair.
 
 use std::{
+    collections::HashMap,
     fs,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -15,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use orlop::{
-    Algorithm, Digest, StoreOptions,
+    Algorithm, Digest, RepositoryName, StoreOptions,
     collect::{CollectOptions, Collector},
     registry::Registry,
     store::Clock,
@@ -49,11 +50,15 @@ pub(crate) fn play(table: &Table, days: u64, tags: u64) -> Outcome {
     // The pace is there to leave room for requests; here are none meanwhile.
     let options = CollectOptions { compact_bytes_per_second: 1 << 40, ..CollectOptions::default() };
     let collector = Collector::new(Arc::clone(&images.registry), options)?;
-    let (began, pushed) = (written()?, AtomicU64::new(0));
+    let began = written()?;
+    let ci = Ci { registry: &images.registry, pushed_bytes: AtomicU64::new(0), known: Mutex::default() };
     for day in 0..days {
         thread::scope(|scope| {
-            let push = |first| {
-                (first..tags).step_by(PUSHERS as usize).try_for_each(|tag| push(&images.registry, day, tag, &pushed))
+            // A repository's tags are one pusher's: nobody pushes their base twice.
+            let push = |first: u64| {
+                let repositories = (first..tags.div_ceil(TAGS)).step_by(PUSHERS as usize);
+                let mut of = repositories.flat_map(|at| at * TAGS..tags.min((at + 1) * TAGS));
+                of.try_for_each(|tag| ci.push(day, tag))
             };
             let pushers: Vec<_> = (0..PUSHERS).map(|first| scope.spawn(move || push(first))).collect();
             pushers.into_iter().try_for_each(|pusher| pusher.join().unwrap_or_else(|_| Err("a pusher panicked".into())))
@@ -82,7 +87,7 @@ pub(crate) fn play(table: &Table, days: u64, tags: u64) -> Outcome {
             "CI: bytes written for each byte pushed",
             "times",
             size,
-            (written()? - began) as f64 / pushed.load(Ordering::Relaxed).max(1) as f64,
+            (written()? - began) as f64 / ci.pushed_bytes.load(Ordering::Relaxed).max(1) as f64,
         );
         point("CI: content", "mib-resident", size, bytes as f64 / f64::from(1 << 20));
     }
@@ -97,30 +102,56 @@ fn written() -> Result<u64, Failure> {
     Ok(line.ok_or("the kernel does not count what is written")?.parse()?)
 }
 
-/// Pushes what of an image is not there, and its manifest.
-fn push(registry: &Registry, day: u64, tag: u64, pushed: &AtomicU64) -> Outcome {
-    let repository = format!("ci/app-{}", tag / TAGS).parse()?;
-    let mut described = Vec::new();
-    for (layer, (len, days)) in LAYERS.iter().enumerate() {
-        // Tags change their layers on different days; a repository's share the base.
-        let (owner, shift) = if layer == 0 { (tag / TAGS, tag / TAGS) } else { (tag, tag) };
-        let bytes = random(&format!("{layer} {owner} {}", (day + shift) / days), *len);
-        let digest = Digest::of(Algorithm::Sha256, &bytes);
-        if registry.blob_len(&repository, &digest).is_err() {
-            registry.store().put(&repository, Algorithm::Sha256, &bytes)?;
-            pushed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+/// Who pushes, and what they have pushed.
+struct Ci<'a> {
+    registry: &'a Registry,
+    pushed_bytes: AtomicU64,
+    /// The digests of blobs by their names: what is there already need not be made again to be known.
+    known: Mutex<HashMap<String, Digest>>,
+}
+
+impl Ci<'_> {
+    /// Pushes what of an image is not there, and its manifest.
+    fn push(&self, day: u64, tag: u64) -> Outcome {
+        let repository = format!("ci/app-{}", tag / TAGS).parse()?;
+        let mut described = Vec::new();
+        for (layer, (len, days)) in LAYERS.iter().enumerate() {
+            // Tags change their layers on different days; a repository's share the base.
+            let owner = if layer == 0 { tag / TAGS } else { tag };
+            let name = format!("{layer} {owner} {}", (day + owner) / days);
+            let digest = self.blob(&repository, name, *len)?;
+            described
+                .push(format!("{{\"mediaType\":\"application/octet-stream\",\"digest\":\"{digest}\",\"size\":{len}}}"));
         }
-        described
-            .push(format!("{{\"mediaType\":\"application/octet-stream\",\"digest\":\"{digest}\",\"size\":{len}}}"));
+        let config = described.pop().unwrap_or_default();
+        let manifest = format!(
+            "{{\"schemaVersion\":2,\"mediaType\":\"{TYPE}\",\"config\":{config},\"layers\":[{}]}}",
+            described.join(",")
+        );
+        self.pushed_bytes.fetch_add(manifest.len() as u64, Ordering::Relaxed);
+        self.registry.put_manifest(
+            &repository,
+            None,
+            &[format!("t{tag}").parse()?],
+            Some(TYPE),
+            &Bytes::from(manifest),
+        )?;
+        Ok(())
     }
-    let config = described.pop().unwrap_or_default();
-    let manifest = format!(
-        "{{\"schemaVersion\":2,\"mediaType\":\"{TYPE}\",\"config\":{config},\"layers\":[{}]}}",
-        described.join(",")
-    );
-    pushed.fetch_add(manifest.len() as u64, Ordering::Relaxed);
-    registry.put_manifest(&repository, None, &[format!("t{tag}").parse()?], Some(TYPE), &Bytes::from(manifest))?;
-    Ok(())
+
+    /// A blob's digest; the blob is there then.
+    fn blob(&self, repository: &RepositoryName, name: String, len: usize) -> Result<Digest, Failure> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
+        if let Some(digest) = known
+            && self.registry.blob_len(repository, &digest).is_ok()
+        {
+            return Ok(digest);
+        }
+        let digest = self.registry.store().put(repository, Algorithm::Sha256, &random(&name, len))?;
+        self.pushed_bytes.fetch_add(len as u64, Ordering::Relaxed);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name, digest);
+        Ok(digest)
+    }
 }
 
 /// Bytes that no other name has.

@@ -25,9 +25,9 @@ scaled() {
     say "$name: $SECONDS s"
 }
 
-# Some 3 kB for each image, and what the days write.
+# Some 3 kB for each image; what the days take is gone by then.
 largest=${sizes##*,}
-take_place $((largest * 5 / 1000000 + days * days_tags / 5000 + 5))
+take_place $((largest * 5 / 1000000 + days_tags / 150 + 5))
 SECONDS=0
 scaled days days "$days" "$days_tags"
 from=0
