@@ -6,6 +6,7 @@ fill() {
     local filler
     filled=$dir/filled
     mkdir "$filled"
+    : >"$work/fill.out"
     "$scale" "$filled" fill "$million" "$million" >"$work/fill.out" 2>"$work/fill.err" &
     filler=$!
     until grep -qx 'done' "$work/fill.out"; do

@@ -10,6 +10,7 @@ points=$plots/points.tsv
 scaled() {
     local name=$1 pid
     shift
+    : >"$work/$name.out"
     "$scale" "$dir" "$@" >"$work/$name.out" 2>"$work/$name.err" &
     pid=$!
     until grep -qx 'done' "$work/$name.out"; do
