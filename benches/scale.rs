@@ -100,12 +100,16 @@ fn each(table: &Table, count: u64) -> Outcome {
     let of = |name: &str, content: u64, fill: &dyn Fn(&Engine) -> Outcome| -> Outcome {
         let path = table.path(name);
         Engine::open(&path, StoreOptions::default())?.close()?;
-        let empty = allocated(&path)?;
+        let room =
+            || -> io::Result<[f64; 2]> { Ok([allocated(&path)? as f64, allocated(&path.join("index"))? as f64]) };
+        let empty = room()?;
         let engine = Engine::open(&path, StoreOptions::default())?;
         fill(&engine)?;
         engine.close()?;
-        let each = (allocated(&path)? as f64 - empty as f64) / count as f64 - content as f64;
-        point(&format!("bytes on the disk for each {name}, above its content"), "bytes", count, each);
+        let full = room()?;
+        let [all, index] = [0, 1].map(|at: usize| (full[at] - empty[at]) / count as f64);
+        point(&format!("bytes on the disk for each {name}, above its content"), "bytes", count, all - content as f64);
+        point(&format!("bytes of the index for each {name}"), "bytes", count, index);
         Ok(())
     };
     of("blob", BLOB_BYTES as u64, &|engine| {

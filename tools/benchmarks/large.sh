@@ -32,14 +32,14 @@ at_work() {
 # What very many blobs and tags take of the disk, each kind in a store of its own: of few, what is reserved ahead would be
 # most of it.
 each() {
-    local kind name unit count value goal
+    local kind what name unit count value goal
     mkdir "$dir/each"
     "$scale" "$dir/each" each "$1" >"$work/each.out" 2>"$work/each.err" || die "each: $(tail -n 3 "$work/each.err")"
-    for kind in blob tag; do
-        IFS=$'\t' read -r _ name unit count value < <(grep "for each $kind" "$work/each.out")
-        [[ $kind == blob ]] && goal="<300" || goal="<500"
-        note "$kind-bytes-of-many" "$unit" "$goal" "$name, $count of them" "cargo bench --bench scale -- DIR each $1"
-        result "$kind-bytes-of-many" orlop "$value"
+    for kind in 'blob disk <300' 'blob index <=200' 'tag disk <500' 'tag index -'; do
+        read -r kind what goal <<<"$kind"
+        IFS=$'\t' read -r _ name unit count value < <(grep "$what for each $kind" "$work/each.out")
+        note "$kind-$what-of-many" "$unit" "$goal" "$name, $count of them" "cargo bench --bench scale -- DIR each $1"
+        result "$kind-$what-of-many" orlop "$value"
     done
     rm -rf "$dir/each"
 }
