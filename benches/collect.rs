@@ -9,11 +9,11 @@
 
 mod engine;
 mod fill;
+mod process;
 mod table;
 
 use std::{
     collections::HashMap,
-    fs,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -26,7 +26,8 @@ use orlop::{
     collect::{CollectOptions, Collector},
     registry::Reference,
 };
-use table::{Failure, Outcome, Row, Table};
+use process::{most_memory_mib, rest};
+use table::{Failure, Outcome, Row, Table, quantile};
 
 /// Images that are deleted before a collection.
 const GARBAGE: u64 = 100;
@@ -129,7 +130,7 @@ impl Site {
         let engine = Engine::open(&table.path(&format!("store-{size}")), options)?;
         let images = Images::of(&engine.store)?;
         let began = Instant::now();
-        images.fill(size)?;
+        images.fill(0..size)?;
         println!("{size} images pushed in {:.1} s; {}", began.elapsed().as_secs_f64(), memory());
         let collector = Collector::new(Arc::clone(&images.registry), CollectOptions::default())?;
         Ok(Self { size, engine, images, collector })
@@ -150,7 +151,7 @@ impl Site {
         work: impl Fn(u64) -> Result<Made, Failure> + Sync,
     ) -> Outcome {
         let took = table.row(&format!("{operation}, {}", self.size), Row { threads, count: 50_000, bytes: 0 }, work)?;
-        figures.add(&format!("{operation}, {threads} at once"), self.size, took);
+        figures.add(&format!("{operation}, {threads} at once"), self.size, quantile(&took, 50));
         Ok(())
     }
 
@@ -253,27 +254,6 @@ impl Site {
     }
 }
 
-/// Waits until RocksDB has put in order what came in a rush, as far as the CPU time of this process tells; two minutes at
-/// most.
-fn rest() {
-    for _ in 0..120 {
-        let before = cpu_ticks();
-        thread::sleep(Duration::from_secs(1));
-        if cpu_ticks().saturating_sub(before) < 5 {
-            return;
-        }
-    }
-}
-
-/// Hundredths of a second of CPU time that this process has used.
-fn cpu_ticks() -> u64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    fields.split_ascii_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
-}
-
 fn memory() -> String {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default().to_owned();
-    format!("most memory so far: {}", line.trim_start_matches("VmHWM:").trim())
+    format!("most memory so far: {} MiB", most_memory_mib())
 }

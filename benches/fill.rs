@@ -4,6 +4,7 @@
 //! share; a tag, and a hundred of them a repository. All is a function of the image's number.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,7 +20,7 @@ use orlop::{
 
 use crate::table::{Failure, Outcome};
 
-const TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Images that lie in one repository, and those that share a layer.
 pub(crate) const IMAGES_PER_REPOSITORY: u64 = 100;
 pub(crate) const IMAGES_PER_LAYER: u64 = 4;
@@ -57,16 +58,16 @@ impl Images {
         Ok(Self { registry: Arc::new(Registry::new(Arc::clone(store), options)?) })
     }
 
-    /// Pushes the images `0..count`, each repository's by one of many threads.
-    pub(crate) fn fill(&self, count: u64) -> Outcome {
-        let next = AtomicU64::new(0);
+    /// Pushes images, each repository's by one of many threads.
+    pub(crate) fn fill(&self, images: Range<u64>) -> Outcome {
+        let next = AtomicU64::new(images.start);
         let pusher = || -> Outcome {
             loop {
-                let begin = next.fetch_add(1, Ordering::Relaxed) * IMAGES_PER_REPOSITORY;
-                if begin >= count {
+                let begin = next.fetch_add(IMAGES_PER_REPOSITORY, Ordering::Relaxed);
+                if begin >= images.end {
                     return Ok(());
                 }
-                (begin..count.min(begin + IMAGES_PER_REPOSITORY)).try_for_each(|image| self.push(image))?;
+                (begin..images.end.min(begin + IMAGES_PER_REPOSITORY)).try_for_each(|image| self.push(image))?;
             }
         };
         thread::scope(|scope| {
@@ -99,15 +100,20 @@ impl Images {
 
 /// The manifest of an image.
 pub(crate) fn manifest(image: u64) -> Bytes {
-    let named = |kind, number, len| {
-        let digest = Digest::of(Algorithm::Sha256, &content(kind, number, len));
-        format!("{{\"mediaType\":\"application/octet-stream\",\"digest\":\"{digest}\",\"size\":{len}}}")
-    };
-    let layers = bases(image).map(|base| named("base", base, 3_000)).join(",");
-    let (layer, config) = (named("layer", image / IMAGES_PER_LAYER, 1_000), named("config", image, 300));
+    let named =
+        |digest, len| format!("{{\"mediaType\":\"application/octet-stream\",\"digest\":\"{digest}\",\"size\":{len}}}");
+    let digest = |kind, number, len| Digest::of(Algorithm::Sha256, &content(kind, number, len));
+    let layers = bases(image).map(|base| named(digest("base", base, 3_000), 3_000)).join(",");
+    let layer = named(digest("layer", image / IMAGES_PER_LAYER, 1_000), 1_000);
+    let config = named(config(image), 300);
     Bytes::from(format!(
         "{{\"schemaVersion\":2,\"mediaType\":\"{TYPE}\",\"config\":{config},\"layers\":[{layers},{layer}]}}"
     ))
+}
+
+/// The config of an image.
+pub(crate) fn config(image: u64) -> Digest {
+    Digest::of(Algorithm::Sha256, &content("config", image, 300))
 }
 
 /// The base layers of its repository.

@@ -25,7 +25,7 @@ use orlop::{
     state::{facts, request::Request},
     store::Clock,
 };
-use table::{Failure, Outcome, Row, Table};
+use table::{Failure, Outcome, Row, Table, quantile};
 
 /// Tags of each manifest.
 const TAGS_AT_ONCE: u64 = 100;
@@ -106,7 +106,9 @@ fn measure(table: &Table, size: u64) -> Result<Figures, Failure> {
     };
     let row = Row { threads: 1, count: TURNS as u64 * 10, bytes: 0 };
     let tag = |name: &str| {
-        table.row(&format!("push of a tag to {size}, {name}"), row, |turn| images.push(&format!("{name}{turn}"), 1))
+        let took = table
+            .row(&format!("push of a tag to {size}, {name}"), row, |turn| images.push(&format!("{name}{turn}"), 1));
+        took.map(|took| quantile(&took, 50))
     };
     let ungoverned = tag("free")?;
     let mut policy = Policy::new("bench".parse()?, "bench/**".parse()?);

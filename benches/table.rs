@@ -57,14 +57,14 @@ impl Table {
         self.scratch.path().join(name)
     }
 
-    /// Lets threads work, each with numbers of its own out of `0..count`, and prints the row; returns the median. What the work
-    /// gives is dropped when its clock has stopped.
+    /// Lets threads work, each with numbers of its own out of `0..count`, and prints the row; returns how long each piece took,
+    /// in order. What the work gives is dropped when its clock has stopped.
     pub(crate) fn row<Made>(
         &self,
         operation: &str,
         row: Row,
         work: impl Fn(u64) -> Result<Made, Failure> + Sync,
-    ) -> Result<Duration, Failure> {
+    ) -> Result<Vec<Duration>, Failure> {
         let next = AtomicU64::new(0);
         let ready = Barrier::new(row.threads + 1);
         let all = Mutex::new((Vec::new(), Ok(())));
@@ -104,7 +104,7 @@ impl Table {
         outcome?;
         spent.sort_unstable();
         print(operation, &spent, elapsed, row);
-        Ok(quantile(&spent, 50))
+        Ok(spent)
     }
 }
 
@@ -126,7 +126,7 @@ fn print(operation: &str, spent: &[Duration], elapsed: Duration, row: Row) {
 }
 
 /// What so many percent of some durations stay within; they are in order.
-fn quantile(spent: &[Duration], percent: usize) -> Duration {
+pub(crate) fn quantile(spent: &[Duration], percent: usize) -> Duration {
     spent.get(spent.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
 }
 

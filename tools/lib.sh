@@ -80,8 +80,8 @@ missing_packages() {
         for name in skopeo buildah podman umoci curl jq strace zstd docker-registry shellcheck python3; do wanted[$name]=$name; done
         wanted[mkfs.ext4]=e2fsprogs wanted[mkfs.xfs]=xfsprogs wanted[mkfs.btrfs]=btrfs-progs wanted[ps]=procps wanted[ar]=binutils
     elif [[ $purpose == bench ]]; then
-        for name in jq docker-registry; do wanted[$name]=$name; done
-        wanted[nginx]=nginx-light
+        for name in jq curl docker-registry gnuplot; do wanted[$name]=$name; done
+        wanted[nginx]=nginx-light wanted[gnuplot]=gnuplot-nox
     fi
     for name in "${!wanted[@]}"; do
         PATH=$PATH:/usr/sbin:/sbin command -v "$name" >/dev/null || echo "${wanted[$name]}"

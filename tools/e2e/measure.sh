@@ -36,6 +36,7 @@ check "pull-range" measure pull-range 50 --size 3000000
 check "head-manifest" measure head-manifest 50 --items 20
 check "get-manifest" measure get-manifest 50 --items 20
 check "put-tag" measure put-tag 50
+check "retag" measure retag 50
 check "delete-manifest" measure delete-manifest 5 --items 20
 if [[ ${E2E_SERVER:-orlop} == orlop ]]; then
     # Debian's registry lists all tags at once.

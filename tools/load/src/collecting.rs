@@ -115,6 +115,7 @@ impl Collecting {
             (0..self.rounds).map(|round| self.round(&images, &phases, round, &mut wrong)).collect::<Result<Vec<_>, _>>()
         })?;
         let collecting = tell(&phases, &paced, &mut wrong);
+        let together = phases.together(&paced.samples, "before", ("at work", &["collecting", "compacting"]));
         self.check_kept(&images)?;
         let settling = if self.children > 0 { self.settling(&images, &mut wrong)? } else { Vec::new() };
         let json = |rows: &[Row]| rows.iter().map(Row::to_json).collect::<Value>();
@@ -122,6 +123,7 @@ impl Collecting {
             "load_per_second": rate,
             "rounds": rounds,
             "collecting": json(&collecting),
+            "together": json(&together),
             "settling": json(&settling),
             "wrong": wrong.len(),
         });

@@ -13,6 +13,7 @@ mod collecting;
 mod content;
 mod error;
 mod http;
+mod limits;
 mod many_tags;
 mod measure;
 mod push_blobs;
@@ -46,6 +47,8 @@ enum Command {
     Cache(cache::Cache),
     /// Measure one kind of work: how many a second, how long each, at what cost of CPU
     Measure(measure::Measure),
+    /// Measure what the machine can do of each part of a push
+    Limits(limits::Limits),
     /// Check the registry against a log of acknowledgements, and resume what was cut off
     Check(check::Check),
 }
@@ -110,6 +113,7 @@ fn run(command: &Command) -> Result<(String, Vec<String>), LoadError> {
             Ok((figures.to_string(), wrong))
         }
         Command::Measure(measure) => measure.run(),
+        Command::Limits(limits) => Ok((limits.run()?.to_string(), Vec::new())),
         Command::Check(check) => {
             let findings = check.run()?;
             Ok((findings.to_json().to_string(), findings.wrong))

@@ -14,7 +14,7 @@ use crate::{
     registry::Client,
 };
 
-mod cpu;
+pub(crate) mod cpu;
 mod shelf;
 pub(crate) mod stock;
 mod work;

@@ -40,26 +40,41 @@ impl Phases {
 
     /// All phases; a sample belongs to the one in which it was to begin.
     pub(super) fn rows(&self, samples: &[Sample<Kind>]) -> Vec<Row> {
+        let mut names: Vec<&'static str> = Vec::new();
+        for (_, name) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if !names.contains(name) {
+                names.push(name);
+            }
+        }
+        let each: Vec<_> = names.into_iter().map(|name| (name, vec![name])).collect();
+        self.grouped(samples, &each)
+    }
+
+    /// What the first phase was like, and what some others were like taken together, under a name for them.
+    pub(super) fn together(
+        &self,
+        samples: &[Sample<Kind>],
+        first: &'static str,
+        (name, others): (&'static str, &[&'static str]),
+    ) -> Vec<Row> {
+        self.grouped(samples, &[(first, vec![first]), (name, others.to_vec())])
+    }
+
+    fn grouped(&self, samples: &[Sample<Kind>], groups: &[(&'static str, Vec<&'static str>)]) -> Vec<Row> {
         let changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let phase = |planned: Instant| {
             let before = changes.iter().take_while(|(began, _)| *began <= planned).last();
             before.or(changes.first()).map_or("", |(_, name)| *name)
         };
-        let mut names: Vec<&'static str> = Vec::new();
-        for (_, name) in changes.iter() {
-            if !names.contains(name) {
-                names.push(name);
-            }
-        }
         let mut rows: Vec<Row> = Vec::new();
-        for name in names {
+        for (name, phases) in groups {
             for kind in [Kind::Pull, Kind::Push] {
-                let of = samples.iter().filter(|sample| sample.kind == kind && phase(sample.planned) == name);
+                let of = samples.iter().filter(|sample| sample.kind == kind && phases.contains(&phase(sample.planned)));
                 let took: Vec<_> = of.map(|sample| sample.took).collect();
                 let (count, sorted) = (took.len(), Sorted::of(took.into_iter()));
                 let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| sorted.micros(share) as f64 / 1e3);
                 let first = rows.iter().find(|row| row.kind == kind.name()).map_or(p99, |row| row.p99);
-                rows.push(Row { phase: name, kind: kind.name(), count, p50, p99, max, ratio: p99 / first.max(1e-3) });
+                rows.push(Row { phase: *name, kind: kind.name(), count, p50, p99, max, ratio: p99 / first.max(1e-3) });
             }
         }
         rows
@@ -112,5 +127,8 @@ mod tests {
                 ("during", "push", 0, 0.0, 0.0),
             ]
         );
+        let together = phases.together(&samples, "before", ("all", &["before", "during"]));
+        let counts: Vec<_> = together.iter().map(|row| (row.phase, row.kind, row.count)).collect();
+        assert_eq!(counts, [("before", "pull", 2), ("before", "push", 1), ("all", "pull", 3), ("all", "push", 1)]);
     }
 }

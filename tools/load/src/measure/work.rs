@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::{
+    content::Hasher,
     error::LoadError,
     measure::{
         shelf::{STORED_KEY, Shelf, push_blob, tag},
@@ -32,6 +33,10 @@ pub(crate) enum Work {
     GetManifest,
     /// PUT of a new manifest with a new tag
     PutTag,
+    /// PUT of one manifest that is there, with a new tag
+    Retag,
+    /// GET of a manifest by tag, then of its config, out of the --items images that `benches/scale.rs` fills a store with
+    PullFilled,
     /// GET of pages of 100 tags from random places
     ListTags,
     /// DELETE of manifests, each with one tag, by digest
@@ -75,6 +80,8 @@ impl Work {
             Self::PullRange => 1,
             Self::PullSmall => 1000,
             Self::HeadManifest | Self::GetManifest => 100,
+            Self::Retag => 1,
+            Self::PullFilled => 1_000_000,
             Self::ListTags => 5000,
             Self::DeleteManifest => 300,
             Self::Mixed => 500,
@@ -156,13 +163,18 @@ impl Plan {
             plan.require_items(1)?;
             shelf.blobs(&plan.stock, items)?;
         }
-        if work.needs(&[Work::HeadManifest, Work::GetManifest, Work::PutTag, Work::ListTags, Work::DeleteManifest]) {
+        let of_tags =
+            [Work::HeadManifest, Work::GetManifest, Work::PutTag, Work::Retag, Work::ListTags, Work::DeleteManifest];
+        if work.needs(&of_tags) {
             plan.require_items(match work {
                 Work::Mixed | Work::ListTags => PAGE_TAGS + 1,
-                Work::HeadManifest | Work::GetManifest => 1,
+                Work::HeadManifest | Work::GetManifest | Work::Retag => 1,
                 _ => 0,
             })?;
             shelf.tags(&named, &plan.manifests, items)?;
+        }
+        if work == Work::PullFilled {
+            plan.require_items(1)?;
         }
         if work.needs(&[Work::PushLarge, Work::PushLargePut, Work::PushSmall]) && shelf.has(&plan.stock.blob(key, 0))? {
             return Err(LoadError::Usage(format!("--seed {} was pushed before; name another", shape.seed)));
@@ -217,6 +229,11 @@ impl Plan {
                 let tag = format!("s{}-{index}", self.key);
                 client.put_manifest(repository, &tag, &self.manifests.bytes(self.key, index))?;
             }
+            Work::Retag => {
+                let tag = format!("r{}-{index}", self.key);
+                client.put_manifest(repository, &tag, &self.manifests.bytes(STORED_KEY, 0))?;
+            }
+            Work::PullFilled => bytes = self.pull_filled(client, random.u64(..self.items))?,
             Work::ListTags => self.list(client, random.u64(..self.items - PAGE_TAGS))?,
             Work::DeleteManifest => {
                 let victim = usize::try_from(index).ok().and_then(|index| self.victims.get(index));
@@ -265,6 +282,17 @@ impl Plan {
         let (_, bytes) = client.manifest(&self.repository, &tag)?;
         let same = !self.verify || bytes == self.manifests.bytes(STORED_KEY, index);
         require(same, &tag, || "the bytes are not those that were pushed".to_owned())
+    }
+
+    fn pull_filled(&self, client: &mut Client, image: u64) -> Result<u64, CallError> {
+        let (repository, tag) = (format!("org-{}/app-{}", image / 1_000, image / 100), format!("v{image}"));
+        let (_, manifest) = client.manifest(&repository, &tag)?;
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap_or_default();
+        let config = manifest["config"]["digest"].as_str().unwrap_or_default();
+        let mut hasher = Hasher::default();
+        let len = client.blob(&repository, config, None, &mut |bytes| hasher.update(bytes))?;
+        require(!self.verify || hasher.finish() == config, config, || "the bytes are others".to_owned())?;
+        Ok(len)
     }
 
     fn list(&self, client: &mut Client, after: u64) -> Result<(), CallError> {
