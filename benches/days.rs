@@ -18,6 +18,7 @@ use bytes::Bytes;
 use orlop::{
     Algorithm, Digest, RepositoryName, StoreOptions,
     collect::{CollectOptions, Collector},
+    disk::Reach,
     registry::Registry,
     store::Clock,
 };
@@ -143,7 +144,7 @@ impl Ci<'_> {
     fn blob(&self, repository: &RepositoryName, name: String, len: usize) -> Result<Digest, Failure> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
         if let Some(digest) = known
-            && self.registry.blob_len(repository, &digest).is_ok()
+            && self.registry.reads(Reach::Disk).blob_len(repository, &digest).is_ok()
         {
             return Ok(digest);
         }

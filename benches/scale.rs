@@ -34,6 +34,7 @@ use fill::{IMAGES_PER_LAYER, IMAGES_PER_REPOSITORY, Images, config, manifest, or
 use orlop::{
     Algorithm, Digest, Store, StoreOptions, Tag,
     collect::{CollectOptions, Collector},
+    disk::Reach,
     index::schema::{self, BlobRow, RowValue, Table as Rows},
     registry::Reference,
 };
@@ -302,11 +303,15 @@ impl Site<'_> {
             })?;
             self.row("read of any manifest by tag", shape, |site, _| {
                 let image = site.any();
-                Ok(site.images.registry.manifest(&repository(image)?, &Reference::Tag(format!("v{image}").parse()?))?)
+                Ok(site
+                    .images
+                    .registry
+                    .reads(Reach::Disk)
+                    .manifest(&repository(image)?, &Reference::Tag(format!("v{image}").parse()?))?)
             })?;
         }
         self.row("a page of 100 tags of any repository", (1, 5_000), |site, _| {
-            Ok(site.images.registry.tags(&repository(site.any())?, None, PAGE)?)
+            Ok(site.images.registry.reads(Reach::Disk).tags(&repository(site.any())?, None, PAGE)?)
         })?;
         self.row("usage of any repository", (1, 20_000), |site, _| {
             Ok(site.images.registry.repository_usage(&repository(site.any())?)?)
