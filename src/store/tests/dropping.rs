@@ -111,7 +111,7 @@ fn read_beside(store: &Store, published: &RwLock<Vec<(Digest, Vec<u8>)>>, act: i
             let pieces = in_pieces(&content, bytes.len(), &mut rng);
             for _ in 0..2 {
                 // The second time they have been held for a while.
-                assert!(pieces.iter().flat_map(|piece| bytes_of(piece)).eq(&bytes), "{digest}");
+                assert!(pieces.iter().flat_map(bytes_of).eq(&bytes), "{digest}");
             }
             whole.fetch_add(1, Ordering::Relaxed);
         }
