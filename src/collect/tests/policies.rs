@@ -2,10 +2,7 @@
 
 use crate::{
     policy::{Policy, PolicyName},
-    state::{
-        govern::{self, evict},
-        request::Request,
-    },
+    state::{govern::evict, request::Request},
 };
 
 use super::*;
@@ -112,7 +109,7 @@ fn a_cap_holds_while_many_push() {
         policy.size_max_bytes = Some(CAP);
         policy.tag_pattern = crate::policy::TagPatterns::new("tag_pattern", vec!["!pinned".to_owned()]).unwrap();
     });
-    let used = || govern::usage(&*running.store().snapshot(), policy.as_str()).unwrap().used_bytes;
+    let used = || crate::state::govern::usage(&*running.store().snapshot(), policy.as_str()).unwrap().used_bytes;
     running.push_image(APP, "pinned", &[9_000, 9_001], 400);
     running.push_image("ci/other", "hot", &[9_002, 9_003], 400);
     std::thread::scope(|scope| {
