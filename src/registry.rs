@@ -351,7 +351,7 @@ impl Registry {
     }
 
     /// Reads as a server does: from memory, and what is not there from the disk.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn read<T>(&self, read: impl Fn(Reads<'_>) -> Result<T, RegistryError>) -> Result<T, RegistryError> {
         match read(self.reads(Reach::Memory)) {
             Err(RegistryError::OutOfReach) => read(self.reads(Reach::Disk)),

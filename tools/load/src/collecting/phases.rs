@@ -74,7 +74,7 @@ impl Phases {
                 let (count, sorted) = (took.len(), Sorted::of(took.into_iter()));
                 let [p50, p99, max] = [0.5, 0.99, 1.0].map(|share| sorted.micros(share) as f64 / 1e3);
                 let first = rows.iter().find(|row| row.kind == kind.name()).map_or(p99, |row| row.p99);
-                rows.push(Row { phase: *name, kind: kind.name(), count, p50, p99, max, ratio: p99 / first.max(1e-3) });
+                rows.push(Row { phase: name, kind: kind.name(), count, p50, p99, max, ratio: p99 / first.max(1e-3) });
             }
         }
         rows
