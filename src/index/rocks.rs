@@ -113,7 +113,7 @@ impl RocksIndex {
         let db = opened.map_err(|error| unreadable_is_damage(failure(&tried, &error)))?;
         let mut from = Vec::new();
         loop {
-            let rows = page(&from, &[u8::MAX], PAGE, |options| db.raw_iterator_opt(options));
+            let rows = page(&from, &[u8::MAX], PAGE, ReadTier::All, |options| db.raw_iterator_opt(options));
             let rows = rows.map_err(unreadable_is_damage)?;
             let bytes = rows.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
             if !read(bytes) {
@@ -223,12 +223,9 @@ impl View for RocksSnapshot<'_> {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let iterate = |mut options: ReadOptions| {
-            options.set_read_tier(self.tier);
-            self.snapshot.raw_iterator_opt(options)
-        };
-        let Some(scan) = self.seen.scan(from, until) else { return page(from, until, limit, iterate) };
-        let rows = page(scan.from(), until, limit, iterate)?;
+        let iterate = |options| self.snapshot.raw_iterator_opt(options);
+        let Some(scan) = self.seen.scan(from, until) else { return page(from, until, limit, self.tier, iterate) };
+        let rows = page(scan.from(), until, limit, self.tier, iterate)?;
         self.fronts.found(&scan, &self.seen, rows.first().map_or(until, |(key, _)| key));
         Ok(rows)
     }
@@ -238,13 +235,14 @@ fn page<'a>(
     from: &[u8],
     until: &[u8],
     limit: usize,
+    tier: ReadTier,
     iterate: impl FnOnce(ReadOptions) -> DBRawIterator<'a>,
 ) -> Result<Vec<Row>, IndexError> {
     let mut rows = Vec::new();
     if from >= until {
         return Ok(rows);
     }
-    let mut options = read_options(ReadTier::All);
+    let mut options = read_options(tier);
     options.set_iterate_upper_bound(until);
     let mut iterator = iterate(options);
     iterator.seek(from);

@@ -147,8 +147,7 @@ impl RecordReader {
     /// # Errors
     /// [`SegmentError::Corrupt`] when a checksum does not hold, [`SegmentError::Io`]; no byte is returned then.
     pub fn read(&self, offset: u64, len: usize) -> Result<Bytes, SegmentError> {
-        let begin = offset.min(self.len());
-        let end = begin.saturating_add(len as u64).min(self.len());
+        let Range { start: begin, end } = self.inside(offset, len as u64);
         match &self.body {
             Body::Whole(payload) => Ok(payload.slice(to_usize(begin)..to_usize(end))),
             Body::Blocks(_) if begin == end => Ok(Bytes::new()),
@@ -168,12 +167,11 @@ impl RecordReader {
     /// # Errors
     /// As of [`read`](Self::read).
     pub fn piece(&self, offset: u64, len: usize) -> Result<Piece, SegmentError> {
-        let begin = offset.min(self.len());
-        let end = begin.saturating_add(len as u64).min(self.len());
+        let Range { start: begin, end } = self.inside(offset, len as u64);
         let Some((blocks, piece)) = self.file_piece(begin..end) else {
             return self.read(offset, len).map(Piece::Bytes);
         };
-        let ahead = begin..begin.saturating_add(AHEAD_BYTES).min(self.len());
+        let ahead = self.inside(begin, AHEAD_BYTES);
         if self.file_piece(ahead.clone()).is_some_and(|(_, piece)| !piece.range().is_in_memory()) {
             let at = self.location.offset + RECORD_HEADER_LEN;
             blocks.file.file.will_read(at + ahead.start, ahead.end - ahead.start);
@@ -192,8 +190,7 @@ impl RecordReader {
     /// At most `len` bytes from `offset` that are there without waiting for the disk: in memory, or checked before and, as far
     /// as it is known, in the kernel's memory. `None` where there are none.
     pub fn at_hand(&self, offset: u64, len: usize) -> Option<Piece> {
-        let begin = offset.min(self.len());
-        let end = begin.saturating_add(len as u64).min(self.len());
+        let Range { start: begin, end } = self.inside(offset, len as u64);
         let Body::Blocks(Blocks { mapped: Some(_), known, .. }) = &self.body else {
             let Body::Whole(payload) = &self.body else { return None };
             return Some(Piece::Bytes(payload.slice(to_usize(begin)..to_usize(end))));
@@ -203,6 +200,12 @@ impl RecordReader {
         let end = end.min((first + checked) * BLOCK_BYTES);
         let (_, piece) = self.file_piece(begin..end)?;
         piece.range().is_in_memory().then_some(Piece::File(piece))
+    }
+
+    /// What of a range lies inside the content.
+    fn inside(&self, offset: u64, len: u64) -> Range<u64> {
+        let begin = offset.min(self.len());
+        begin..begin.saturating_add(len).min(self.len())
     }
 
     /// Bytes of the payload as a range of the file, checked or not.
