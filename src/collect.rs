@@ -504,7 +504,8 @@ impl Collector {
         let uploading = || self.registry.uploading();
         let grace_ms = self.store().options().grace_ms;
         let began = Instant::now();
-        let mut drops = Drops { steps, report, now_ms, ends_windows, began, grace_ms, uploading: &uploading };
+        let mut drops =
+            Drops { steps, report, now_ms, ends_windows, began, grace_ms, window_ms, uploading: &uploading };
         drops.run()?;
         if let Task::Free(bytes) = task {
             free::free(&mut drops, bytes, pulled_ms)?;

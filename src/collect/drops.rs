@@ -47,6 +47,7 @@ pub(super) struct Drops<'a, S> {
     pub(super) ends_windows: bool,
     pub(super) began: Instant,
     pub(super) grace_ms: u64,
+    pub(super) window_ms: u64,
     /// Repositories in which uploads are open.
     pub(super) uploading: &'a dyn Fn() -> HashSet<RepositoryName>,
 }
@@ -156,7 +157,9 @@ impl<S: Steps> Drops<'_, S> {
                 rows += item.rows;
                 some.push(item);
             }
-            let decided = self.steps.take(some.iter().map(|item| Request::Drop(item.due.clone())).collect())?;
+            let window_ms = self.window_ms;
+            let requests = some.iter().map(|item| Request::Drop { due: item.due.clone(), window_ms });
+            let decided = self.steps.take(requests.collect())?;
             for (item, decided) in some.into_iter().zip(decided) {
                 let (bytes, last) = match decided {
                     Ok(Outcome::Dropped { size, last }) => (size, last),

@@ -115,11 +115,12 @@ pub enum Operation {
         /// whose life changes again and again does not keep others from their turn.
         from: ManifestId,
     },
-    /// The windows of held manifests end with this operation.
+    /// The windows of held manifests end with this operation, and so does the life of what lives for the sake of such a
+    /// manifest only.
     EndWindows {
         /// The repository.
         repository: RepositoryId,
-        /// Held manifests; at most 1,000.
+        /// Held manifests, and roots for the sake of a subject whose window was ended; at most 1,000.
         digests: Vec<Digest>,
     },
     /// A link that no manifest names has ended its grace.
@@ -137,6 +138,9 @@ pub enum Operation {
         manifest: ManifestId,
         /// Digest of its bytes.
         digest: Digest,
+        /// Until when what lived for its sake only can be restored, in Unix milliseconds; 0 in version 1: as long from now
+        /// on as it could be itself.
+        held_until_ms: u64,
     },
     /// Entries of the history of tags have ended their windows.
     DropHistory {
@@ -291,10 +295,14 @@ const REMOVE_POLICY: u8 = 17;
 const REVIEW: u8 = 18;
 const KEEP_TAGS: u8 = 19;
 
-/// Version of every operation and record but [`Operation::Settle`].
+/// Version of every operation and record but those that follow.
 pub const VERSION: u8 = 1;
 /// Version of [`Operation::Settle`]: the first had no place to begin at, and began with the first manifest.
 const SETTLE_VERSION: u8 = 2;
+/// Version of [`Operation::EndWindows`]: the first had held manifests only.
+const END_WINDOWS_VERSION: u8 = 2;
+/// Version of [`Operation::DropManifest`]: the first had no window for what it releases, which got that of the manifest.
+const DROP_MANIFEST_VERSION: u8 = 2;
 
 impl Operation {
     /// The repository that it changes; `None` where it changes several, or none.
@@ -368,15 +376,16 @@ impl Operation {
                 e.u8(SETTLE).u8(SETTLE_VERSION).u64(*held_until_ms).u64(*from);
             }
             Self::EndWindows { repository, digests } => {
-                e.u8(END_WINDOWS).u8(VERSION).u32(*repository).list(digests, |e, digest| {
+                e.u8(END_WINDOWS).u8(END_WINDOWS_VERSION).u32(*repository).list(digests, |e, digest| {
                     e.digest(digest);
                 });
             }
             Self::DropLink { repository, digest } => {
                 e.u8(DROP_LINK).u8(VERSION).u32(*repository).digest(digest);
             }
-            Self::DropManifest { repository, manifest, digest } => {
-                e.u8(DROP_MANIFEST).u8(VERSION).u32(*repository).u64(*manifest).digest(digest);
+            Self::DropManifest { repository, manifest, digest, held_until_ms } => {
+                e.u8(DROP_MANIFEST).u8(DROP_MANIFEST_VERSION).u32(*repository).u64(*manifest).digest(digest);
+                e.u64(*held_until_ms);
             }
             Self::DropHistory { repository, entries } => {
                 e.u8(DROP_HISTORY).u8(VERSION).u32(*repository).list(entries, |e, (tag, lsn, due_ms)| {
@@ -422,7 +431,12 @@ impl Operation {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut d = Decoder::new(bytes);
         let kind = d.u8("operation kind")?;
-        let newest = if kind == SETTLE { SETTLE_VERSION } else { VERSION };
+        let newest = match kind {
+            SETTLE => SETTLE_VERSION,
+            END_WINDOWS => END_WINDOWS_VERSION,
+            DROP_MANIFEST => DROP_MANIFEST_VERSION,
+            _ => VERSION,
+        };
         let version = version(&mut d, newest, "operation version")?;
         let operation = match kind {
             INTERN => Self::Intern {
@@ -477,6 +491,7 @@ impl Operation {
                 repository: d.u32("repository")?,
                 manifest: d.u64("manifest")?,
                 digest: d.digest("digest")?,
+                held_until_ms: if version < DROP_MANIFEST_VERSION { 0 } else { d.u64("held until")? },
             },
             DROP_HISTORY => Self::DropHistory {
                 repository: d.u32("repository")?,

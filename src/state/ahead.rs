@@ -43,8 +43,10 @@ pub fn read(view: &dyn View, request: &Request) -> Result<(), SchemaError> {
             within(view, repository, |ahead| ahead.manifest(digest).map(|_| ()))
         }
         Request::Untag { repository, tag, .. } => within(view, repository, |ahead| ahead.tag(tag)),
-        Request::Drop(Due::Link { repository, digest }) => Ahead::of(view, *repository)?.link(digest),
-        Request::Drop(Due::Manifest { repository, digest }) => Ahead::of(view, *repository)?.drop_manifest(digest),
+        Request::Drop { due: Due::Link { repository, digest }, .. } => Ahead::of(view, *repository)?.link(digest),
+        Request::Drop { due: Due::Manifest { repository, digest }, .. } => {
+            Ahead::of(view, *repository)?.drop_manifest(digest)
+        }
         _ => Ok(()),
     }
 }

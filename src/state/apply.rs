@@ -94,8 +94,8 @@ fn operation(overlay: &mut Overlay<'_>, applied: &mut Applied, operation: &Opera
         Operation::Unlink { repository, digest } | Operation::DropLink { repository, digest } => {
             drops::link(overlay, applied, at, *repository, digest)
         }
-        Operation::DropManifest { repository, digest, .. } => {
-            drops::manifest(overlay, applied, at, *repository, digest)
+        Operation::DropManifest { repository, digest, held_until_ms, .. } => {
+            drops::manifest(overlay, applied, at, *repository, digest, *held_until_ms)
         }
         Operation::DropHistory { repository, entries } => drops::history(overlay, *repository, entries),
         Operation::DropRepository { repository } => drops::repository(overlay, at, *repository),

@@ -114,7 +114,7 @@ impl<'a> Batch<'a> {
             Request::RetainRoot { repository, digest, window_ms } => self.retain_root(*repository, digest, *window_ms),
             Request::Evict { policy, repository, digest } => self.evict(policy, *repository, digest),
             Request::Settle { window_ms, from } => self.settle(*window_ms, *from),
-            Request::Drop(due) => self.drop_due(due),
+            Request::Drop { due, window_ms } => self.drop_due(due, *window_ms),
             Request::Move { digest, from, to, record_len } => self.move_content(digest, *from, *to, *record_len),
             Request::Discard(records) => {
                 records.iter().try_for_each(|(location, len)| self.discard(*location, *len))?;

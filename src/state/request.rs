@@ -216,7 +216,12 @@ pub enum Request {
         from: ManifestId,
     },
     /// Drop something that is due. What is not due any more is refused with [`Refusal::NotDue`].
-    Drop(Due),
+    Drop {
+        /// What.
+        due: Due,
+        /// How long what lived for its sake only can be restored, in milliseconds, where no policy says.
+        window_ms: u64,
+    },
     /// A copy of some content was written: it lies there from now on, if it still lies where it was copied from. A copy
     /// that is of no use is erased.
     Move {

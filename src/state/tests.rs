@@ -102,7 +102,7 @@ impl State {
             now_ms += 50_000;
             for table in due::TABLES.into_iter().filter(|table| *table != Table::DueDrops) {
                 for item in due::page(&self.index, table, None, now_ms, 10_000).unwrap().items {
-                    self.batch(now_ms, &[Request::Drop(item)]).remove(0).unwrap();
+                    self.batch(now_ms, &[Request::Drop { due: item, window_ms: 5_000 }]).remove(0).unwrap();
                 }
                 while self.applied.is_settling() {
                     self.batch(now_ms, &[Request::Settle { window_ms: 0, from: 0 }]).remove(0).unwrap();
@@ -234,7 +234,7 @@ fn random_request(state: &mut State, random: &mut fastrand::Rng, now_ms: u64) ->
             let items = due::page(&state.index, table, None, now_ms + 2_000, 10).unwrap().items;
             match items.is_empty() {
                 true => Request::Settle { window_ms: 5_000, from: random.u64(..20) },
-                false => Request::Drop(items[random.usize(..items.len())].clone()),
+                false => Request::Drop { due: items[random.usize(..items.len())].clone(), window_ms: 5_000 },
             }
         }
     }

@@ -276,3 +276,43 @@ fn a_purge_comes_to_its_end_while_others_never_pause() {
     });
     running.recount();
 }
+
+/// A referrer of what an index of attached artifacts carries lives for its subject's sake; what it names may be much, and some
+/// of that another's subject.
+#[test]
+fn a_purge_takes_what_lives_only_for_the_sake_of_what_it_takes() {
+    for variant in 0..6 {
+        let (machine, note) = (Machine::new(), |what: &str| format!("{what}-{variant}"));
+        let running = machine.start();
+        let config = content(1, 2_000);
+        running.put("team/app", &config);
+        let of = |manifests: &[&[u8]], subject: &[u8]| {
+            let mut value: serde_json::Value = serde_json::from_slice(&index(manifests)).unwrap();
+            let mut of: serde_json::Value = serde_json::from_slice(&index(&[subject])).unwrap();
+            value["subject"] = of["manifests"][0].take();
+            serde_json::to_vec(&value).unwrap()
+        };
+        let push = |manifest: &[u8]| running.push("team/app", None, manifest).unwrap();
+        let subject = image(&[&config], &note("subject"));
+        let tagged = image(&[&config], &note("tagged"));
+        let named: Vec<Vec<u8>> = (0..30).map(|at| image(&[&config], &note(&at.to_string()))).collect();
+        push(&subject);
+        named.iter().for_each(|manifest| drop(push(manifest)));
+        running.push("team/app", Some("1"), &tagged).unwrap();
+        let carrying = of(&[&subject], &tagged);
+        push(&carrying);
+        let referrer = of(&named.iter().map(Vec::as_slice).collect::<Vec<_>>(), &subject);
+        push(&referrer);
+        running.settle();
+        running.delete("team/app", digest_of(&tagged));
+        running.settle();
+        let scope = Owner::Repository(name("team/app"));
+        let plan = running.collector.purge(&scope, true).unwrap();
+        let report = running.collector.purge(&scope, false).unwrap();
+        assert_eq!(plan.totals, report.totals, "variant {variant}");
+        let all = named.iter().chain([&subject, &tagged, &carrying, &referrer]);
+        let left = all.filter(|manifest| running.has(&digest_of(manifest))).count();
+        assert_eq!((left, running.files_with(1)), (0, Vec::new()), "variant {variant}");
+        running.recount();
+    }
+}

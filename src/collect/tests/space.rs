@@ -244,7 +244,10 @@ fn a_search_tells_unlisted_files_and_uploads_and_files_of_others() {
     running.disk.create(&path).unwrap().write_all_at(&bytes, 0).unwrap();
     running.clock.advance(GRACE);
     running.registry.cancel_upload(&name("none/at/all"), &id).unwrap_err();
-    running.store().commit(Request::Drop(crate::state::request::Due::Link { repository: 1, digest })).unwrap();
+    running
+        .store()
+        .commit(Request::Drop { due: crate::state::request::Due::Link { repository: 1, digest }, window_ms: 0 })
+        .unwrap();
     running.collector.collect(false).unwrap();
     let search = running.collector.search(&digest).unwrap();
     let mut found: Vec<(&str, PlaceKind)> = search.places.iter().map(|it| (it.path.as_str(), it.what)).collect();

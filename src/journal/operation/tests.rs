@@ -126,7 +126,7 @@ fn later_kinds_round_trip_and_every_cut_is_refused() {
         Operation::Settle { held_until_ms: 99, from: 5 },
         Operation::EndWindows { repository, digests: vec![digest, digest] },
         Operation::DropLink { repository, digest },
-        Operation::DropManifest { repository, manifest, digest },
+        Operation::DropManifest { repository, manifest, digest, held_until_ms: 99 },
         Operation::DropHistory { repository, entries: vec![("v1".parse().unwrap(), 5, 77)] },
         Operation::DropRepository { repository },
         Operation::ForgetDrops { lsns: vec![1, 2] },
@@ -156,6 +156,25 @@ fn settling_of_the_first_version_begins_with_the_first() {
     assert_eq!(Operation::decode(&[SETTLE, 1, 7, 0, 0, 0, 0, 0, 0, 0]), Ok(operation.clone()));
     assert_eq!(operation.encode(), [&[SETTLE, 2, 7, 0, 0, 0, 0, 0, 0, 0][..], &[0; 8]].concat());
     assert!(Operation::decode(&[SETTLE, 3, 7, 0, 0, 0, 0, 0, 0, 0]).is_err());
+}
+
+/// In those of the first version what a drop releases has the window that the manifest had, and windows end of what is held only.
+#[test]
+fn drops_and_windows_of_the_first_version_are_read() {
+    let digest = digest("manifest");
+    let mut e = Encoder::new();
+    e.u8(DROP_MANIFEST).u8(1).u32(2).u64(3).digest(&digest);
+    let (first, repository, manifest) = (e.finish(), 2, 3);
+    let dropped = |held_until_ms| Operation::DropManifest { repository, manifest, digest, held_until_ms };
+    assert_eq!(Operation::decode(&first), Ok(dropped(0)));
+    assert_eq!(dropped(77).encode(), [&[DROP_MANIFEST, 2], &first[2..], &[77, 0, 0, 0, 0, 0, 0, 0]].concat());
+    let ended = Operation::EndWindows { repository, digests: vec![digest] };
+    let mut bytes = ended.encode();
+    assert_eq!(bytes[..10], [END_WINDOWS, 2, 2, 0, 0, 0, 1, 0, 0, 0]);
+    bytes[1] = 1;
+    assert_eq!(Operation::decode(&bytes), Ok(ended));
+    bytes[1] = 3;
+    assert!(Operation::decode(&bytes).is_err());
 }
 
 #[test]

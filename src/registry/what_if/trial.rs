@@ -284,8 +284,8 @@ impl<'a> Trial<'a> {
             let before = waiting.len();
             let mut kept = Vec::new();
             for digest in waiting {
-                let due = Request::Drop(Due::Manifest { repository, digest });
-                match self.decide(&due, String::new) {
+                let (due, window_ms) = (Due::Manifest { repository, digest }, self.window_ms);
+                match self.decide(&Request::Drop { due, window_ms }, String::new) {
                     Ok(_) => self.settle()?,
                     Err(TrialError::Refused(StoreError::Refused(Refusal::NotDue), _)) => kept.push(digest),
                     Err(error) => return Err(error),

@@ -44,12 +44,16 @@ pub(super) fn manifest(
     at: Moment,
     repository: RepositoryId,
     digest: &Digest,
+    held_until_ms: u64,
 ) -> Result<(), SchemaError> {
     let row: ManifestRow = schema::expect(overlay, key::manifest(repository, digest))?;
     counts::manifest_changed(overlay, repository, digest, row.size, Change::Leaves)?;
-    // What it was a root's reason for has the window that it had, and none when that was ended.
-    let window_ms = row.held_until_ms.saturating_sub(row.left_ms);
-    let mut lives = Lives::exact(overlay, applied, at.time_ms.saturating_add(window_ms));
+    let held_until_ms = match held_until_ms {
+        // Of version 1: what it was a root's reason for has the window that it had, and none when that was ended.
+        0 => at.time_ms.saturating_add(row.held_until_ms.saturating_sub(row.left_ms)),
+        held_until_ms => held_until_ms,
+    };
+    let mut lives = Lives::exact(overlay, applied, held_until_ms);
     lives.drop_manifest(repository, digest, &row)?;
     lives.settle()?;
     record(overlay, applied, at, DropKind::Manifest, repository, digest, row.size)

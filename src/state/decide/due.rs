@@ -15,7 +15,7 @@ use crate::{
     journal::operation::{DropKind, LocalRecord, ManifestId, Operation, RepositoryId},
     name::{RepositoryName, Tag},
     state::{
-        counts,
+        counts, govern,
         life::Life,
         request::{Due, GRACES_MAX, Outcome, Refusal},
         settle,
@@ -25,10 +25,13 @@ use crate::{
 use super::{Batch, namers};
 
 impl Batch<'_> {
-    pub(super) fn drop_due(&mut self, due: &Due) -> Result<Outcome, Refusal> {
+    pub(super) fn drop_due(&mut self, due: &Due, window_ms: u64) -> Result<Outcome, Refusal> {
         let operation = match due {
             Due::Link { repository, digest } => self.drop_link(*repository, digest)?,
-            Due::Manifest { repository, digest } => self.drop_manifest(*repository, digest)?,
+            Due::Manifest { repository, digest } => {
+                let window_ms = govern::window_ms(&self.overlay, *repository)?.unwrap_or(window_ms);
+                self.drop_manifest(*repository, digest, self.time_ms().saturating_add(window_ms))?
+            }
             Due::History { repository, entries } => self.drop_history(*repository, entries)?,
             Due::Repository(repository) => self.drop_repository(*repository)?,
             Due::Records(lsns) => Some(Operation::ForgetDrops { lsns: lsns.clone() }),
@@ -52,11 +55,12 @@ impl Batch<'_> {
     }
 
     /// A manifest goes when it does not live and its window is over, nothing names it as child, and all that it names
-    /// knows that it does not live.
+    /// knows that it does not live. What lived for its sake only can be restored until then.
     pub(super) fn drop_manifest(
         &self,
         repository: RepositoryId,
         digest: &Digest,
+        held_until_ms: u64,
     ) -> Result<Option<Operation>, SchemaError> {
         let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, digest))?;
         let Some(row) = row.filter(|row| row.held_until_ms <= self.time_ms()) else { return Ok(None) };
@@ -65,7 +69,7 @@ impl Batch<'_> {
         let lives = Life::of(&row, &parents).is_live() || Life::told(&row).is_live();
         let is_due = !lives && parents.all == 0 && settling.is_none();
         let manifest = row.manifest;
-        Ok(is_due.then_some(Operation::DropManifest { repository, manifest, digest: *digest }))
+        Ok(is_due.then_some(Operation::DropManifest { repository, manifest, digest: *digest, held_until_ms }))
     }
 
     fn drop_history(
@@ -103,17 +107,27 @@ impl Batch<'_> {
     }
 
     pub(super) fn end_windows(&mut self, repository: RepositoryId, digests: &[Digest]) -> Result<Outcome, Refusal> {
-        let mut held = Vec::new();
+        let mut ending = Vec::new();
         for digest in digests {
             let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, digest))?;
-            if row.is_some_and(|row| row.held_until_ms > 0) {
-                held.push(*digest);
+            if let Some(row) = row
+                && (row.held_until_ms > 0 || self.ends_with_subject(repository, &row)?)
+            {
+                ending.push(*digest);
             }
         }
-        if !held.is_empty() {
-            self.logical(Operation::EndWindows { repository, digests: held })?;
+        if !ending.is_empty() {
+            self.logical(Operation::EndWindows { repository, digests: ending })?;
         }
         Ok(Outcome::Done)
+    }
+
+    /// Whether a manifest lives only for the sake of a subject whose window was ended.
+    fn ends_with_subject(&self, repository: RepositoryId, row: &ManifestRow) -> Result<bool, SchemaError> {
+        let Some(subject) = row.subject.filter(|_| row.stays_root) else { return Ok(false) };
+        let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, &subject))?;
+        let parents = schema::get::<ParentsRow>(&self.overlay, key::parents(repository, &subject))?.unwrap_or_default();
+        Ok(row.is_some_and(|row| row.held_until_ms == 0 && !Life::of(&row, &parents).is_live()))
     }
 
     pub(super) fn restore(

@@ -161,7 +161,7 @@ impl Batch<'_> {
         if row.held_until_ms > self.time_ms() {
             self.logical(Operation::EndWindows { repository, digests: vec![*digest] })?;
         }
-        match self.drop_manifest(repository, digest)? {
+        match self.drop_manifest(repository, digest, self.time_ms())? {
             None => Ok(Outcome::Done),
             Some(operation) => {
                 self.logical(operation)?;

@@ -80,8 +80,12 @@ fn hardly_a_decision_asks_for_a_row_that_was_not_read_ahead() {
         ("a tag that moves", state.push(&repository, 100, layers(100, None), &["latest"]), "1 references"),
         ("a removed tag", Request::Untag { repository: repository.clone(), tag: tag(), window_ms: 1 }, ""),
         ("a delete", Request::Delete { repository, digest: digest(100), after: None, window_ms: 1 }, ""),
-        ("a dropped link", Request::Drop(due(digest(3))), ""),
-        ("a dropped manifest", Request::Drop(Due::Manifest { repository: 1, digest: digest(100) }), ""),
+        ("a dropped link", Request::Drop { due: due(digest(3)), window_ms: 5_000 }, ""),
+        (
+            "a dropped manifest",
+            Request::Drop { due: Due::Manifest { repository: 1, digest: digest(100) }, window_ms: 5_000 },
+            "",
+        ),
     ];
     for (what, request, expected) in cases {
         assert_eq!(missed(&state, &request), expected, "{what}");

@@ -42,7 +42,8 @@ fn collect(state: &mut State, now_ms: u64) {
         let pages = due::TABLES.map(|table| due::page(&state.index, table, None, now_ms, 1_000).unwrap().items);
         let mut dropped = 0;
         for item in pages.into_iter().flatten() {
-            dropped += usize::from(state.batch(now_ms, &[Request::Drop(item)]).remove(0).is_ok());
+            dropped +=
+                usize::from(state.batch(now_ms, &[Request::Drop { due: item, window_ms: 5_000 }]).remove(0).is_ok());
             state.settle();
         }
         state.check();
@@ -241,6 +242,77 @@ fn a_root_for_its_subjects_sake_is_held_when_that_is_dropped() {
     assert!(life(&state, 103).is_some());
     collect(&mut state, now_ms + 5_000);
     assert_eq!(life(&state, 103), None);
+}
+
+/// Two manifests, of which the second is an index of the first and lives only for the sake of a subject that is held: the
+/// third. That one's window is ended.
+fn living_for_the_sake_of_what_is_purged() -> State {
+    let mut state = pushed(&[
+        (98, manifest(98, Vec::new()), &[]),
+        (100, manifest(100, Vec::new()), &[]),
+        (101, manifest(101, Vec::new()), &["image"]),
+        (102, index_of(&[100], Some(101), 102), &[]),
+        (103, index_of(&[98], Some(100), 103), &[]),
+    ]);
+    state.done(untag("image"));
+    let held = vec![digest(100), digest(101), digest(102)];
+    state.done(Request::EndWindows { repository: 1, digests: held });
+    assert_eq!([98, 100, 103].map(|number| life(&state, number).unwrap().0), [true, false, true]);
+    state
+}
+
+/// Found by the crash model: it went with what it had been reached by, without any window.
+#[test]
+fn what_was_pushed_after_a_purge_is_held_when_what_reached_it_is_dropped_with_its_subject() {
+    let mut state = living_for_the_sake_of_what_is_purged();
+    let push = state.push(&name("a/x"), 98, manifest(98, Vec::new()), &[]);
+    state.batch(1_000, &[push]).remove(0).unwrap();
+    collect(&mut state, 1_000);
+    assert_eq!(
+        (life(&state, 100), life(&state, 103), life(&state, 98)),
+        (None, Some((false, false)), Some((false, false)))
+    );
+    collect(&mut state, 5_999);
+    assert!(life(&state, 98).is_some());
+    for now_ms in [6_000, 7_000] {
+        collect(&mut state, now_ms);
+    }
+    assert_eq!((life(&state, 103), life(&state, 98)), (None, None));
+}
+
+/// What lives for the sake of what a purge takes is ended by it, too, and then what is pushed is wanted for itself.
+#[test]
+fn a_purge_ends_what_lives_for_the_sake_of_what_it_takes() {
+    for again in [false, true] {
+        let mut state = living_for_the_sake_of_what_is_purged();
+        let both = vec![digest(98), digest(103)];
+        state.done(Request::EndWindows { repository: 1, digests: both });
+        state.check();
+        assert_eq!([98, 103].map(|number| life(&state, number)), [Some((false, false)); 2]);
+        if again {
+            let push = state.push(&name("a/x"), 98, manifest(98, Vec::new()), &[]);
+            state.batch(1_000, &[push]).remove(0).unwrap();
+        }
+        collect(&mut state, 1_000);
+        let left = [98, 100, 101, 102, 103].map(|number| life(&state, number));
+        assert_eq!(left, [again.then_some((true, true)), None, None, None, None]);
+    }
+}
+
+/// As long as the subject may be restored, or lives, a referrer's life does not end by its being asked for.
+#[test]
+fn what_lives_for_the_sake_of_what_is_held_is_ended_with_that_only() {
+    let mut state = pushed(&[
+        (100, manifest(100, Vec::new()), &[]),
+        (101, manifest(101, Vec::new()), &["image"]),
+        (102, index_of(&[100], Some(101), 102), &[]),
+        (103, index_of(&[], Some(100), 103), &[]),
+    ]);
+    let end = |state: &mut State| state.done(Request::EndWindows { repository: 1, digests: vec![digest(103)] });
+    end(&mut state);
+    state.done(untag("image"));
+    end(&mut state);
+    assert_eq!((life(&state, 100), life(&state, 103)), (Some((false, false)), Some((true, true))));
 }
 
 #[test]

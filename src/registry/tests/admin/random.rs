@@ -195,7 +195,7 @@ pub(super) fn drop_now(machine: &Machine, name: &RepositoryName, digests: &[Dige
     loop {
         let mut dropped = false;
         for &digest in digests {
-            match store.commit(Request::Drop(Due::Manifest { repository, digest })) {
+            match store.commit(Request::Drop { due: Due::Manifest { repository, digest }, window_ms: 0 }) {
                 Ok(_) => dropped = true,
                 Err(StoreError::Refused(Refusal::NotDue)) => {}
                 Err(error) => panic!("{error}"),
