@@ -55,6 +55,7 @@ mod stream;
 mod uploads;
 
 pub use api::verify::answer as verify_answer;
+pub use exchange::REQUESTS;
 pub use pace::PaceLimits;
 
 const DOCKER_API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");

@@ -20,6 +20,8 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::pace::Received;
 
+/// Target of these lines, by which whoever writes logs knows them.
+pub const REQUESTS: &str = "orlop::requests";
 /// Longest path in a log line, in characters.
 const PATH_LEN_MAX: usize = 512;
 
@@ -38,6 +40,7 @@ struct Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         tracing::info!(
+            target: REQUESTS,
             method = %self.method,
             path = %self.path,
             status = self.status.map_or(0, |status| status.as_u16()),

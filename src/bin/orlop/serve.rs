@@ -55,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let Loaded { config, unknown_variables, .. } = loaded;
-    logging::start(&config);
+    let _gathering = logging::start_serving(&config)?;
     for variable in unknown_variables {
         tracing::warn!(variable, "the environment has a variable that is no setting");
     }
