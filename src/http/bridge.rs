@@ -48,14 +48,24 @@ impl Bridge {
         T: Send + 'static,
         E: Into<HttpError> + Send + 'static,
     {
+        match self.at_once(|| read(Reach::Memory)) {
+            Err(error) if error.is_out_of_reach() => self.call(move || read(Reach::Disk)).await,
+            result => result,
+        }
+    }
+
+    /// Does here and now what waits for nothing but other threads' short steps in memory.
+    ///
+    /// # Errors
+    /// What the call returns; 503 when the server closes; 500 when the call panicked.
+    pub(super) fn at_once<T, E: Into<HttpError>>(&self, call: impl FnOnce() -> Result<T, E>) -> Result<T, HttpError> {
         if self.running.is_closed() {
             return Err(HttpError::closing());
         }
         // What it leaves behind by a panic is what a panic on another thread would: the registry's locks bear that.
-        match catch_unwind(AssertUnwindSafe(|| read(Reach::Memory).map_err(Into::into))) {
-            Ok(Err(error)) if error.is_out_of_reach() => self.call(move || read(Reach::Disk)).await,
+        match catch_unwind(AssertUnwindSafe(|| call().map_err(Into::into))) {
             Ok(result) => result,
-            Err(panic) => Err(HttpError::bug(format!("a read of the registry did not end: {}", said(&*panic)))),
+            Err(panic) => Err(HttpError::bug(format!("a call into the registry did not end: {}", said(&*panic)))),
         }
     }
 

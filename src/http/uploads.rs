@@ -46,15 +46,14 @@ pub(super) async fn start(app: &Arc<App>, repository: RepositoryName, request: R
         intake::take(app, intake, body).await?;
         return Ok(created(&repository, &digest));
     }
-    let (registry, name) = (app.registry.clone(), repository.clone());
     let algorithm = algorithm.unwrap_or(Algorithm::Sha256);
-    let id = app.bridge.call(move || registry.start_upload(&name, algorithm)).await?;
+    let id = app.bridge.at_once(|| app.registry.start_upload(&repository, algorithm))?;
     Ok(standing(StatusCode::ACCEPTED, &repository, &id, 0))
 }
 
 /// `GET /v2/<name>/blobs/uploads/<id>`
 pub(super) async fn status(app: &Arc<App>, repository: RepositoryName, id: String) -> Result<Response, HttpError> {
-    let offset = offset(app, &repository, &id).await?;
+    let offset = app.bridge.at_once(|| app.registry.upload_offset(&repository, &id))?;
     Ok(standing(StatusCode::NO_CONTENT, &repository, &id, offset))
 }
 
@@ -104,11 +103,6 @@ pub(super) async fn cancel(app: &Arc<App>, repository: RepositoryName, id: Strin
 /// Which repositories the caller may read, and so mount from. There are no logins: whoever is let in may read all.
 fn may_read(_repository: &RepositoryName) -> bool {
     true
-}
-
-async fn offset(app: &Arc<App>, repository: &RepositoryName, id: &str) -> Result<u64, HttpError> {
-    let (registry, name, id) = (app.registry.clone(), repository.clone(), id.to_owned());
-    app.bridge.call(move || registry.upload_offset(&name, &id)).await
 }
 
 /// The announced place of a chunk.
