@@ -16,15 +16,21 @@ pub struct DecodeError {
 }
 
 /// Appends fields to a buffer.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct Encoder {
     bytes: Vec<u8>,
 }
 
+impl Default for Encoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Encoder {
-    /// An empty buffer.
+    /// An empty buffer, with room for most rows and records.
     pub fn new() -> Self {
-        Self::default()
+        Self { bytes: Vec::with_capacity(128) }
     }
 
     /// What was encoded.

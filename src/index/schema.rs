@@ -288,7 +288,10 @@ pub struct Key(Vec<u8>);
 impl Key {
     /// The empty key of a table: the prefix of all its keys.
     pub fn of(table: Table) -> Self {
-        Self(vec![table as u8])
+        // Enough for nearly all: growing step by step took more than all else of making a key.
+        let mut bytes = Vec::with_capacity(72);
+        bytes.push(table as u8);
+        Self(bytes)
     }
 
     /// Appends a number of four bytes.
