@@ -91,6 +91,9 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn mapped(&self) -> Option<Arc<MappedFile>> {
         None
     }
+    /// Says that a range which was written is complete and will be synced, so that its writing can begin; nothing is durable by
+    /// that, nothing waits for it, and what fails is told by the sync.
+    fn will_sync(&self, _offset: u64, _len: u64) {}
     /// Says that a range will be read soon, so that it can be fetched meanwhile; nothing waits for it, or fails by it.
     fn will_read(&self, _offset: u64, _len: u64) {}
 

@@ -1,6 +1,7 @@
-//! Files whose bytes the kernel sends by itself (`sendfile`): the one place of the library with `unsafe`.
+//! What the kernel does with files by itself, the one place of the library with `unsafe`: it sends their bytes (`sendfile`),
+//! and begins to write them to the disk.
 //!
-//! What is handed on as bytes has to lie somewhere in memory, so such a file is mapped, and a range of it is a slice of the
+//! What is handed on as bytes has to lie somewhere in memory, so a file that is sent is mapped, and a range of it is a slice of the
 //! mapping. Whoever sends a slice is meant to know its range and to have the kernel send that; the mapping is never touched
 //! then, and costs neither memory nor page faults. A slice that is written like any other is slow, and as right.
 //!
@@ -12,7 +13,7 @@
 use std::{
     fs::File,
     io::{self, IoSlice, IoSliceMut},
-    os::fd::AsFd,
+    os::fd::{AsFd, AsRawFd},
     sync::Arc,
 };
 
@@ -119,6 +120,16 @@ impl AsRef<[u8]> for FileRange {
     fn as_ref(&self) -> &[u8] {
         &self.file.map[self.offset..self.offset + self.len]
     }
+}
+
+/// Begins to write a range of a file to the disk, so that a later sync has less to wait for. Nothing is durable by that. A
+/// write that fails is told by the file's next sync: this call waits for none, so it takes no error away from that.
+#[expect(unsafe_code, reason = "sync_file_range has no safe door")]
+pub(super) fn begin_writing(file: &File, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+    // SAFETY: It takes a descriptor, which is open as long as `file` is, and numbers; no memory of ours. That it may fail, or
+    // be unknown to a file system, changes nothing: the sync does it all then.
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 #[cfg(test)]

@@ -256,6 +256,10 @@ impl DiskFile for RealFile {
         self.mapped.get_or_init(map).clone()
     }
 
+    fn will_sync(&self, offset: u64, len: u64) {
+        super::mapped::begin_writing(&self.file, offset, len);
+    }
+
     fn will_read(&self, offset: u64, len: u64) {
         // It is advice: who does not take it has said nothing about the bytes.
         let _ = fadvise(&*self.file, offset, NonZeroU64::new(len), Advice::WillNeed);

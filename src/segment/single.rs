@@ -18,6 +18,9 @@ use super::{
     format::{self, BlockSums, Layout, SINGLE_PAYLOAD_OFFSET, SINGLE_RECORD_OFFSET},
 };
 
+/// Bytes of payload after which the disk is given what has come: at the end, the sync waits for the last of them only.
+const WRITE_OUT_BYTES: u64 = 4 << 20;
+
 /// Writes one single segment. It holds 4 bytes of memory per 64 KiB of payload.
 #[derive(Debug)]
 pub struct SingleWriter {
@@ -95,6 +98,11 @@ impl SingleWriter {
         let len = len.ok_or_else(|| self.files.full(count))?;
         self.files.write(&self.file, bytes, SINGLE_PAYLOAD_OFFSET + self.len)?;
         self.sums.update(bytes);
+        let (begun, complete) = (self.len / WRITE_OUT_BYTES, len / WRITE_OUT_BYTES);
+        if complete > begun {
+            let (from, until) = (begun * WRITE_OUT_BYTES, complete * WRITE_OUT_BYTES);
+            self.file.file.will_sync(SINGLE_PAYLOAD_OFFSET + from, until - from);
+        }
         self.len = len;
         Ok(())
     }
