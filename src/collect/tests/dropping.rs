@@ -297,7 +297,9 @@ fn a_purge_takes_what_lives_only_for_the_sake_of_what_it_takes() {
         let tagged = image(&[&config], &note("tagged"));
         let named: Vec<Vec<u8>> = (0..30).map(|at| image(&[&config], &note(&at.to_string()))).collect();
         push(&subject);
-        named.iter().for_each(|manifest| drop(push(manifest)));
+        for manifest in &named {
+            push(manifest);
+        }
         running.push("team/app", Some("1"), &tagged).unwrap();
         let carrying = of(&[&subject], &tagged);
         push(&carrying);
