@@ -40,6 +40,8 @@ const MANIFEST_BYTES: usize = 4 << 20;
 const MEMTABLE_FILTER: f64 = 0.02;
 /// A file in which half of this many consecutive rows are deletions is compacted soon, because scans wade through them.
 const DELETIONS_WINDOW: usize = 8192;
+/// Rows of a page that there is room for from the beginning; most pages have fewer.
+const ROWS_RESERVED: usize = 128;
 /// Memory for the blocks that a check of all files reads.
 const CHECK_CACHE_BYTES: usize = 4 << 20;
 /// How long a healthy index may stop writes, to catch up, before they are refused.
@@ -242,6 +244,7 @@ fn page<'a>(
     if from >= until {
         return Ok(rows);
     }
+    rows.reserve(limit.min(ROWS_RESERVED));
     let mut options = read_options(tier);
     options.set_iterate_upper_bound(until);
     let mut iterator = iterate(options);

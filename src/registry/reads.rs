@@ -104,7 +104,11 @@ impl<'a> Reads<'a> {
         if rows.len() == most && most < wanted {
             return Err(RegistryError::OutOfReach);
         }
-        let name = |key: &[u8]| String::from_utf8_lossy(&key[prefix.len()..]).into_owned();
-        Ok(Page { more: rows.len() > limit, names: rows.iter().take(limit).map(|(key, _)| name(key)).collect() })
+        let more = rows.len() > limit;
+        let name = |mut key: Vec<u8>| {
+            key.drain(..prefix.len());
+            String::from_utf8(key).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+        };
+        Ok(Page { more, names: rows.into_iter().take(limit).map(|(key, _)| name(key)).collect() })
     }
 }
