@@ -74,58 +74,30 @@ fn of_organisation(view: &dyn View, organisation: &str) -> Result<Vec<Repository
     }
 }
 
-/// Ends the windows of all that is held in a repository, and of what lives for the sake of such a manifest only: that would
-/// leave with it when it is dropped, and have a window from then on.
+/// Ends the windows of all that is held in a repository.
 pub(super) fn end_windows<S: Steps>(steps: &mut S, repository: RepositoryId) -> Result<(), StoreError> {
-    loop {
-        let sakes = end_held(steps, repository)?;
-        steps.settle()?;
-        end(steps, repository, &sakes)?;
-        steps.settle()?;
-        // What left with them may be more than one step tells, and another's subject.
-        let mut have_left = false;
-        for digest in &sakes {
-            have_left |= !steps.read(|view| is_for_a_sake(view, repository, digest))?;
-        }
-        if !have_left || steps.end().is_some() {
-            return Ok(());
-        }
-    }
-}
-
-/// Ends the windows of what is held; what lives for a subject's sake.
-fn end_held<S: Steps>(steps: &mut S, repository: RepositoryId) -> Result<Vec<Digest>, StoreError> {
     let prefix = Key::of(Table::Manifests).u32(repository).bytes();
     let (mut from, until) = (prefix.clone(), prefix_end(&prefix));
-    let mut sakes = Vec::new();
     loop {
         let rows = steps.read(|view| view.scan(&from, &until, PAGE_ROWS))?;
-        let mut held = Vec::new();
-        for (key, value) in &rows {
-            let row = ManifestRow::from_bytes(value)?;
-            // Also what is held and whose window is over by itself, as what it names goes with it at once then.
-            if row.held_until_ms > 0 || row.stays_root {
-                let some = if row.stays_root { &mut sakes } else { &mut held };
-                let digest = Decoder::new(&key[prefix.len()..]).digest("digest");
-                some.push(digest.map_err(|source| SchemaError::Row { table: Table::Manifests.name(), source })?);
-            }
+        let held = rows.iter().filter_map(|(key, value)| held(&key[prefix.len()..], value).transpose());
+        let held: Vec<Digest> = held.collect::<Result<_, _>>()?;
+        for digests in held.chunks(WINDOWS_AT_ONCE) {
+            steps.take(vec![Request::EndWindows { repository, digests: digests.to_vec() }])?;
         }
-        end(steps, repository, &held)?;
         match rows.last() {
             Some((last, _)) if rows.len() == PAGE_ROWS && steps.end().is_none() => from = [last, &[0][..]].concat(),
-            _ => return Ok(sakes),
+            _ => return steps.settle(),
         }
     }
 }
 
-fn end<S: Steps>(steps: &mut S, repository: RepositoryId, digests: &[Digest]) -> Result<(), StoreError> {
-    for digests in digests.chunks(WINDOWS_AT_ONCE) {
-        steps.take(vec![Request::EndWindows { repository, digests: digests.to_vec() }])?;
+/// The digest of a manifest that is held and whose window was not ended: also one whose window is over by itself, as
+/// what it names goes with it at once then.
+fn held(key: &[u8], value: &[u8]) -> Result<Option<Digest>, SchemaError> {
+    if ManifestRow::from_bytes(value)?.held_until_ms == 0 {
+        return Ok(None);
     }
-    Ok(())
-}
-
-fn is_for_a_sake(view: &dyn View, repository: RepositoryId, digest: &Digest) -> Result<bool, SchemaError> {
-    let row: Option<ManifestRow> = schema::get(view, key::manifest(repository, digest))?;
-    Ok(row.is_some_and(|row| row.stays_root))
+    let digest = Decoder::new(key).digest("digest");
+    Ok(Some(digest.map_err(|source| SchemaError::Row { table: Table::Manifests.name(), source })?))
 }

@@ -115,12 +115,11 @@ pub enum Operation {
         /// whose life changes again and again does not keep others from their turn.
         from: ManifestId,
     },
-    /// The windows of held manifests end with this operation, and so does the life of what lives for the sake of such a
-    /// manifest only.
+    /// The windows of held manifests end with this operation.
     EndWindows {
         /// The repository.
         repository: RepositoryId,
-        /// Held manifests, and roots for the sake of a subject whose window was ended; at most 1,000.
+        /// Held manifests; at most 1,000.
         digests: Vec<Digest>,
     },
     /// A link that no manifest names has ended its grace.
@@ -299,8 +298,6 @@ const KEEP_TAGS: u8 = 19;
 pub const VERSION: u8 = 1;
 /// Version of [`Operation::Settle`]: the first had no place to begin at, and began with the first manifest.
 const SETTLE_VERSION: u8 = 2;
-/// Version of [`Operation::EndWindows`]: the first had held manifests only.
-const END_WINDOWS_VERSION: u8 = 2;
 /// Version of [`Operation::DropManifest`]: the first had no window for what it releases, which got that of the manifest.
 const DROP_MANIFEST_VERSION: u8 = 2;
 
@@ -376,7 +373,7 @@ impl Operation {
                 e.u8(SETTLE).u8(SETTLE_VERSION).u64(*held_until_ms).u64(*from);
             }
             Self::EndWindows { repository, digests } => {
-                e.u8(END_WINDOWS).u8(END_WINDOWS_VERSION).u32(*repository).list(digests, |e, digest| {
+                e.u8(END_WINDOWS).u8(VERSION).u32(*repository).list(digests, |e, digest| {
                     e.digest(digest);
                 });
             }
@@ -433,7 +430,6 @@ impl Operation {
         let kind = d.u8("operation kind")?;
         let newest = match kind {
             SETTLE => SETTLE_VERSION,
-            END_WINDOWS => END_WINDOWS_VERSION,
             DROP_MANIFEST => DROP_MANIFEST_VERSION,
             _ => VERSION,
         };

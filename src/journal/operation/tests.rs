@@ -158,9 +158,9 @@ fn settling_of_the_first_version_begins_with_the_first() {
     assert!(Operation::decode(&[SETTLE, 3, 7, 0, 0, 0, 0, 0, 0, 0]).is_err());
 }
 
-/// In those of the first version what a drop releases has the window that the manifest had, and windows end of what is held only.
+/// In those of the first version what a drop releases has the window that the manifest had.
 #[test]
-fn drops_and_windows_of_the_first_version_are_read() {
+fn drops_of_the_first_version_are_read() {
     let digest = digest("manifest");
     let mut e = Encoder::new();
     e.u8(DROP_MANIFEST).u8(1).u32(2).u64(3).digest(&digest);
@@ -168,13 +168,6 @@ fn drops_and_windows_of_the_first_version_are_read() {
     let dropped = |held_until_ms| Operation::DropManifest { repository, manifest, digest, held_until_ms };
     assert_eq!(Operation::decode(&first), Ok(dropped(0)));
     assert_eq!(dropped(77).encode(), [&[DROP_MANIFEST, 2], &first[2..], &[77, 0, 0, 0, 0, 0, 0, 0]].concat());
-    let ended = Operation::EndWindows { repository, digests: vec![digest] };
-    let mut bytes = ended.encode();
-    assert_eq!(bytes[..10], [END_WINDOWS, 2, 2, 0, 0, 0, 1, 0, 0, 0]);
-    bytes[1] = 1;
-    assert_eq!(Operation::decode(&bytes), Ok(ended));
-    bytes[1] = 3;
-    assert!(Operation::decode(&bytes).is_err());
 }
 
 #[test]

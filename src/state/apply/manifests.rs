@@ -68,13 +68,7 @@ pub(super) fn apply(
         }
         Operation::EndWindows { repository, digests } => {
             let mut lives = Lives::exact(overlay, applied, 0);
-            for digest in digests {
-                lives.change(*repository, digest, |row, _| {
-                    row.root &= !row.stays_root;
-                    row.held_until_ms = 0;
-                })?;
-            }
-            lives.settle()
+            digests.iter().try_for_each(|digest| lives.change(*repository, digest, |row, _| row.held_until_ms = 0))
         }
         _ => Ok(()),
     }

@@ -107,27 +107,17 @@ impl Batch<'_> {
     }
 
     pub(super) fn end_windows(&mut self, repository: RepositoryId, digests: &[Digest]) -> Result<Outcome, Refusal> {
-        let mut ending = Vec::new();
+        let mut held = Vec::new();
         for digest in digests {
             let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, digest))?;
-            if let Some(row) = row
-                && (row.held_until_ms > 0 || self.ends_with_subject(repository, &row)?)
-            {
-                ending.push(*digest);
+            if row.is_some_and(|row| row.held_until_ms > 0) {
+                held.push(*digest);
             }
         }
-        if !ending.is_empty() {
-            self.logical(Operation::EndWindows { repository, digests: ending })?;
+        if !held.is_empty() {
+            self.logical(Operation::EndWindows { repository, digests: held })?;
         }
         Ok(Outcome::Done)
-    }
-
-    /// Whether a manifest lives only for the sake of a subject whose window was ended.
-    fn ends_with_subject(&self, repository: RepositoryId, row: &ManifestRow) -> Result<bool, SchemaError> {
-        let Some(subject) = row.subject.filter(|_| row.stays_root) else { return Ok(false) };
-        let row: Option<ManifestRow> = schema::get(&self.overlay, key::manifest(repository, &subject))?;
-        let parents = schema::get::<ParentsRow>(&self.overlay, key::parents(repository, &subject))?.unwrap_or_default();
-        Ok(row.is_some_and(|row| row.held_until_ms == 0 && !Life::of(&row, &parents).is_live()))
     }
 
     pub(super) fn restore(

@@ -280,41 +280,6 @@ fn what_was_pushed_after_a_purge_is_held_when_what_reached_it_is_dropped_with_it
     assert_eq!((life(&state, 103), life(&state, 98)), (None, None));
 }
 
-/// What lives for the sake of what a purge takes is ended by it, too, and then what is pushed is wanted for itself.
-#[test]
-fn a_purge_ends_what_lives_for_the_sake_of_what_it_takes() {
-    for again in [false, true] {
-        let mut state = living_for_the_sake_of_what_is_purged();
-        let both = vec![digest(98), digest(103)];
-        state.done(Request::EndWindows { repository: 1, digests: both });
-        state.check();
-        assert_eq!([98, 103].map(|number| life(&state, number)), [Some((false, false)); 2]);
-        if again {
-            let push = state.push(&name("a/x"), 98, manifest(98, Vec::new()), &[]);
-            state.batch(1_000, &[push]).remove(0).unwrap();
-        }
-        collect(&mut state, 1_000);
-        let left = [98, 100, 101, 102, 103].map(|number| life(&state, number));
-        assert_eq!(left, [again.then_some((true, true)), None, None, None, None]);
-    }
-}
-
-/// As long as the subject may be restored, or lives, a referrer's life does not end by its being asked for.
-#[test]
-fn what_lives_for_the_sake_of_what_is_held_is_ended_with_that_only() {
-    let mut state = pushed(&[
-        (100, manifest(100, Vec::new()), &[]),
-        (101, manifest(101, Vec::new()), &["image"]),
-        (102, index_of(&[100], Some(101), 102), &[]),
-        (103, index_of(&[], Some(100), 103), &[]),
-    ]);
-    let end = |state: &mut State| state.done(Request::EndWindows { repository: 1, digests: vec![digest(103)] });
-    end(&mut state);
-    state.done(untag("image"));
-    end(&mut state);
-    assert_eq!((life(&state, 100), life(&state, 103)), (Some((false, false)), Some((true, true))));
-}
-
 #[test]
 fn purging_releases_what_was_uploaded_for_it_at_once_and_keeps_what_came_since() {
     let repository = name("a/x");
