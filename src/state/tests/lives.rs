@@ -244,9 +244,10 @@ fn a_root_for_its_subjects_sake_is_held_when_that_is_dropped() {
     assert_eq!(life(&state, 103), None);
 }
 
-/// Two manifests, of which the second is an index of the first and lives only for the sake of a subject that is held: the
-/// third. That one's window is ended.
-fn living_for_the_sake_of_what_is_purged() -> State {
+/// Found by the crash model: the first went with its index, which lives only for the sake of a subject whose window was ended,
+/// without any window of its own.
+#[test]
+fn what_was_pushed_after_a_purge_is_held_when_what_reached_it_is_dropped_with_its_subject() {
     let mut state = pushed(&[
         (98, manifest(98, Vec::new()), &[]),
         (100, manifest(100, Vec::new()), &[]),
@@ -258,13 +259,6 @@ fn living_for_the_sake_of_what_is_purged() -> State {
     let held = vec![digest(100), digest(101), digest(102)];
     state.done(Request::EndWindows { repository: 1, digests: held });
     assert_eq!([98, 100, 103].map(|number| life(&state, number).unwrap().0), [true, false, true]);
-    state
-}
-
-/// Found by the crash model: it went with what it had been reached by, without any window.
-#[test]
-fn what_was_pushed_after_a_purge_is_held_when_what_reached_it_is_dropped_with_its_subject() {
-    let mut state = living_for_the_sake_of_what_is_purged();
     let push = state.push(&name("a/x"), 98, manifest(98, Vec::new()), &[]);
     state.batch(1_000, &[push]).remove(0).unwrap();
     collect(&mut state, 1_000);
