@@ -16,13 +16,14 @@ use super::{Changes, prefix_end, schema::Table};
 use crate::sync::{Mutex, MutexGuard};
 
 /// The tables that are queues.
-const QUEUES: [Table; 10] = [
+const QUEUES: [Table; 11] = [
     Table::DueLinks,
     Table::DueManifests,
     Table::DueHistory,
     Table::EmptyRepositories,
     Table::DueDrops,
     Table::Settling,
+    Table::LaterRoots,
     Table::Dead,
     Table::Sparse,
     Table::DueRepositories,

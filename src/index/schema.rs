@@ -23,7 +23,7 @@ pub use row::*;
 pub use state_hash::StateHash;
 
 /// Version of all tables together.
-pub const INDEX_VERSION: u32 = 6;
+pub const INDEX_VERSION: u32 = 7;
 /// Digests in one row of the references table.
 pub const REFERENCES_PER_ROW: usize = 1_000;
 
@@ -80,6 +80,7 @@ pub enum Table {
     EmptyRepositories = 0x63,
     DueDrops = 0x64,
     Settling = 0x65,
+    LaterRoots = 0x66,
     Segments = 0x70,
     Uploads = 0x71,
     Dead = 0x72,
@@ -104,7 +105,7 @@ pub enum Table {
 
 impl Table {
     /// All tables, in key order.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::Meta,
         Self::OrganisationNames,
         Self::Organisations,
@@ -131,6 +132,7 @@ impl Table {
         Self::EmptyRepositories,
         Self::DueDrops,
         Self::Settling,
+        Self::LaterRoots,
         Self::Segments,
         Self::Uploads,
         Self::Dead,
@@ -185,6 +187,7 @@ impl Table {
             Self::EmptyRepositories => "empty-repositories",
             Self::DueDrops => "due-drops",
             Self::Settling => "settling",
+            Self::LaterRoots => "later-roots",
             Self::Segments => "segments",
             Self::Uploads => "uploads",
             Self::Dead => "dead",
@@ -224,7 +227,7 @@ impl Table {
             Self::Tags => &[U32("repository"), Text("tag")],
             Self::History => &[U32("repository"), Text("tag"), U64("lsn")],
             Self::Referrers => &[U32("repository"), Digest("subject"), Digest("referrer")],
-            Self::Pulls => &[U32("repository"), Digest("digest")],
+            Self::Pulls | Self::LaterRoots => &[U32("repository"), Digest("digest")],
             Self::ManifestTags => &[U32("repository"), U64("manifest"), Text("tag")],
             Self::Counts => &[Scope("scope"), Digest("digest")],
             Self::Usage => &[Scope("scope")],

@@ -115,6 +115,14 @@ pub enum Operation {
         /// whose life changes again and again does not keep others from their turn.
         from: ManifestId,
     },
+    /// A manifest was pushed or restored by its digest while others were settling in its repository: once nothing is, it
+    /// lives by itself if nothing reaches it.
+    RootLater {
+        /// The repository.
+        repository: RepositoryId,
+        /// The manifest.
+        digest: Digest,
+    },
     /// The windows of held manifests end with this operation.
     EndWindows {
         /// The repository.
@@ -293,6 +301,7 @@ const SET_POLICY: u8 = 16;
 const REMOVE_POLICY: u8 = 17;
 const REVIEW: u8 = 18;
 const KEEP_TAGS: u8 = 19;
+const ROOT_LATER: u8 = 20;
 
 /// Version of every operation and record but those that follow.
 pub const VERSION: u8 = 1;
@@ -312,6 +321,7 @@ impl Operation {
             | Self::Untag { repository, .. }
             | Self::Delete { repository, .. }
             | Self::Restore { repository, .. }
+            | Self::RootLater { repository, .. }
             | Self::EndWindows { repository, .. }
             | Self::DropLink { repository, .. }
             | Self::DropManifest { repository, .. }
@@ -412,6 +422,9 @@ impl Operation {
             Self::Review => {
                 e.u8(REVIEW).u8(VERSION);
             }
+            Self::RootLater { repository, digest } => {
+                e.u8(ROOT_LATER).u8(VERSION).u32(*repository).digest(digest);
+            }
             Self::KeepTags { repository, tags } => {
                 e.u8(KEEP_TAGS).u8(VERSION).u32(*repository).list(tags, |e, (tag, pulled_ms)| {
                     e.str(tag.as_str()).u64(*pulled_ms);
@@ -509,6 +522,7 @@ impl Operation {
                 repository: d.u32("repository")?,
                 tags: d.list("tags", |d| Ok((d.parsed("tag")?, d.u64("pulled")?)))?,
             },
+            ROOT_LATER => Self::RootLater { repository: d.u32("repository")?, digest: d.digest("digest")? },
             _ => return Err(DecodeError { field: "operation kind", problem: "unknown; a newer orlop wrote it" }),
         };
         d.finish("operation")?;

@@ -22,6 +22,7 @@ use crate::{
         life::Life,
         quota::{self, Account, Coming, NoUploads},
         request::{Content, Outcome, Placement, PushRequest, Refusal, Request, Sparse, TAGS_PER_STEP},
+        settle::later_roots,
     },
 };
 
@@ -277,8 +278,18 @@ impl<'a> Batch<'a> {
         let content = stored.is_none().then(|| Box::new(push.manifest.clone()));
         let held_until_ms = self.time_ms().saturating_add(push.window_ms);
         let tags = push.tags.clone();
+        let roots_later = tags.is_empty() && self.may_seem_reached(repository, stored.as_ref())?;
         self.logical(Operation::Push { repository, manifest, digest, content, tags, held_until_ms })?;
+        if roots_later {
+            self.logical(Operation::RootLater { repository, digest })?;
+        }
         Ok(Outcome::Done)
+    }
+
+    /// Whether what a manifest's rows say of what reaches it may be about to be taken back. Tags are always told.
+    fn may_seem_reached(&self, repository: RepositoryId, row: Option<&ManifestRow>) -> Result<bool, SchemaError> {
+        let usage: Option<UsageRow> = schema::get(&self.overlay, key::usage(Scope::Repository(repository)))?;
+        Ok(usage.is_some_and(|usage| usage.settling > 0) && row.is_none_or(|row| row.tags == 0))
     }
 
     fn delete(
@@ -401,7 +412,8 @@ fn stored_size(
 fn live_namer(view: &dyn View, repository: RepositoryId, digest: &Digest) -> Result<Option<Digest>, SchemaError> {
     let scope = Scope::Repository(repository);
     let Some(count) = schema::get::<CountRow>(view, key::count(scope, digest))? else { return Ok(None) };
-    let is_settling = schema::get::<UsageRow>(view, key::usage(scope))?.is_some_and(|usage| usage.settling > 0);
+    let is_settling = schema::get::<UsageRow>(view, key::usage(scope))?.is_some_and(|usage| usage.settling > 0)
+        || later_roots::are_in(view, repository)?;
     if count.live == 0 && !is_settling {
         return Ok(None);
     }

@@ -58,7 +58,7 @@ impl fmt::Display for Difference {
 }
 
 /// Tables of which every row is counted again.
-const COUNTED: [Table; 36] = [
+const COUNTED: [Table; 37] = [
     Table::OrganisationNames,
     Table::Organisations,
     Table::RepositoryNames,
@@ -79,6 +79,7 @@ const COUNTED: [Table; 36] = [
     Table::EmptyRepositories,
     Table::DueDrops,
     Table::Settling,
+    Table::LaterRoots,
     Table::Sparse,
     Table::Dropped,
     Table::History,

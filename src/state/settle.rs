@@ -6,7 +6,10 @@
 //! its first digest to its last; if the life has changed meanwhile, another pass follows. So any order of deleting and
 //! restoring ends in the same rows.
 //!
-//! Invariants: nothing is settling ⇔ all lives are what `life` says of them, and every manifest was told.
+//! Invariants: nothing is settling ⇔ all lives are what `life` says of them, every manifest was told, and there are no later
+//! roots (`later_roots`).
+
+pub(super) mod later_roots;
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -197,6 +200,22 @@ impl<'a, 'b> Lives<'a, 'b> {
         Ok(life.transpose()?.is_some_and(is_merely_carried))
     }
 
+    /// Weighs anew whether a manifest that is there again is a root for its subject's sake.
+    pub(super) fn weigh_sake(
+        &mut self,
+        repository: RepositoryId,
+        digest: &Digest,
+        by_digest: bool,
+    ) -> Result<(), SchemaError> {
+        let row: ManifestRow = schema::expect(self.overlay, key::manifest(repository, digest))?;
+        // Whoever asks for it while its subject is gone, or held, wants it for itself.
+        let stays_root = self.stays_root(repository, &row)? || (row.stays_root && (row.attached || !by_digest));
+        match stays_root == row.stays_root {
+            true => Ok(()),
+            false => self.change(repository, digest, |row, _| row.stays_root = stays_root),
+        }
+    }
+
     /// Whether a subject has told a referrer that it attaches it. A pass under way has told the referrers up to one.
     fn attaches(&self, repository: RepositoryId, subject: &Digest, referrer: &Digest) -> Result<bool, SchemaError> {
         let Some(row) = schema::get::<ManifestRow>(self.overlay, key::manifest(repository, subject))? else {
@@ -250,6 +269,7 @@ impl<'a, 'b> Lives<'a, 'b> {
         self.settle_between(&begin, &prefix_end(&first), &mut repositories)?;
         self.settle_between(&first, &begin, &mut repositories)?;
         self.settle()?;
+        self.make_later_roots(&mut repositories)?;
         let time_ms = self.applied.time_ms;
         repositories.into_iter().try_for_each(|repository| samples::take(self.overlay, time_ms, repository))
     }

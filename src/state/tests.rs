@@ -356,7 +356,7 @@ fn a_recount_tells_every_wrong_row() {
     let missing: Vec<_> = Table::ALL.iter().filter(|table| !tables.contains(table.name())).collect();
     assert_eq!(
         missing,
-        [&Table::Settling, &Table::Uploads, &Table::Reports, &Table::Pauses, &Table::Reviewing],
+        [&Table::Settling, &Table::LaterRoots, &Table::Uploads, &Table::Reports, &Table::Pauses, &Table::Reviewing],
         "all others are looked at"
     );
     let pull = PullRow { pulled_ms: 7 }.to_bytes();

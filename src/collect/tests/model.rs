@@ -300,6 +300,7 @@ impl World {
         if !self.is_down() {
             self.acknowledged += self.under_way;
             self.check_rows(name);
+            self.check_lives(name);
         }
     }
 
@@ -591,4 +592,30 @@ fn a_million_calls_lose_nothing_that_was_promised_and_leave_nothing_that_was_not
         let rare: Vec<_> = EXPECTED.iter().filter(|kind| !seen.contains(**kind)).collect();
         assert!(rare.is_empty(), "nothing was said about {rare:?}; there was {seen:?}");
     }
+}
+
+/// Batch after batch, and only sometimes a pause in which all is told: what a client pushed by its digest lives, whatever was
+/// about to be taken back by then.
+#[test]
+fn what_is_pushed_while_lives_are_told_lives() {
+    each_seed(8, |seed| {
+        let _seed = Seed(seed);
+        let mut world = World::of_seed(seed, false);
+        for _ in 0..2_000 {
+            let (name, blob) = (NAMES[world.random.usize(..NAMES.len())], world.random.usize(..BLOBS_END));
+            let item = world.random.usize(BLOBS_END..world.items.len());
+            match world.random.u16(..100) {
+                0..15 => world.put(name, blob),
+                15..30 => world.push(name, item, &[]),
+                30 => world.purge(name),
+                31..50 => world.settle(),
+                _ => world.batch(),
+            }
+            world.conclude();
+            for name in NAMES {
+                world.check_rows(name);
+                world.check_lives(name);
+            }
+        }
+    });
 }

@@ -40,6 +40,7 @@ fn encoded_again(table: Table, bytes: &[u8]) -> Option<Vec<u8>> {
         Table::EmptyRepositories => again::<EmptyRepositoryRow>,
         Table::DueDrops => again::<DueDropRow>,
         Table::Settling => again::<SettlingRow>,
+        Table::LaterRoots => again::<LaterRootRow>,
         Table::Segments => again::<SegmentRow>,
         Table::Uploads => again::<UploadRow>,
         Table::Dead => again::<DeadRow>,

@@ -134,6 +134,14 @@ pub fn due_drop(due_ms: u64, lsn: u64) -> Key {
 pub fn settling(manifest: ManifestId) -> Key {
     Key::of(Table::Settling).u64(manifest)
 }
+/// The prefix of the [`super::LaterRootRow`]s of a repository.
+pub fn later_roots(repository: RepositoryId) -> Key {
+    Key::of(Table::LaterRoots).u32(repository)
+}
+/// Of [`super::LaterRootRow`].
+pub fn later_root(repository: RepositoryId, digest: &Digest) -> Key {
+    later_roots(repository).digest(digest)
+}
 /// Of [`super::SegmentRow`].
 pub fn segment(number: SegmentNumber) -> Key {
     Key::of(Table::Segments).u64(number.0)

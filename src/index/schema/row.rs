@@ -139,7 +139,7 @@ row! {
         repositories: u32 u32,
         /// Manifest ids that were given out.
         manifests: u64 u64,
-        /// Rows of the settling table.
+        /// Rows of the tables of what is settling and of later roots.
         settling: u64 u64,
         /// Whether a review of repositories is under way.
         reviewing: bool bool,
@@ -489,6 +489,12 @@ impl SettlingRow {
             && self.references >= before.references
             && self.referrer >= before.referrer
     }
+}
+
+row! {
+    /// repository, digest → nothing: a manifest that was asked for by its digest while something was settling; once nothing
+    /// is, it lives by itself where nothing reaches it
+    LaterRootRow in LaterRoots {}
 }
 
 row! {

@@ -136,11 +136,15 @@ fn later_kinds_round_trip_and_every_cut_is_refused() {
         Operation::RemovePolicy { name: "ci".parse().unwrap() },
         Operation::Review,
         Operation::KeepTags { repository, tags: vec![("v1".parse().unwrap(), 77)] },
+        Operation::RootLater { repository, digest },
     ];
     assert_eq!(operations[11].encode(), [REMOVE_POLICY, VERSION, 2, 0, 0, 0, b'c', b'i']);
     assert_eq!(operations[12].encode(), [REVIEW, VERSION]);
     let kept = [KEEP_TAGS, VERSION, 2, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, b'v', b'1', 77, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(operations[13].encode(), kept);
+    let mut root_later = vec![ROOT_LATER, VERSION, 2, 0, 0, 0];
+    digest.encode(&mut root_later);
+    assert_eq!(operations[14].encode(), root_later);
     assert_eq!(operations[9].encode(), [SET_QUOTA, VERSION, 3, 0, 0, 0, b'o', b':', b'_', 0]);
     for operation in operations {
         let bytes = operation.encode();

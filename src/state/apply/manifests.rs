@@ -18,7 +18,7 @@ use crate::{
         govern::order,
         hash,
         life::is_reached,
-        settle::Lives,
+        settle::{Lives, later_roots},
     },
 };
 
@@ -53,6 +53,7 @@ pub(super) fn apply(
         Operation::Delete { repository, digest, held_until_ms, .. } => {
             let mut lives = Lives::new(overlay, applied, *held_until_ms);
             lives.change(*repository, digest, |row, _| (row.deleted, row.root) = (true, false))?;
+            lives.forget_later_root(*repository, digest)?;
             lives.settle()
         }
         Operation::Restore { repository, manifest, digest, tag, held_until_ms } => {
@@ -62,6 +63,9 @@ pub(super) fn apply(
                 set_tag(&mut lives, at, *repository, tag, Some((*manifest, digest)))?;
             }
             lives.settle()
+        }
+        Operation::RootLater { repository, digest } => {
+            Lives::new(overlay, applied, 0).note_later_root(*repository, digest)
         }
         Operation::KeepTags { repository, tags } => {
             tags.iter().try_for_each(|(tag, pulled_ms)| keep_tag(overlay, *repository, tag, *pulled_ms))
@@ -130,6 +134,7 @@ pub(in crate::state) fn put_manifest(
         );
     }
     lives.insert(repository, digest, row)?;
+    let has_later_roots = lives.applied.settling > 0 && later_roots::are_in(lives.overlay, repository)?;
     for named in &named {
         let key = key::name(&named.digest, repository, manifest);
         schema::put(lives.overlay, key, &NameRow { roles: named.roles });
@@ -138,6 +143,9 @@ pub(in crate::state) fn put_manifest(
         }
         if named.is_child() {
             lives.change_parents(repository, &named.digest, |parents| parents.all = parents.all.saturating_add(1))?;
+            if has_later_roots {
+                lives.forget_later_root(repository, &named.digest)?;
+            }
         }
     }
     Ok(())
@@ -165,13 +173,7 @@ fn revive(
         row.pushed_ms = pushed_ms.unwrap_or(row.pushed_ms);
         row.root |= by_digest && !is_reached(row, parents);
     })?;
-    let row: ManifestRow = schema::expect(lives.overlay, key::manifest(repository, digest))?;
-    // Whoever asks for it while its subject is gone, or held, wants it for itself.
-    let stays_root = lives.stays_root(repository, &row)? || (row.stays_root && (row.attached || !by_digest));
-    match stays_root == row.stays_root {
-        true => Ok(()),
-        false => lives.change(repository, digest, |row, _| row.stays_root = stays_root),
-    }
+    lives.weigh_sake(repository, digest, by_digest)
 }
 
 /// Points a tag at a manifest, or removes it; what it pointed to before loses it.
@@ -244,6 +246,7 @@ pub(in crate::state) fn reached_by_tag(
     digest: &Digest,
 ) -> Result<(), SchemaError> {
     schema::put(lives.overlay, key::manifest_tag(repository, manifest, tag), &ManifestTagRow {});
+    lives.forget_later_root(repository, digest)?;
     lives.change(repository, digest, |row, _| row.tags = row.tags.saturating_add(1))
 }
 

@@ -274,6 +274,95 @@ fn what_was_pushed_after_a_purge_is_held_when_what_reached_it_is_dropped_with_it
     assert_eq!((life(&state, 103), life(&state, 98)), (None, None));
 }
 
+/// A state with an index of so many children that what it tells takes several steps.
+fn with_large_index() -> (State, Vec<usize>) {
+    let children: Vec<usize> = (200..200 + 3 * settle::STEP_DIGESTS as usize).collect();
+    let mut pushes: Vec<_> = children.iter().map(|&child| (child, manifest(child, Vec::new()), &[][..])).collect();
+    pushes.push((100, index_of(&children, None, 100), &["all"]));
+    (pushed(&pushes), children)
+}
+
+fn later_roots(state: &State) -> usize {
+    state.index.scan(&[Table::LaterRoots as u8], &[Table::LaterRoots as u8 + 1], 100).unwrap().len()
+}
+
+/// Found by the crash model: what a delete has to tell is told in steps, and a push between them took what was about to be
+/// taken back for something that reaches it.
+#[test]
+fn what_is_asked_for_while_what_reached_it_is_taken_back_lives_by_itself() {
+    let restore = |child| Request::Restore { repository: name("a/x"), digest: digest(child), tag: None, window_ms: 9 };
+    for is_restored in [false, true] {
+        let (_, children) = with_large_index();
+        for &child in &children {
+            let (mut state, _) = with_large_index();
+            state.batch(0, &[delete(100)]).remove(0).unwrap();
+            let request = match is_restored {
+                true => restore(child),
+                false => state.push(&name("a/x"), child, manifest(child, Vec::new()), &[]),
+            };
+            state.batch(0, &[request]).remove(0).unwrap();
+            assert_eq!(later_roots(&state), 1);
+            state.settle();
+            state.check();
+            assert_eq!((life(&state, child), later_roots(&state)), (Some((true, true)), 0), "{child}");
+            collect(&mut state, 100_000);
+            let left = children.iter().filter(|&&child| life(&state, child).is_some()).count();
+            assert_eq!((left, life(&state, child)), (1, Some((true, true))));
+        }
+    }
+}
+
+/// The first thing that surely reaches it ends that, as it does for every root; so does deleting it.
+#[test]
+fn what_is_reached_or_deleted_meanwhile_is_no_root_later() {
+    let child = 205;
+    for (what, lives) in
+        [("nothing", Some(true)), ("a tag", Some(false)), ("an index", Some(false)), ("deleting it", None)]
+    {
+        let (mut state, _) = with_large_index();
+        state.batch(0, &[untag("all")]).remove(0).unwrap();
+        let push = state.push(&name("a/x"), child, manifest(child, Vec::new()), &[]);
+        let more = match what {
+            "a tag" => Some(state.push(&name("a/x"), child, manifest(child, Vec::new()), &["mine"])),
+            "an index" => Some(state.push(&name("a/x"), 101, index_of(&[child], None, 101), &["mine"])),
+            "deleting it" => Some(delete(child)),
+            _ => None,
+        };
+        let has_tag = lives == Some(false);
+        let requests: Vec<_> = [Some(push), more, has_tag.then(|| untag("mine"))].into_iter().flatten().collect();
+        assert!(state.batch(0, &requests).iter().all(Result::is_ok), "{what}");
+        state.settle();
+        state.check();
+        let row: ManifestRow = schema::expect(&state.index, key::manifest(1, &digest(child))).unwrap();
+        assert_eq!((!row.deleted).then_some(row.root), lives, "{what}");
+    }
+}
+
+/// Until it is known whether it lives, it is not dropped, however far the clock is, nor may its blobs be deleted.
+#[test]
+fn what_may_become_a_root_is_neither_dropped_nor_robbed() {
+    let (mut state, _) = with_large_index();
+    let upload = state.upload(&name("a/x"), 1);
+    state.done(upload);
+    let image = || manifest(150, vec![reference(Role::Layer, 1)]);
+    let push = state.push(&name("a/x"), 150, image(), &["image"]);
+    state.done(push);
+    state.batch(0, &[untag("all"), untag("image")]);
+    let push = state.push(&name("a/x"), 150, image(), &[]);
+    state.batch(0, &[push]).remove(0).unwrap();
+    // As if it had left since.
+    let key = key::manifest(1, &digest(150));
+    let mut overlay = Overlay::new(&state.index);
+    let row: ManifestRow = schema::expect(&overlay, key.clone()).unwrap();
+    schema::put(&mut overlay, key, &ManifestRow { root: false, told: 0, held_until_ms: 1, ..row });
+    let changes = overlay.take_changes();
+    state.index.write(&changes).unwrap();
+    let drop = Request::Drop { due: Due::Manifest { repository: 1, digest: digest(150) }, window_ms: 5_000 };
+    let unlink = Request::Unlink { repository: name("a/x"), digest: digest(1) };
+    let refused = state.batch(90_000, &[drop, unlink]);
+    assert!(refused.iter().all(Result::is_err), "{refused:?}");
+}
+
 #[test]
 fn purging_releases_what_was_uploaded_for_it_at_once_and_keeps_what_came_since() {
     let repository = name("a/x");

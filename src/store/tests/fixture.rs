@@ -44,13 +44,13 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1",
         dump: include_str!("../../../tests/fixtures/v1/dump.txt"),
-        rows: (6, "sha256:8ac81742b575cb8561607c2f3b4ee86e6ffa9ed3b1437a8e2fde66c95fb8e4f2"),
+        rows: (7, "sha256:7dedf25704f8712aba9f93ca1af872f0442d10892d698c8a0677e1776713eb4d"),
         has_snapshots: false,
     },
     Fixture {
         name: "v1-snapshots",
         dump: include_str!("../../../tests/fixtures/v1-snapshots/dump.txt"),
-        rows: (6, "sha256:5590f8dbaac9b8a89f0d0564f127d5858e2bfef655a291f4356f8651da113824"),
+        rows: (7, "sha256:718699b2ae55b30ed6daeb7f709f959c588aaabdc18f2411c4b71c920d17154b"),
         has_snapshots: true,
     },
 ];

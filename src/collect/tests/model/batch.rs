@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
+    digest::Digest,
     index::{Index, double::Watcher},
     location::RecordKind,
     registry::manifest::{ManifestBounds, parse as parse_manifest},
@@ -60,7 +61,6 @@ impl Watcher for Gate {
 
 impl World {
     pub(super) fn batch(&mut self) {
-        self.settle();
         let (mut after, mut requests) = (self.promised.clone(), Vec::new());
         for _ in 0..self.random.usize(2..=12) {
             match self.request(&mut after) {
@@ -71,7 +71,7 @@ impl World {
             after.values_mut().for_each(|repository| repository.conclude(&self.items, now_ms));
         }
         self.lsn = self.last_lsn();
-        let count = requests.len();
+        let (count, said) = (requests.len(), requests.iter().map(|it| self.describe(it)).collect::<Vec<_>>());
         (self.operations, self.under_way) = (self.operations + count.max(1) as u64 - 1, count as u64);
         let (send, receive) = channel();
         self.gate.set(true);
@@ -81,7 +81,7 @@ impl World {
         }
         self.gate.set(false);
         let results: Vec<_> = receive.iter().take(count).collect();
-        self.log("batch", "", count, &results.iter().find(|result| result.is_err()));
+        self.log("batch", "", &said, &results.iter().find(|result| result.is_err()));
         match results.into_iter().collect::<Result<Vec<Outcome>, StoreError>>() {
             Ok(outcomes) => {
                 assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Done), "{outcomes:?}");
@@ -133,6 +133,18 @@ impl World {
             }
             _ => None,
         })
+    }
+
+    fn describe(&self, request: &Request) -> String {
+        let number = |digest: &Digest| self.items.iter().position(|item| item.digest == *digest).unwrap_or(usize::MAX);
+        match request {
+            Request::Upload { repository, content, .. } => format!("put {repository} {}", number(&content.digest)),
+            Request::Mount { repository, digest, from, .. } => format!("mount {repository} {} {from}", number(digest)),
+            Request::Push(push) => format!("push {} {} {:?}", push.repository, number(&push.content.digest), push.tags),
+            Request::Untag { repository, tag, .. } => format!("untag {repository} {tag}"),
+            Request::Delete { repository, digest, .. } => format!("delete {repository} {}", number(digest)),
+            other => format!("{other:?}"),
+        }
     }
 
     fn push_request(&self, name: &str, item: usize, tags: &[&str]) -> Result<Request, StoreError> {

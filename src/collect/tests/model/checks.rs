@@ -3,8 +3,9 @@
 use super::*;
 use crate::{
     collect::{PlaceKind, SearchReport},
+    index::schema::ParentsRow,
     registry::Manifest,
-    state::{dump, recount::recount},
+    state::{dump, life::Life, recount::recount},
 };
 
 impl World {
@@ -45,11 +46,25 @@ impl World {
         }
     }
 
+    /// What surely lives does so by its rows, too, and is not only held; where nothing is settling.
+    pub(super) fn check_lives(&self, name: &str) {
+        let view = self.registry().store().snapshot();
+        let Some(id) = self.id(&*view, name).filter(|_| !facts::is_settling(&*view).unwrap()) else { return };
+        for item in self.promised[name].living(&self.items, self.now_ms()) {
+            let digest = &self.items[item].digest;
+            let row: ManifestRow = schema::expect(&*view, key::manifest(id, digest)).unwrap();
+            let parents: Option<ParentsRow> = schema::get(&*view, key::parents(id, digest)).unwrap();
+            let life = Life::of(&row, &parents.unwrap_or_default());
+            assert!(life.is_live(), "manifest {item} of {name} is held only");
+        }
+    }
+
     /// What was promised is served, bit for bit; what is served is whole; tags are exactly those that were set, and point
     /// to what they were set to; counts are those of a recount.
     pub(super) fn check(&self) {
         self.settle();
         self.check_answers();
+        NAMES.into_iter().for_each(|name| self.check_lives(name));
         recount(&*self.registry().store().snapshot(), &mut |difference| panic!("{difference}")).unwrap();
     }
 

@@ -149,6 +149,7 @@ impl World {
             if self.is_down() {
                 break;
             }
+            NAMES.into_iter().for_each(|name| self.check_lives(name));
             self.lsn = self.last_lsn();
             self.step();
         }

@@ -182,6 +182,11 @@ impl Repository {
             || self.manifests.values().any(|pushed| pushed.until_ms > now_ms && pushed.blobs.contains(&blob))
     }
 
+    /// The manifests that surely live.
+    pub(super) fn living(&self, items: &[Item], now_ms: u64) -> impl Iterator<Item = usize> {
+        self.lives(items, now_ms).into_keys()
+    }
+
     /// Whether something that surely lives names a blob that is surely there.
     pub(super) fn needs_blob(&self, items: &[Item], blob: usize, now_ms: u64) -> bool {
         self.lives(items, now_ms).keys().any(|item| self.manifests[item].blobs.contains(&blob))
