@@ -3,7 +3,10 @@
 //! Bytes are written before, as uploads do; then the requests are handed over at once. They are such as cannot be refused
 //! whatever the store has dropped, so they are all done, or, where the power goes, none is.
 
-use std::sync::{Condvar, mpsc::channel};
+use std::{
+    ops::Range,
+    sync::{Condvar, mpsc::channel},
+};
 
 use bytes::Bytes;
 
@@ -61,9 +64,15 @@ impl Watcher for Gate {
 
 impl World {
     pub(super) fn batch(&mut self) {
+        self.batch_of(&NAMES, 0..10);
+    }
+
+    /// A batch of requests to some repositories, of some of the choices that `request` has.
+    pub(super) fn batch_of(&mut self, names: &[&'static str], choices: Range<u8>) {
         let (mut after, mut requests) = (self.promised.clone(), Vec::new());
         for _ in 0..self.random.usize(2..=12) {
-            match self.request(&mut after) {
+            let (name, choice) = (names[self.random.usize(..names.len())], self.random.u8(choices.clone()));
+            match self.request(&mut after, name, choice) {
                 Ok(request) => requests.extend(request),
                 Err(error) => return self.cut_short(error, |_| ()),
             }
@@ -93,14 +102,12 @@ impl World {
     }
 
     /// A request that is surely accepted, and what is promised after it.
-    fn request(&mut self, after: &mut Promised) -> Result<Option<Request>, StoreError> {
-        let name = NAMES[self.random.usize(..NAMES.len())];
+    fn request(&mut self, after: &mut Promised, name: &'static str, choice: u8) -> Result<Option<Request>, StoreError> {
         let (items, now_ms) = (Arc::clone(&self.items), self.now_ms());
         let blob = self.random.usize(..BLOBS_END);
         let item = self.random.usize(BLOBS_END..items.len());
         let (repository, digest) = (parse(name), items[item].digest);
         let tag = TAGS[self.random.usize(..TAGS.len())];
-        let choice = self.random.u8(..10);
         let from = NAMES[self.random.usize(..NAMES.len())];
         let mountable = after[from].has_blob(blob, now_ms);
         let to = after.get_mut(name).expect("it is one of the names");
