@@ -14,6 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// As the program has.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Why a bench failed.
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 /// What a bench gives back.

@@ -75,7 +75,7 @@ have_libclang() {
 # The packages that are missing, one a line, Rust aside.
 missing_packages() {
     local name
-    local -A wanted=([c++]=g++ [cc]=gcc [ccache]=ccache)
+    local -A wanted=([c++]=g++ [cc]=gcc [ccache]=ccache [make]=make)
     if [[ $purpose == test ]]; then
         for name in skopeo buildah podman umoci curl jq strace zstd docker-registry shellcheck python3; do wanted[$name]=$name; done
         wanted[mkfs.ext4]=e2fsprogs wanted[mkfs.xfs]=xfsprogs wanted[mkfs.btrfs]=btrfs-progs wanted[ps]=procps wanted[ar]=binutils
