@@ -593,25 +593,3 @@ fn a_million_calls_lose_nothing_that_was_promised_and_leave_nothing_that_was_not
         assert!(rare.is_empty(), "nothing was said about {rare:?}; there was {seen:?}");
     }
 }
-
-/// Batch after batch of pushes, untags and deletes in one repository, and only sometimes a pause in which all is told: what a
-/// client pushed by its digest lives, whatever was about to be taken back by then.
-#[test]
-fn what_is_pushed_while_lives_are_told_lives() {
-    each_seed(20, |seed| {
-        let _seed = Seed(seed);
-        let mut world = World::of_seed(seed, false);
-        let name = NAMES[0];
-        for _ in 0..2_000 {
-            match world.random.u8(..100) {
-                0..3 => (0..BLOBS_END).for_each(|blob| world.put(name, blob)),
-                3 => world.purge(name),
-                4..30 => world.settle(),
-                _ => world.batch_of(&[name], 4..10),
-            }
-            world.conclude();
-            world.check_rows(name);
-            world.check_lives(name);
-        }
-    });
-}
