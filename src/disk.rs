@@ -12,10 +12,12 @@ mod mapped;
 mod real;
 pub mod sim;
 mod volume;
+mod watched;
 
 pub use mapped::{FileRange, MappedFile};
 pub use real::RealDisk;
 pub use volume::{FileSystem, Nature, Volume};
+pub use watched::Syncs;
 
 /// How far a read may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -80,6 +80,13 @@ pub trait Index: View + Send + Sync + fmt::Debug {
     /// # Errors
     /// What stops writes.
     fn health(&self) -> Result<(), IndexError>;
+    /// Whether all that it has flushed so far reached the disk, or found that full. Cheap; asked before a batch is acknowledged.
+    ///
+    /// # Errors
+    /// How the disk has failed: what others have written to it may be lost, too.
+    fn flushed(&self) -> Result<(), IndexError> {
+        Ok(())
+    }
     /// Reads all rows from the files again, past what is in memory, and tells how many bytes each page had; `read` ends the
     /// check by `false`. What is not flushed yet has no file. Cheap enough for once in a while only.
     ///
@@ -119,6 +126,10 @@ impl<T: Index + ?Sized> Index for std::sync::Arc<T> {
 
     fn health(&self) -> Result<(), IndexError> {
         (**self).health()
+    }
+
+    fn flushed(&self) -> Result<(), IndexError> {
+        (**self).flushed()
     }
 
     fn check(&self, read: &mut dyn FnMut(u64) -> bool) -> Result<(), IndexError> {

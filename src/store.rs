@@ -27,7 +27,7 @@ use std::{
 
 use crate::{
     digest::{Algorithm, Digest},
-    disk::{Disk, Reach},
+    disk::{Disk, Reach, Syncs},
     index::{Index, View},
     journal::{ReadJournal, operation::SessionId},
     location::{Location, RecordKind, SegmentNumber},
@@ -176,6 +176,8 @@ pub struct Store {
 /// What the store's threads and its callers share.
 struct Shared {
     disk: Arc<dyn Disk>,
+    /// What became of all syncs of that disk.
+    syncs: Syncs,
     index: Box<dyn Index>,
     accounts: Arc<accounts::Accounts>,
     segments: Segments,
@@ -206,8 +208,20 @@ struct Shared {
 }
 
 impl Shared {
+    /// Why no more writes are taken, if they are not. A failed sync of any file is reason enough.
+    fn poison_reason(&self) -> Option<&String> {
+        if let Some(failure) = self.syncs.failure()
+            && self.poison.get().is_none()
+        {
+            self.poison(format!(
+                "{failure}; what was written before may not be on the disk, whoever wrote it: restart orlop when the disk is in order"
+            ));
+        }
+        self.poison.get()
+    }
+
     fn poisoned(&self) -> Option<StoreError> {
-        self.poison.get().map(|reason| StoreError::Unavailable(reason.clone()))
+        self.poison_reason().map(|reason| StoreError::Unavailable(reason.clone()))
     }
 
     /// Ends all writes. The first reason stays.
@@ -334,7 +348,7 @@ impl Store {
 
     /// Why writes are refused, if they are.
     pub fn poisoned(&self) -> Option<String> {
-        self.shared.poison.get().cloned()
+        self.shared.poison_reason().cloned()
     }
 
     /// Does a change; durable on return. Many threads' changes share a sync.

@@ -3,7 +3,8 @@
 //! It promises what POSIX promises and nothing more. Bytes that were not synced survive or not by 512-byte sector, each by
 //! itself, punched zeros like written bytes; a changed length likewise; a created, renamed or removed name survives or not until its directory is synced,
 //! and a rename between two directories is then two changes. A failed `sync_data` leaves the sectors clean and *not*
-//! durable, as Linux does: reads see the new bytes, and the next sync succeeds without having written them.
+//! durable, as Linux does: reads see the new bytes, and the next sync succeeds without having written them. With `EIO` that goes for
+//! all files: a device whose flush fails loses what lies in its cache, whosever it is.
 //! Everything that is random comes from the seed given to [`SimDisk::crash`].
 
 use std::{
@@ -32,6 +33,7 @@ use names::{Names, Node};
 #[derive(Clone, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    interruption: Arc<Mutex<Option<(u64, Interruption)>>>,
 }
 
 /// A kind of call that can be made to fail.
@@ -80,6 +82,9 @@ impl From<Failure> for io::Error {
         }
     }
 }
+
+/// What another thread does right before a sync, which comes after so many others.
+type Interruption = Box<dyn FnOnce() + Send>;
 
 #[derive(Clone, Default)]
 struct State {
@@ -142,6 +147,22 @@ impl SimDisk {
         self.lock_state().faults.push(Fault { call, countdown: nth.max(1), failure, lasts: true });
     }
 
+    /// Lets `act` happen right before the `nth` sync of a file's data from now on, as if by another thread; 1 is the next one.
+    pub fn interrupt_sync(&self, nth: u64, act: impl FnOnce() + Send + 'static) {
+        *self.interruption.lock().unwrap_or_else(PoisonError::into_inner) = Some((nth, Box::new(act)));
+    }
+
+    fn meet_interruption(&self) {
+        let mut waiting = self.interruption.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((nth, act)) = waiting.take() else { return };
+        if nth > 1 {
+            *waiting = Some((nth - 1, act));
+            return;
+        }
+        drop(waiting);
+        act();
+    }
+
     /// Takes over the faults of another disk, those to come and those that last.
     pub fn take_faults_of(&self, other: &Self) {
         let faults = other.lock_state().faults.clone();
@@ -198,7 +219,7 @@ impl SimDisk {
     }
 
     fn from_state(state: State) -> Self {
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self { state: Arc::new(Mutex::new(state)), interruption: Arc::default() }
     }
 
     fn lock_state(&self) -> MutexGuard<'_, State> {
@@ -245,6 +266,15 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// The fault of a sync. The device's own failure takes what it was given of all files.
+    fn sync_fault(&mut self, call: Call) -> Result<(), Failure> {
+        self.fault(call).inspect_err(|failure| {
+            if *failure == Failure::Io {
+                self.files.values_mut().for_each(FileState::forget_dirty);
+            }
+        })
     }
 
     fn free_bytes(&self) -> u64 {
@@ -307,7 +337,10 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        self.enter(Call::SyncDir)?.names.sync(path)
+        let mut state = self.lock_state();
+        state.count(Call::SyncDir)?;
+        state.sync_fault(Call::SyncDir)?;
+        state.names.sync(path)
     }
 
     fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Send + Sync>>> {

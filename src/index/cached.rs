@@ -175,6 +175,10 @@ impl Index for CachedIndex {
         self.index.health()
     }
 
+    fn flushed(&self) -> Result<(), IndexError> {
+        self.index.flushed()
+    }
+
     fn check(&self, read: &mut dyn FnMut(u64) -> bool) -> Result<(), IndexError> {
         self.index.check(read)
     }

@@ -26,7 +26,10 @@ use super::{
     Changes, Index, IndexError, Row, View,
     fronts::{Fronts, Seen},
 };
-use crate::sync::Mutex;
+use crate::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// Memtables that share [`RocksOptions::memtable_bytes`]: one is written to while others go to disk.
 const MEMTABLES: usize = 3;
@@ -71,6 +74,8 @@ pub struct RocksIndex {
     fronts: Fronts,
     /// Held for a write: one at a time.
     writes: Mutex<()>,
+    /// Errors of flushes and compactions that came of a full disk.
+    excused_errors: AtomicU64,
 }
 
 impl RocksIndex {
@@ -81,7 +86,13 @@ impl RocksIndex {
     pub fn open(path: &Path, options: &RocksOptions) -> Result<Self, IndexError> {
         let db = DB::open(&database_options(options), path)
             .map_err(|error| failure(&format!("opening {}", path.display()), &error))?;
-        Ok(Self { db, path: path.to_owned(), fronts: Fronts::new(), writes: Mutex::new(()) })
+        Ok(Self {
+            db,
+            path: path.to_owned(),
+            fronts: Fronts::new(),
+            writes: Mutex::new(()),
+            excused_errors: AtomicU64::new(0),
+        })
     }
 
     /// Removes the index in a directory, damaged or not, so that `open` begins with no rows; it may be missing.
@@ -177,6 +188,20 @@ impl Index for RocksIndex {
         // The counter never falls, although RocksDB recovers from a disk that was full. A write of nothing tells whether
         // a write goes through now, and with which error not.
         if errors > 0 { self.apply(WriteBatch::default(), "after a background error, writing") } else { Ok(()) }
+    }
+
+    fn flushed(&self) -> Result<(), IndexError> {
+        let errors = self.property("rocksdb.background-errors")?;
+        if errors == self.excused_errors.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match self.apply(WriteBatch::default(), "after a background error, writing") {
+            Err(error) if !error.to_string().contains("No space left on device") => Err(error),
+            _ => {
+                self.excused_errors.store(errors, Ordering::Relaxed);
+                Ok(())
+            }
+        }
     }
 
     /// A second instance, which only reads and has no cache yet, sees every block of every file. A file that a compaction

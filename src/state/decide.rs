@@ -11,7 +11,7 @@ use crate::{
         Overlay, View, prefix_end,
         schema::{
             self, Applied, BlobRow, CountRow, LinkRow, ManifestIdRow, ManifestRow, NameRow, QuotaRow,
-            RepositoryNameRow, RowValue, SchemaError, Scope, TagRow, UsageRow, key,
+            RepositoryNameRow, RowValue, SchemaError, Scope, TagRow, key,
         },
     },
     journal::operation::{LocalRecord, ManifestId, NamedReference, Operation, Record, RepositoryId, Role},
@@ -244,11 +244,39 @@ impl<'a> Batch<'a> {
         if schema::get::<LinkRow>(&self.overlay, key::link(repository, digest))?.is_none() {
             return Err(Refusal::BlobUnknown(*digest));
         }
-        if let Some(manifest) = live_namer(&self.overlay, repository, digest)? {
+        if let Some(manifest) = self.live_namer(repository, digest)? {
             return Err(Refusal::BlobNamed { digest: *digest, manifest });
         }
         self.logical(Operation::Unlink { repository, digest: *digest })?;
         Ok(Outcome::Done)
+    }
+
+    /// A live manifest that names the digest as a blob. As long as something settles in the repository, counts and lives are
+    /// not yet what they will be: then each that was not deleted counts. Of very many that name it only the first are looked
+    /// at: when there is none among those, the first is named.
+    fn live_namer(&self, repository: RepositoryId, digest: &Digest) -> Result<Option<Digest>, SchemaError> {
+        let view = &self.overlay;
+        let count: Option<CountRow> = schema::get(view, key::count(Scope::Repository(repository), digest))?;
+        let Some(count) = count else { return Ok(None) };
+        let is_settling = self.applied.settling > 0
+            && (later_roots::is_settling(view, repository)? || later_roots::are_in(view, repository)?);
+        if count.live == 0 && !is_settling {
+            return Ok(None);
+        }
+        let (namers, are_all) = namers(view, repository, digest)?;
+        let mut first = None;
+        for (id, name) in namers {
+            if name.roles & !(1 << Role::Child as u8) == 0 {
+                continue;
+            }
+            let row: ManifestIdRow = schema::expect(view, key::manifest_id(id))?;
+            let manifest: Option<ManifestRow> = schema::get(view, key::manifest(repository, &row.digest))?;
+            if manifest.is_some_and(|it| if is_settling { !it.deleted } else { Life::told(&it).is_live() }) {
+                return Ok(Some(row.digest));
+            }
+            first = first.or(Some(row.digest));
+        }
+        Ok(first.filter(|_| !are_all))
     }
 
     fn push(&mut self, push: &PushRequest) -> Result<Outcome, Refusal> {
@@ -278,18 +306,27 @@ impl<'a> Batch<'a> {
         let content = stored.is_none().then(|| Box::new(push.manifest.clone()));
         let held_until_ms = self.time_ms().saturating_add(push.window_ms);
         let tags = push.tags.clone();
-        let roots_later = tags.is_empty() && self.may_seem_reached(repository, stored.as_ref())?;
-        self.logical(Operation::Push { repository, manifest, digest, content, tags, held_until_ms })?;
-        if roots_later {
-            self.logical(Operation::RootLater { repository, digest })?;
-        }
+        let may_be_root = tags.is_empty() && stored.as_ref().is_none_or(|row| row.tags == 0);
+        let push = Operation::Push { repository, manifest, digest, content, tags, held_until_ms };
+        self.ask_for(repository, digest, may_be_root, push)?;
         Ok(Outcome::Done)
     }
 
-    /// Whether what a manifest's rows say of what reaches it may be about to be taken back. Tags are always told.
-    fn may_seem_reached(&self, repository: RepositoryId, row: Option<&ManifestRow>) -> Result<bool, SchemaError> {
-        let usage: Option<UsageRow> = schema::get(&self.overlay, key::usage(Scope::Repository(repository)))?;
-        Ok(usage.is_some_and(|usage| usage.settling > 0) && row.is_none_or(|row| row.tags == 0))
+    /// Pushes or restores a manifest. One that no tag reaches and that is asked for by its digest becomes a root unless something
+    /// else reaches it, which is answered later where its rows may not tell yet.
+    fn ask_for(
+        &mut self,
+        repository: RepositoryId,
+        digest: Digest,
+        may_be_root: bool,
+        asked: Operation,
+    ) -> Result<(), Refusal> {
+        let is_later = may_be_root && later_roots::is_settling(&self.overlay, repository)?;
+        self.logical(asked)?;
+        if is_later {
+            self.logical(Operation::RootLater { repository, digest })?;
+        }
+        Ok(())
     }
 
     fn delete(
@@ -404,33 +441,6 @@ fn stored_size(
         let row: Option<ManifestRow> = schema::get(view, key::manifest(repository, digest))?;
         Ok(row.filter(|row| !row.deleted).map(|row| row.size))
     }
-}
-
-/// A live manifest that names the digest as a blob. As long as something settles in the repository, counts and lives are
-/// not yet what they will be: then each that was not deleted counts. Of very many that name it only the first are looked
-/// at: when there is none among those, the first is named.
-fn live_namer(view: &dyn View, repository: RepositoryId, digest: &Digest) -> Result<Option<Digest>, SchemaError> {
-    let scope = Scope::Repository(repository);
-    let Some(count) = schema::get::<CountRow>(view, key::count(scope, digest))? else { return Ok(None) };
-    let is_settling = schema::get::<UsageRow>(view, key::usage(scope))?.is_some_and(|usage| usage.settling > 0)
-        || later_roots::are_in(view, repository)?;
-    if count.live == 0 && !is_settling {
-        return Ok(None);
-    }
-    let (namers, are_all) = namers(view, repository, digest)?;
-    let mut first = None;
-    for (id, name) in namers {
-        if name.roles & !(1 << Role::Child as u8) == 0 {
-            continue;
-        }
-        let row: ManifestIdRow = schema::expect(view, key::manifest_id(id))?;
-        let manifest: Option<ManifestRow> = schema::get(view, key::manifest(repository, &row.digest))?;
-        if manifest.is_some_and(|it| if is_settling { !it.deleted } else { Life::told(&it).is_live() }) {
-            return Ok(Some(row.digest));
-        }
-        first = first.or(Some(row.digest));
-    }
-    Ok(first.filter(|_| !are_all))
 }
 
 /// The first of the manifests that name some content in a repository, and whether these are all.

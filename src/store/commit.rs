@@ -281,6 +281,8 @@ impl Work {
         }
         let removed = std::mem::take(&mut batch.removed);
         self.shared.segments.sync().map_err(|error| self.shared.segment_failed(error))?;
+        // No reference is durable before what it points to.
+        self.all_synced()?;
         let records: Vec<RawRecord> = batch.records.iter().map(raw).collect();
         let Some(journal) = &mut self.journal else {
             return Err(StoreError::Unavailable("the journal is damaged".to_owned()));
@@ -293,6 +295,7 @@ impl Work {
             appended = journal.append(batch.time_ms(), &records);
         }
         let appended = appended.map_err(|error| self.journal_failed(&error))?;
+        self.all_synced()?;
         batch.applied.chain = appended.chain.0;
         // From here on the batch is durable. When it cannot be applied the state in memory is behind the journal: no
         // more decisions until it is opened again.
@@ -312,6 +315,16 @@ impl Work {
         self.wakers.flush.grew(&self.shared, appended.bytes);
         self.wakers.snapshot.grew(&self.shared, appended.bytes);
         Ok(())
+    }
+
+    /// Whether what was synced a moment ago is on the disk for certain: a sync of another file that failed meanwhile can have
+    /// taken it along, and this one succeeds all the same. What is known too late is not acknowledged, and found or not
+    /// found by the next start.
+    fn all_synced(&self) -> Result<(), StoreError> {
+        if let Err(error) = self.shared.index.flushed() {
+            return Err(self.index_failed(&error.into()));
+        }
+        self.shared.poisoned().map_or(Ok(()), Err)
     }
 
     fn journal_failed(&self, error: &JournalError) -> StoreError {

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     codec::DecodeError,
-    disk::Disk,
+    disk::{Disk, Syncs},
     index::{
         self, Index, IndexError, Overlay,
         cached::CachedIndex,
@@ -125,6 +125,7 @@ pub(super) fn open(
     index: OpenIndex<'_>,
 ) -> Result<Opened, OpenError> {
     let began = Instant::now();
+    let (disk, syncs) = Syncs::watch(disk);
     // Before the lock, which would leave a file in a directory that is somebody else's.
     format::read(&*disk)?;
     let lock = disk.lock("lock").map_err(|error| OpenError::io("lock the data directory".to_owned(), error))?;
@@ -198,6 +199,7 @@ pub(super) fn open(
     let accounts = Arc::new(Accounts::load(&*index)?);
     let shared = Shared {
         disk,
+        syncs,
         accounts,
         index: Box::new(CachedIndex::new(index, options.row_cache_bytes)),
         segments,

@@ -298,12 +298,13 @@ pub(super) fn write(
     let sealed = writer.seal()?;
     tracing::debug!(bytes = sealed.bytes(), "snapshot written; reading it again");
     let facts = sealed.facts();
-    let file = sealed.publish(&mut *pause).inspect_err(|error| {
-        if let SnapshotError::Journal(JournalError::Poisoned { .. }) = error {
-            shared
-                .poison("the journal's directory could not be synced; restart orlop once the disk is sound".to_owned());
-        }
-    })?;
+    let file = sealed.publish(&mut *pause)?;
+    // Nothing is removed on the word of syncs of which one may have been told too much.
+    if shared.syncs.failure().is_some()
+        && let Some(poisoned) = shared.poisoned()
+    {
+        return Err(SnapshotError::Poisoned(poisoned));
+    }
     shared.growth.written(grown, file.len);
     tracing::debug!(file = file.path, "snapshot has its name; removing what lies below the previous one");
     let removed = match prove_previous(shared, wanted, pause) {

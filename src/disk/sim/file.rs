@@ -91,7 +91,8 @@ impl FileState {
         self.forget_dirty();
     }
 
-    fn forget_dirty(&mut self) {
+    /// Takes all for clean: what a sync does, that one that fails did in vain.
+    pub(super) fn forget_dirty(&mut self) {
         self.dirty.clear();
         self.len_dirty = false;
     }
@@ -219,9 +220,10 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.disk.meet_interruption();
         let mut state = self.disk.lock_state();
         state.count(Call::SyncData)?;
-        let result = state.fault(Call::SyncData).map_err(io::Error::from);
+        let result = state.sync_fault(Call::SyncData).map_err(io::Error::from);
         if let Some(file) = state.files.get_mut(&self.id) {
             if result.is_ok() { file.sync() } else { file.forget_dirty() }
         }

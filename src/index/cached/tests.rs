@@ -69,8 +69,8 @@ fn each_view_shows_its_own_time_whatever_is_read_and_written_around_it() {
             let index = Watched { index: Arc::default(), watcher: Arc::clone(&failing) };
             let cached = CachedIndex::new(Box::new(index), bytes);
             let mut model = Model::new();
-            let mut views: Vec<(Box<dyn View + '_>, Model)> = Vec::new();
-            let (mut asked, mut answered) = (0, 0);
+            let mut views: Vec<(bool, Box<dyn View + '_>, Model)> = Vec::new();
+            let (mut asked_in_memory, mut answered) = (0, 0);
             for _ in 0..10_000 {
                 match random.u8(..10) {
                     0 => {
@@ -83,24 +83,26 @@ fn each_view_shows_its_own_time_whatever_is_read_and_written_around_it() {
                         }
                     }
                     1 => {
-                        let view = if random.bool() { cached.snapshot() } else { cached.in_memory() };
-                        views.push((view, model.clone()));
+                        let is_in_memory = random.bool();
+                        let view = if is_in_memory { cached.in_memory() } else { cached.snapshot() };
+                        views.push((is_in_memory, view, model.clone()));
                     }
                     2 if views.len() > 3 => drop(views.swap_remove(random.usize(..views.len()))),
                     _ => {
                         let key = key(random.u8(..keys));
                         assert_eq!(cached.get(&key).unwrap().as_ref(), model.get(&key), "now, of {bytes} bytes");
-                        if let Some((view, model)) = random.choice(&views) {
+                        if let Some((is_in_memory, view, model)) = random.choice(&views) {
                             let value = value(&**view, &key);
-                            (asked, answered) = (asked + 1, answered + usize::from(value.is_some()));
+                            assert!(*is_in_memory || value.is_some(), "a view that may wait, of key {key:?}");
+                            asked_in_memory += usize::from(*is_in_memory);
+                            answered += usize::from(*is_in_memory && value.is_some());
                             let is_right = value.is_none_or(|value| value.as_ref() == model.get(&key));
                             assert!(is_right, "a view, of {bytes} bytes, of key {key:?}");
                         }
                     }
                 }
             }
-            // Half of the views answer whatever is held.
-            assert!(answered > asked / 3, "{answered} of {asked}");
+            println!("{bytes} bytes, {keys} keys: views in memory answered {answered} of {asked_in_memory}");
         }
     }
 }

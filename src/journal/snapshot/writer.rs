@@ -12,7 +12,7 @@ use super::{
 use crate::{
     codec::Encoder,
     digest::{Algorithm, Digest, Hasher},
-    disk::{Disk, DiskFile},
+    disk::{Disk, DiskFile, is_out_of_files},
     journal::{DIRECTORY, JournalError, fact::Fact, format},
 };
 
@@ -197,6 +197,9 @@ impl Sealed<'_> {
             .map_err(|source| JournalError::io_or_full(&file.path, "rename a file to", source))?;
         if let Err(source) = disk.sync_dir(DIRECTORY) {
             disk.remove(&file.path).ok();
+            if is_out_of_files(&source) {
+                return Err(JournalError::io(DIRECTORY, "open, to sync it, the directory", source).into());
+            }
             let cause = Arc::new(JournalError::io(DIRECTORY, "sync the directory", source));
             return Err(JournalError::Poisoned { cause }.into());
         }

@@ -8,8 +8,8 @@ use crate::{
     index::{
         View, prefix_end,
         schema::{
-            self, DropRow, HistoryRow, LaterRootRow, LinkRow, ManifestIdRow, ManifestRow, ParentsRow, PullRow,
-            SchemaError, Scope, SettlingRow, UsageRow, key,
+            self, DropRow, HistoryRow, LinkRow, ManifestIdRow, ManifestRow, ParentsRow, PullRow, SchemaError, Scope,
+            SettlingRow, UsageRow, key,
         },
     },
     journal::operation::{DropKind, LocalRecord, ManifestId, Operation, RepositoryId},
@@ -18,7 +18,7 @@ use crate::{
         counts, govern,
         life::Life,
         request::{Due, GRACES_MAX, Outcome, Refusal},
-        settle,
+        settle::{self, later_roots},
     },
 };
 
@@ -68,8 +68,7 @@ impl Batch<'_> {
         let parents = schema::get::<ParentsRow>(&self.overlay, key::parents(repository, digest))?.unwrap_or_default();
         let settling: Option<SettlingRow> = schema::get(&self.overlay, key::settling(row.manifest))?;
         let lives = Life::of(&row, &parents).is_live() || Life::told(&row).is_live();
-        let is_later_root = self.applied.settling > 0
-            && schema::get::<LaterRootRow>(&self.overlay, key::later_root(repository, digest))?.is_some();
+        let is_later_root = self.applied.settling > 0 && later_roots::is_noted(&self.overlay, repository, digest)?;
         let is_due = !lives && parents.all == 0 && settling.is_none() && !is_later_root;
         let manifest = row.manifest;
         Ok(is_due.then_some(Operation::DropManifest { repository, manifest, digest: *digest, held_until_ms }))
@@ -135,12 +134,10 @@ impl Batch<'_> {
         let Some(row) = row else { return Err(self.why_missing(name, digest)?) };
         self.check_immutable(repository, tag.map_or(&[], std::slice::from_ref), digest)?;
         let held_until_ms = self.time_ms().saturating_add(window_ms);
-        let roots_later = tag.is_none() && self.may_seem_reached(repository, Some(&row))?;
+        let may_be_root = tag.is_none() && row.tags == 0;
         let (manifest, digest, tag) = (row.manifest, *digest, tag.cloned());
-        self.logical(Operation::Restore { repository, manifest, digest, tag, held_until_ms })?;
-        if roots_later {
-            self.logical(Operation::RootLater { repository, digest })?;
-        }
+        let restore = Operation::Restore { repository, manifest, digest, tag, held_until_ms };
+        self.ask_for(repository, digest, may_be_root, restore)?;
         Ok(Outcome::Done)
     }
 

@@ -19,6 +19,21 @@ use crate::{
 
 use super::Lives;
 
+/// Whether what the rows of a repository say of what reaches a manifest may be about to be taken back.
+pub(in crate::state) fn is_settling(view: &dyn View, repository: RepositoryId) -> Result<bool, SchemaError> {
+    let usage: Option<UsageRow> = schema::get(view, key::usage(Scope::Repository(repository)))?;
+    Ok(usage.is_some_and(|usage| usage.settling > 0))
+}
+
+/// Whether a manifest is noted.
+pub(in crate::state) fn is_noted(
+    view: &dyn View,
+    repository: RepositoryId,
+    digest: &Digest,
+) -> Result<bool, SchemaError> {
+    Ok(schema::get::<LaterRootRow>(view, key::later_root(repository, digest))?.is_some())
+}
+
 /// Whether a repository has any.
 pub(in crate::state) fn are_in(view: &dyn View, repository: RepositoryId) -> Result<bool, SchemaError> {
     let prefix = key::later_roots(repository).bytes();
@@ -32,9 +47,8 @@ impl Lives<'_, '_> {
         repository: RepositoryId,
         digest: &Digest,
     ) -> Result<(), SchemaError> {
-        let key = key::later_root(repository, digest);
-        if schema::get::<LaterRootRow>(self.overlay, key.clone())?.is_none() {
-            schema::put(self.overlay, key, &LaterRootRow {});
+        if !is_noted(self.overlay, repository, digest)? {
+            schema::put(self.overlay, key::later_root(repository, digest), &LaterRootRow {});
             Change::Enters.step(&mut self.applied.settling, 1);
         }
         Ok(())
@@ -46,9 +60,8 @@ impl Lives<'_, '_> {
         repository: RepositoryId,
         digest: &Digest,
     ) -> Result<(), SchemaError> {
-        let key = key::later_root(repository, digest);
-        if self.applied.settling > 0 && schema::get::<LaterRootRow>(self.overlay, key.clone())?.is_some() {
-            self.overlay.delete(key.bytes());
+        if self.applied.settling > 0 && is_noted(self.overlay, repository, digest)? {
+            self.overlay.delete(key::later_root(repository, digest).bytes());
             Change::Leaves.step(&mut self.applied.settling, 1);
         }
         Ok(())
@@ -66,8 +79,7 @@ impl Lives<'_, '_> {
             let read = d.key_u32("repository").and_then(|repository| Ok((repository, d.digest("digest")?)));
             let (repository, digest) =
                 read.map_err(|source| SchemaError::Row { table: Table::LaterRoots.name(), source })?;
-            let usage: Option<UsageRow> = schema::get(self.overlay, key::usage(Scope::Repository(repository)))?;
-            if usage.is_some_and(|usage| usage.settling > 0) {
+            if is_settling(self.overlay, repository)? {
                 from = prefix_end(&key::later_roots(repository).bytes());
                 continue;
             }
