@@ -1,13 +1,15 @@
 //! Disks that fail: one write or flush, or all from some moment on.
 //!
-//! A disk that has failed a flush keeps what was written visible and never makes it durable, as Linux and disks do. What is
-//! asserted: whoever is refused is told so; once the store has said that it takes no more writes, every one gets 503 even
-//! when the disk is sound again, the log and the status say why, and reads go on. Where the file system itself cannot be read
-//! any more (xfs shuts down when its log cannot be written), reads may fail, but nothing is told to be gone, and nothing
-//! wrong is served.
+//! A disk that has failed a flush keeps what was written visible and never makes it durable, as Linux and disks do. It answers
+//! nothing for a while then, as a disk that is being reset. What is asserted: whoever is refused is told so; once the store has
+//! said that it takes no more writes, every one gets 503 even when the disk is sound again, the log and the status say why, and
+//! reads go on. Where the file system itself does not give all files back any more (xfs shuts down when its log cannot be written,
+//! btrfs answers EIO for what it has failed to write anew), reads may fail, but nothing is told to be gone, and nothing wrong is
+//! served.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io,
     path::Path,
     process::{Command, Output},
     thread,
@@ -63,9 +65,9 @@ impl Run<'_> {
         self.figures.unreadable += u64::from(!is_readable);
         // Reads only: an upload cannot be resumed now.
         let acks = self.read_acks()?;
-        let reads: Vec<&str> = whole_lines(&acks).lines().filter(|line| !line.starts_with("upload ")).collect();
+        let reads = whole_lines(&acks).split_inclusive('\n').filter(|line| !line.starts_with("upload "));
         let reads_path = self.acks.with_extension("reads");
-        fs::write(&reads_path, reads.join("\n") + "\n").map_err(file_error(&reads_path))?;
+        fs::write(&reads_path, reads.collect::<String>()).map_err(file_error(&reads_path))?;
         let programs = &self.options.programs;
         let wrong = if is_readable {
             server.check(programs, &reads_path)?
@@ -108,7 +110,47 @@ pub(crate) fn is_refusal(loaded: &Output) -> bool {
     ["status 500", "status 503", "status 507"].iter().any(|status| said.contains(status))
 }
 
-/// Whether the file system lets anything be read: some shut themselves down.
+/// Whether the file system gives the files back: some shut themselves down, or single files.
 fn is_readable(data: &Path) -> bool {
-    fs::read_dir(data).is_ok_and(|entries| entries.flatten().count() > 0) && fs::read(data.join("FORMAT")).is_ok()
+    fs::read_dir(data).is_ok_and(|entries| entries.flatten().count() > 0)
+        && fs::read(data.join("FORMAT")).is_ok()
+        && are_readable(&data.join("segments")).unwrap_or_else(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Reads all files below a directory; one that is removed meanwhile is none of them.
+fn are_readable(directory: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(directory)? {
+        let (entry, mut sink) = (entry?, io::sink());
+        let is_readable = if entry.file_type()?.is_dir() {
+            are_readable(&entry.path())?
+        } else {
+            match File::open(entry.path()).and_then(|mut file| io::copy(&mut file, &mut sink)) {
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+                Ok(_) => true,
+            }
+        };
+        if !is_readable {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_readable_when_each_of_its_segments_is() {
+        let data = tempfile::tempdir().unwrap();
+        assert!(!is_readable(data.path()));
+        fs::write(data.path().join("FORMAT"), "orlop").unwrap();
+        assert!(is_readable(data.path()));
+        fs::create_dir_all(data.path().join("segments/0")).unwrap();
+        fs::write(data.path().join("segments/0/1"), "content").unwrap();
+        assert!(is_readable(data.path()));
+        // Of this file no byte can be read, whoever asks.
+        std::os::unix::fs::symlink("/proc/self/mem", data.path().join("segments/0/2")).unwrap();
+        assert!(!is_readable(data.path()));
+    }
 }

@@ -194,6 +194,38 @@ mod tests {
     use super::*;
     use crate::content::Survival;
 
+    /// A loop device takes a write of which the double has done only a part for a whole one, and the rest is lost without a word:
+    /// no disk that fails, but one that lies, and blobs that were acknowledged on it were gone.
+    #[test]
+    fn a_large_write_of_which_a_part_fails_is_told_as_failed() {
+        let is_root = run("id", ["-u"]).is_ok_and(|id| id == "0");
+        if !is_root || !Path::new("/dev/fuse").exists() || run("losetup", ["--find"]).is_err() {
+            eprintln!("left out: it needs root, /dev/fuse and loop devices");
+            return;
+        }
+        let work = tempfile::tempdir().unwrap();
+        let source = work.path().join("source");
+        let content = vec![7; 8 << 20];
+        fs::write(&source, &content).unwrap();
+        let mut device = Device::new(work.path(), Kind::Xfs, 1).unwrap();
+        let file = device.path().join("f");
+        let (from, to) = (format!("if={}", source.display()), format!("of={}", file.display()));
+        let mut failed = 0;
+        for parts in 0..8 {
+            device.fresh().unwrap();
+            let before = device.failed();
+            device.set_faults(Faults { writes_left: Some(parts), ..Faults::default() });
+            let is_done = run("dd", [from.as_str(), &to, "bs=8M", "conv=fsync", "status=none"]).is_ok();
+            device.set_faults(Faults::default());
+            failed += device.failed() - before;
+            device.unmount().unwrap();
+            device.mount().unwrap();
+            let is_there = fs::read(&file).is_ok_and(|bytes| bytes == content);
+            assert!(is_there || !is_done, "the write after {parts} fails");
+        }
+        assert!(failed > 4, "{failed}");
+    }
+
     #[test]
     fn a_blank_device_survives_a_cut() {
         let tree = blank().cut(Survival { percent: 0, atom_bytes: 512 }, &mut Rng::with_seed(1));

@@ -9,14 +9,15 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use fastrand::Rng;
 use fuser::{
     BackgroundSession, BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    INodeNo, InitFlags, KernelConfig, LockOwner, MountOption, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow,
+    WriteFlags,
 };
 
 use crate::{
@@ -28,6 +29,9 @@ use crate::{
 const THREADS: usize = 4;
 /// What the kernel may remember of names, all of which change through it only.
 const NAMES_LAST: Duration = Duration::from_secs(3600);
+/// How long a disk that has failed a flush answers nothing. Kernels reset such a disk, which takes seconds; one that said that
+/// all is well in the next microsecond would be believed by calls that the file system has not stopped yet.
+const RESET: Duration = Duration::from_millis(200);
 const CAPACITY_BLOCKS: u64 = 4 << 20;
 const BLOCK_BYTES: u32 = 4096;
 
@@ -70,6 +74,8 @@ struct State {
     tree: Tree,
     faults: Faults,
     failed: u64,
+    /// Until when it is being reset.
+    reset_until: Option<Instant>,
     rng: Rng,
 }
 
@@ -84,7 +90,8 @@ pub(crate) struct Double {
 impl Double {
     /// Over a tree; `direct` when pages are to reach it without a cache in between.
     pub(crate) fn new(tree: Tree, direct: bool, seed: u64) -> Self {
-        let state = State { tree, faults: Faults::default(), failed: 0, rng: Rng::with_seed(seed) };
+        let rng = Rng::with_seed(seed);
+        let state = State { tree, faults: Faults::default(), failed: 0, reset_until: None, rng };
         Self { state: Arc::new(Mutex::new(state)), direct }
     }
 
@@ -124,6 +131,7 @@ impl Double {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes its time, and waits for a reset to be over.
     fn delay(&self, longest: fn(&Faults) -> Duration) {
         let mut state = self.lock();
         let longest = longest(&state.faults);
@@ -132,6 +140,16 @@ impl Double {
             let share = state.rng.f64().powi(3);
             drop(state);
             thread::sleep(longest.mul_f64(share));
+            state = self.lock();
+        }
+        while let Some(left) = state.reset_until.map(|until| until.saturating_duration_since(Instant::now())) {
+            if left.is_zero() {
+                state.reset_until = None;
+            } else {
+                drop(state);
+                thread::sleep(left);
+                state = self.lock();
+            }
         }
     }
 
@@ -157,6 +175,7 @@ impl Double {
         let file = state.tree.file_mut(number)?;
         if strikes {
             file.lose();
+            state.reset_until = Some(Instant::now() + RESET);
             return Err(Errno::EIO);
         }
         file.flush(mark);
@@ -254,6 +273,13 @@ fn answer_attributes(done: Result<FileAttr, Refused>, reply: ReplyAttr) {
 }
 
 impl Filesystem for Double {
+    /// A loop device takes a write that was done in part for a whole one. What it sends asynchronously fails as a whole, as on a
+    /// disk.
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let refused = config.add_capabilities(InitFlags::FUSE_ASYNC_DIO);
+        refused.map_err(|_| io::Error::other("the kernel's FUSE has no asynchronous direct writes"))
+    }
+
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         answer_entry(self.entry(parent.0, name), reply);
     }
