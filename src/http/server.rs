@@ -21,6 +21,9 @@ use tokio::{
 };
 use tower::Service;
 
+use workers::Seated;
+pub use workers::Workers;
+
 use super::{
     pace::{PaceLimits, PacedBody, PacedSocket, Received},
     sending::{Sending, SendingSocket},
@@ -58,10 +61,11 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// Serves connections until `shutdown` completes; then stops accepting, lets requests under way finish within the grace,
-/// and cuts what is left.
+/// Serves connections on `workers` until `shutdown` completes; then stops accepting, lets requests under way finish within the
+/// grace, and cuts what is left.
 pub async fn serve(
     listener: TcpListener,
+    workers: &Workers,
     router: Router,
     limits: ServerLimits,
     shutdown: impl Future<Output = ()>,
@@ -74,7 +78,7 @@ pub async fn serve(
         let connection = Connection { router, limits: Arc::new(limits), places, closing };
         tokio::select! {
             () = shutdown => {}
-            () = accept(&listener, &connection, &mut connections) => {}
+            () = accept(&listener, workers, &connection, &mut connections) => {}
         }
     }
     drop(listener);
@@ -87,16 +91,19 @@ pub async fn serve(
 }
 
 /// Accepts for ever.
-async fn accept(listener: &TcpListener, connection: &Connection, connections: &mut JoinSet<()>) {
+async fn accept(listener: &TcpListener, workers: &Workers, connection: &Connection, connections: &mut JoinSet<()>) {
     // One more than waits: who does not fit into the waiting room stays in the kernel's backlog.
     let room = Arc::new(Semaphore::new(connection.limits.connections_max.saturating_mul(2)));
     loop {
         while connections.try_join_next().is_some() {}
         let Ok(seat) = room.clone().acquire_owned().await else { return };
-        match listener.accept().await {
+        // Without the reactor of this thread: it is another one's from here on.
+        match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
                 tracing::trace!(%peer, "connection");
-                connections.spawn(connection.clone().run(stream, seat));
+                let Some((runtime, seated)) = workers.seat() else { return };
+                let connection = connection.clone();
+                connections.spawn_on(async move { connection.run(stream, (seat, seated)).await }, runtime);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -122,8 +129,12 @@ struct Connection {
 }
 
 impl Connection {
-    /// Serves one connection; `_seat` is given back when nothing is left of it.
-    async fn run(mut self, mut stream: TcpStream, _seat: OwnedSemaphorePermit) {
+    /// Serves one connection; its seats are given back when nothing is left of it.
+    async fn run(mut self, stream: std::net::TcpStream, _seats: (OwnedSemaphorePermit, Seated)) {
+        let mut stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::error!(reason = %error, "a connection cannot be waited for"),
+        };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(reason = %error, "TCP_NODELAY was refused");
         }
@@ -215,3 +226,4 @@ async fn linger(mut stream: TcpStream) {
 
 #[cfg(test)]
 mod tests;
+mod workers;

@@ -118,11 +118,16 @@ pub(crate) fn open_app(store: &Arc<Store>, config: &Config, host: Host) -> Resul
     Ok(Arc::new(App::new(registry, collector, host, config.http.clone())))
 }
 
+/// Threads for calls off a reactor, at most.
+pub(crate) fn blocking_threads(config: &Config) -> usize {
+    config.http.blocking_threads.saturating_add(SPARE_THREADS)
+}
+
 /// What handlers run on.
 pub(crate) fn runtime(config: &Config) -> Result<Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .max_blocking_threads(config.http.blocking_threads.saturating_add(SPARE_THREADS))
+        .max_blocking_threads(blocking_threads(config))
         .thread_name("orlop")
         .build()?)
 }

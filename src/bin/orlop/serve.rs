@@ -19,6 +19,7 @@ use orlop::{
 };
 use tokio::{
     net::TcpListener,
+    runtime::Builder,
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
@@ -70,11 +71,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     sync_policies(&app, &config)?;
     let collector = Arc::clone(app.collector());
     let scheduled = Scheduled::start(&collector)?;
-    let runtime = engine::runtime(&config)?;
-    let served = runtime.block_on(serve(app, &config));
+    // It accepts, and does what is scheduled; all else goes on where the connections are.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let workers = server::Workers::start(cores, engine::blocking_threads(&config))?;
+    let served = runtime.block_on(serve(app, &config, &workers));
     scheduled.end(&collector);
     drop(collector);
     // What still holds the store lives in tasks, which end with the runtime.
+    drop(workers);
     drop(runtime);
     engine::close_store(store)?;
     served?;
@@ -95,7 +100,7 @@ fn sync_policies(app: &App, config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn serve(app: Arc<App>, config: &Config) -> Result<(), Failure> {
+async fn serve(app: Arc<App>, config: &Config, workers: &server::Workers) -> Result<(), Failure> {
     let listener = TcpListener::bind(&config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
@@ -115,7 +120,8 @@ async fn serve(app: Arc<App>, config: &Config) -> Result<(), Failure> {
         tokio::spawn(every(EXPIRY_PERIOD.min(idle / 2), async move || expiring.expire_uploads(idle).await)),
         tokio::spawn(every(PULLS_PERIOD, async move || writing.write_pulls().await)),
     ];
-    let drained = server::serve(listener, http::router(Arc::clone(&app)), config.server.clone(), shutdown).await;
+    let drained =
+        server::serve(listener, workers, http::router(Arc::clone(&app)), config.server.clone(), shutdown).await;
     if drained.cut > 0 {
         tracing::warn!(connections = drained.cut, "connections were cut: they were not done within the grace");
     }

@@ -1,8 +1,10 @@
 //! The accept loop over real sockets, with handlers that have nothing to do with registries.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use axum::{
@@ -58,13 +60,19 @@ async fn start(limits: ServerLimits) -> Running {
     });
     let router = Router::new()
         .route("/", get(async || "hello"))
+        .route("/thread", get(async || format!("{:?}", thread::current().id())))
         .route("/wait", wait)
         .route("/take", take)
         .route("/endless", get(async || endless()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, router, limits, async { drop(stopped.await) }));
+    let server = tokio::spawn(async move {
+        let workers = Workers::start(2, 2).unwrap();
+        let drained = serve(listener, &workers, router, limits, async { drop(stopped.await) }).await;
+        drop(workers);
+        drained
+    });
     Running { address, stop, server, go_on, begun }
 }
 
@@ -121,6 +129,29 @@ async fn dribble(mut stream: TcpStream, byte: &'static [u8]) -> String {
     .await
     .expect("the server did not end the connection");
     String::from_utf8_lossy(&said).into_owned()
+}
+
+#[tokio::test]
+async fn a_connection_stays_on_its_thread_and_the_next_one_goes_to_the_other() {
+    let server = start(limits()).await;
+    let request = "GET /thread HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        let mut stream = server.send(request).await;
+        // It has its thread once it was answered.
+        let mut first = [0; 1024];
+        assert!(stream.read(&mut first).await.unwrap() > 0);
+        stream.write_all(request.as_bytes()).await.unwrap();
+        streams.push((String::from_utf8_lossy(&first).into_owned(), stream));
+    }
+    let mut threads = BTreeMap::new();
+    for (first, mut stream) in streams {
+        let second = rest(&mut stream).await;
+        let thread = second.rsplit("\r\n\r\n").next().unwrap();
+        assert!(thread.starts_with("ThreadId") && first.contains(thread), "{first} {second}");
+        *threads.entry(thread.to_owned()).or_insert(0) += 1;
+    }
+    assert_eq!(threads.into_values().collect::<Vec<_>>(), [2, 2]);
 }
 
 #[tokio::test]

@@ -1,0 +1,92 @@
+//! The threads that connections live on, each with a reactor of its own.
+//!
+//! A connection stays where it was put. Threads that share their tasks wake each other for each request and hand connections
+//! from core to core, which costs more than most requests; here nobody waits for another thread unless a call has to go off
+//! the reactor. It knows nothing of connections but how many each thread has.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use tokio::{
+    runtime::{Builder, Handle},
+    sync::oneshot,
+};
+
+/// Threads for connections. Dropping them ends all that runs there.
+#[derive(Debug)]
+pub struct Workers {
+    workers: Vec<Worker>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    runtime: Handle,
+    connections: Arc<AtomicUsize>,
+    /// `None` once it was told to end.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Starts `count` of them, at least one. Calls off the reactor share `blocking_max` threads of each; those are started when
+    /// they are needed.
+    ///
+    /// # Errors
+    /// When a thread or its reactor cannot be had.
+    pub fn start(count: usize, blocking_max: usize) -> io::Result<Self> {
+        let start = |_| Worker::start(blocking_max);
+        Ok(Self { workers: (0..count.max(1)).map(start).collect::<io::Result<_>>()? })
+    }
+
+    /// The one with the fewest connections, and its count, which is one higher until the answer is dropped.
+    pub(super) fn seat(&self) -> Option<(&Handle, Seated)> {
+        let worker = self.workers.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed))?;
+        worker.connections.fetch_add(1, Ordering::Relaxed);
+        Some((&worker.runtime, Seated(Arc::clone(&worker.connections))))
+    }
+}
+
+impl Worker {
+    fn start(blocking_max: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(blocking_max)
+            .thread_name("orlop")
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel();
+        let run = move || {
+            // An error says that nobody is left who could tell it to stop.
+            let _ = runtime.block_on(stopped);
+        };
+        let thread = thread::Builder::new().name("orlop-http".to_owned()).spawn(run)?;
+        Ok(Self { runtime: handle, connections: Arc::default(), stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.workers.iter_mut().for_each(|worker| drop(worker.stop.take()));
+        for thread in self.workers.iter_mut().filter_map(|worker| worker.thread.take()) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of connections has panicked");
+            }
+        }
+    }
+}
+
+/// A connection's place on a thread.
+#[derive(Debug)]
+pub(super) struct Seated(Arc<AtomicUsize>);
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
