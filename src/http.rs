@@ -18,7 +18,7 @@ use axum::{
     response::Response,
 };
 
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use crate::{
     collect::Collector,
@@ -113,10 +113,17 @@ pub struct App {
 }
 
 impl App {
-    /// Handlers over a registry, and over what collects in it, in a process that `host` tells of.
-    pub fn new(registry: Arc<Registry>, collector: Arc<Collector>, host: Host, limits: Limits) -> Self {
+    /// Handlers over a registry, and over what collects in it, in a process that `host` tells of. What they call there runs on the
+    /// blocking pool of `runtime`, which has to outlive them.
+    pub fn new(
+        registry: Arc<Registry>,
+        collector: Arc<Collector>,
+        host: Host,
+        limits: Limits,
+        runtime: Handle,
+    ) -> Self {
         let doctor = Arc::new(Doctor::new(Arc::clone(&registry), Arc::clone(&collector), host));
-        let bridge = Bridge::new(limits.blocking_threads, limits.blocking_queue);
+        let bridge = Bridge::new(runtime, limits.blocking_threads, limits.blocking_queue);
         let buffers = Buffers::new(limits.body_memory_bytes);
         let questions = Arc::new(Semaphore::new(api::QUESTIONS_MAX));
         let orders = Arc::new(Semaphore::new(api::ORDERS_MAX));

@@ -80,7 +80,8 @@ pub trait Index: View + Send + Sync + fmt::Debug {
     /// # Errors
     /// What stops writes.
     fn health(&self) -> Result<(), IndexError>;
-    /// Whether all that it has flushed so far reached the disk, or found that full. Cheap; asked before a batch is acknowledged.
+    /// Whether all that it has flushed so far reached the disk, or found that full (a user's quota is no full disk to RocksDB, and
+    /// ends its writes for good). Cheap; asked before a batch is acknowledged.
     ///
     /// # Errors
     /// How the disk has failed: what others have written to it may be lost, too.

@@ -28,7 +28,7 @@ use std::{
 use crate::{
     digest::{Algorithm, Digest},
     disk::{Disk, Reach, Syncs},
-    index::{Index, View},
+    index::{Index, View, schema::SchemaError},
     journal::{ReadJournal, operation::SessionId},
     location::{Location, RecordKind, SegmentNumber},
     name::{Owner, RepositoryName},
@@ -208,20 +208,27 @@ struct Shared {
 }
 
 impl Shared {
-    /// Why no more writes are taken, if they are not. A failed sync of any file is reason enough.
-    fn poison_reason(&self) -> Option<&String> {
-        if let Some(failure) = self.syncs.failure()
-            && self.poison.get().is_none()
-        {
-            self.poison(format!(
-                "{failure}; what was written before may not be on the disk, whoever wrote it: restart orlop when the disk is in order"
-            ));
-        }
-        self.poison.get()
+    fn poisoned(&self) -> Option<StoreError> {
+        self.poison.get().map(|reason| StoreError::Unavailable(reason.clone()))
     }
 
-    fn poisoned(&self) -> Option<StoreError> {
-        self.poison_reason().map(|reason| StoreError::Unavailable(reason.clone()))
+    /// Whether what was synced a moment ago is on the disk for certain: a sync of another file that failed meanwhile can have
+    /// taken it along, and this one succeeds all the same. One that has failed ends all writes.
+    fn all_synced(&self) -> Result<(), StoreError> {
+        if let Some(failure) = self.syncs.failure() {
+            let reason = format!(
+                "{failure}; what was written before, whoever wrote it, may not be on the disk: restart orlop when that is in order"
+            );
+            self.poison(reason.clone());
+            return Err(StoreError::Unavailable(reason));
+        }
+        self.index.flushed().map_err(|error| self.index_failed(&error.into()))
+    }
+
+    fn index_failed(&self, error: &SchemaError) -> StoreError {
+        let reason = format!("the store takes no writes since its index failed: {error}; restart orlop");
+        self.poison(reason.clone());
+        StoreError::Unavailable(reason)
     }
 
     /// Ends all writes. The first reason stays.
@@ -348,7 +355,9 @@ impl Store {
 
     /// Why writes are refused, if they are.
     pub fn poisoned(&self) -> Option<String> {
-        self.shared.poison_reason().cloned()
+        // A sync that has failed since the last batch is a reason, too.
+        let _ = self.shared.all_synced();
+        self.shared.poison.get().cloned()
     }
 
     /// Does a change; durable on return. Many threads' changes share a sync.
@@ -505,8 +514,8 @@ impl Store {
     /// snapshot stands at the present state already.
     ///
     /// # Errors
-    /// When the disk is full or fails, or the index is damaged: there is no new snapshot then, and the old ones stay. When
-    /// not even the directory can be synced the store takes no more writes.
+    /// When the disk is full or fails, or the index is damaged: the old ones stay then. When a sync failed the store takes no more
+    /// writes.
     pub fn write_snapshot(&self) -> Result<Option<SnapshotReport>, StoreError> {
         Ok(snapshot::write(&self.shared, snapshot::Wanted::WhenNew, &mut || Ok(()))?)
     }

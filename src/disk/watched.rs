@@ -2,8 +2,10 @@
 //!
 //! A device that fails a flush may have lost whatever lay in its cache, of other files too, and it tells whoever flushes next
 //! that all is well. So a sync that succeeds is worth something only while no other has failed, and whoever is about to rely on
-//! one asks here afterwards. Only what the kernel has told one of our threads can be known. A sync that a full disk, or the want
-//! of a file descriptor, has kept from being done takes nothing of others along, and is left to whoever asked for it.
+//! one asks here afterwards. Only what the kernel has told one of our threads can be known.
+//!
+//! Two failures are left to whoever asked for the sync, as they take nothing of others along: that of a file's bytes for which a
+//! full disk has no room, and that of a directory for which there was no file descriptor.
 
 use std::{
     fmt, io,
@@ -29,9 +31,9 @@ impl Syncs {
         self.0.get().map(String::as_str)
     }
 
-    fn note(&self, path: &str, result: io::Result<()>) -> io::Result<()> {
+    fn note(&self, path: &str, result: io::Result<()>, is_excused: fn(&io::Error) -> bool) -> io::Result<()> {
         result.inspect_err(|error| {
-            if !is_full(error) && !is_out_of_files(error) {
+            if !is_excused(error) {
                 let at = if path.is_empty() { "the data directory" } else { path };
                 self.0.get_or_init(|| format!("cannot sync {at}: {error}"));
             }
@@ -46,18 +48,18 @@ struct WatchedDisk {
 }
 
 impl WatchedDisk {
-    fn watch(&self, path: &str, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+    fn watched(&self, path: &str, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
         Arc::new(WatchedFile { file, path: path.to_owned(), syncs: self.syncs.clone() })
     }
 }
 
 impl Disk for WatchedDisk {
     fn create(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.watch(path, self.disk.create(path)?))
+        Ok(self.watched(path, self.disk.create(path)?))
     }
 
     fn open(&self, path: &str) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.watch(path, self.disk.open(path)?))
+        Ok(self.watched(path, self.disk.open(path)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -81,7 +83,7 @@ impl Disk for WatchedDisk {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        self.syncs.note(path, self.disk.sync_dir(path))
+        self.syncs.note(path, self.disk.sync_dir(path), is_out_of_files)
     }
 
     fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Send + Sync>>> {
@@ -121,7 +123,7 @@ impl DiskFile for WatchedFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.syncs.note(&self.path, self.file.sync_data())
+        self.syncs.note(&self.path, self.file.sync_data(), is_full)
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -185,11 +187,11 @@ mod tests {
         file.sync_data().unwrap_err();
         file.sync_data().unwrap();
         assert_eq!(syncs.failure(), None);
-        sim.fail(Call::SyncDir, 1, Failure::Io);
+        sim.fail(Call::SyncDir, 1, Failure::Full);
         disk.sync_dir("").unwrap_err();
         sim.fail(Call::SyncData, 1, Failure::Io);
         disk.open("f").unwrap().sync_data().unwrap_err();
         let failure = syncs.failure().unwrap();
-        assert!(failure.starts_with("cannot sync the data directory: Input/output error"), "{failure}");
+        assert!(failure.starts_with("cannot sync the data directory: No space left on device"), "{failure}");
     }
 }

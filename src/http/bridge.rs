@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::Semaphore;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::error::HttpError;
 use crate::disk::Reach;
@@ -24,17 +24,20 @@ pub(super) struct Bridge {
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
     threads: u32,
+    /// Whose blocking pool the calls run on, whichever thread their requests live on.
+    runtime: Handle,
 }
 
 impl Bridge {
-    /// At most `threads` calls run and `queue` more wait.
-    pub(super) fn new(threads: usize, queue: usize) -> Self {
+    /// At most `threads` calls run, on the blocking pool of `runtime`, and `queue` more wait.
+    pub(super) fn new(runtime: Handle, threads: usize, queue: usize) -> Self {
         let threads = u32::try_from(threads.max(1)).unwrap_or(u32::MAX);
         let admitted = (threads as usize).saturating_add(queue).min(Semaphore::MAX_PERMITS);
         Self {
             running: Arc::new(Semaphore::new(threads as usize)),
             admitted: Arc::new(Semaphore::new(admitted)),
             threads,
+            runtime,
         }
     }
 
@@ -65,7 +68,7 @@ impl Bridge {
         // What it leaves behind by a panic is what a panic on another thread would: the registry's locks bear that.
         match catch_unwind(AssertUnwindSafe(|| call().map_err(Into::into))) {
             Ok(result) => result,
-            Err(panic) => Err(HttpError::bug(format!("a call into the registry did not end: {}", said(&*panic)))),
+            Err(panic) => Err(unended(said(&*panic))),
         }
     }
 
@@ -93,14 +96,14 @@ impl Bridge {
         E: Into<HttpError> + Send + 'static,
     {
         let running = self.running.clone().acquire_owned().await.map_err(|_| HttpError::closing())?;
-        let call = tokio::task::spawn_blocking(move || {
+        let call = self.runtime.spawn_blocking(move || {
             let result = call();
             drop(running);
             result
         });
         match call.await {
             Ok(result) => result.map_err(Into::into),
-            Err(panic) => Err(HttpError::bug(format!("a call into the registry did not end: {panic}"))),
+            Err(panic) => Err(unended(&panic.to_string())),
         }
     }
 
@@ -111,6 +114,11 @@ impl Bridge {
             self.running.close();
         }
     }
+}
+
+/// The answer to a call that panicked.
+fn unended(why: &str) -> HttpError {
+    HttpError::bug(format!("a call into the registry did not end: {why}"))
 }
 
 /// What a panic said.
@@ -134,7 +142,7 @@ mod tests {
 
     #[tokio::test]
     async fn beyond_the_queue_a_call_is_refused_with_retry_after() {
-        let bridge = Bridge::new(1, 1);
+        let bridge = Bridge::new(Handle::current(), 1, 1);
         let (release, wait) = mpsc::channel::<()>();
         let first = bridge.clone();
         let first =
@@ -154,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_a_500_and_gives_its_place_back() {
-        let bridge = Bridge::new(1, 0);
+        let bridge = Bridge::new(Handle::current(), 1, 0);
         let error = bridge.call(|| -> Result<(), RegistryError> { panic!("a bug") }).await.unwrap_err();
         assert_eq!(error.status().as_u16(), 500);
         assert_eq!(bridge.call(|| Ok::<_, RegistryError>(1)).await.ok(), Some(1));
@@ -162,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_in_memory_is_read_off_the_reactor() {
-        let bridge = Bridge::new(1, 0);
+        let bridge = Bridge::new(Handle::current(), 1, 0);
         let here = std::thread::current().id();
         let read = move |reach| match reach {
             Reach::Memory => Err(RegistryError::OutOfReach),
@@ -175,14 +183,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_of_a_read_is_a_500() {
-        let bridge = Bridge::new(1, 0);
+        let bridge = Bridge::new(Handle::current(), 1, 0);
         let error = bridge.read(|_| -> Result<(), RegistryError> { panic!("a bug") }).await.unwrap_err();
         assert_eq!(error.status().as_u16(), 500);
     }
 
     #[tokio::test]
     async fn close_waits_for_what_runs_and_refuses_what_comes() {
-        let bridge = Bridge::new(2, 0);
+        let bridge = Bridge::new(Handle::current(), 2, 0);
         let ended = Arc::new(AtomicBool::new(false));
         let (flag, other) = (ended.clone(), bridge.clone());
         let running = tokio::spawn(async move {

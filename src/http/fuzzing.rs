@@ -149,8 +149,9 @@ impl World {
             verify_opening: false,
             api_hosts: Vec::new(),
         };
-        let app = App::new(Arc::clone(&registry), collector, Host::default(), limits);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().ok()?;
+        let pool = runtime.handle().clone();
+        let app = App::new(Arc::clone(&registry), collector, Host::default(), limits, pool);
         let names = [("{blob}", blob.to_string()), ("{manifest}", manifest.to_string())];
         Some(Self { runtime, router: router(Arc::new(app)), registry, requests: 0, names })
     }

@@ -101,7 +101,7 @@ async fn accept(listener: &TcpListener, workers: &Workers, connection: &Connecti
         match listener.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
                 tracing::trace!(%peer, "connection");
-                let Some((runtime, seated)) = workers.seat() else { return };
+                let (runtime, seated) = workers.seat();
                 let connection = connection.clone();
                 connections.spawn_on(async move { connection.run(stream, (seat, seated)).await }, runtime);
             }

@@ -10,6 +10,7 @@ use axum::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, channel::Channel};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tower::ServiceExt;
 
 use super::*;
@@ -106,7 +107,7 @@ pub(super) fn app() -> (App, SimDisk) {
     };
     let registry = Arc::new(registry);
     let collector = Collector::new(Arc::clone(&registry), CollectOptions::default()).unwrap();
-    (App::new(registry, collector, Host::default(), limits), disk)
+    (App::new(registry, collector, Host::default(), limits, Handle::current()), disk)
 }
 
 impl Client {
@@ -379,8 +380,8 @@ async fn listings_link_from_page_to_page() {
 }
 
 /// A page of long names has megabytes: clients that did not read theirs could fill the memory.
-#[test]
-fn pages_that_wait_for_their_clients_are_held_in_the_budget() {
+#[tokio::test]
+async fn pages_that_wait_for_their_clients_are_held_in_the_budget() {
     let (app, _disk) = app();
     let page = json!({ "tags": ["a".repeat(1 << 20)] });
     let mut unread: Vec<_> = (0..15).map(|_| listings::listed(&app, &page, None).unwrap()).collect();

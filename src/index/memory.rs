@@ -25,6 +25,7 @@ type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 pub struct MemoryIndex {
     states: RwLock<States>,
     stopped: AtomicBool,
+    failed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -50,6 +51,11 @@ impl MemoryIndex {
     /// Lets the index say that it takes no writes, as RocksDB does when it cannot keep up, or that it does again.
     pub fn set_stopped(&self, stopped: bool) {
         self.stopped.store(stopped, Ordering::Relaxed);
+    }
+
+    /// Lets the index say that the disk has failed a flush of its own.
+    pub fn set_failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
     }
 
     // A writer that panics leaves both maps valid, so a poisoned lock says nothing about the rows.
@@ -99,6 +105,11 @@ impl Index for MemoryIndex {
     fn health(&self) -> Result<(), IndexError> {
         let stopped = self.stopped.load(Ordering::Relaxed);
         if stopped { Err(IndexError::Failed("it was told to take no writes".to_owned())) } else { Ok(()) }
+    }
+
+    fn flushed(&self) -> Result<(), IndexError> {
+        let failed = self.failed.load(Ordering::Relaxed);
+        if failed { Err(IndexError::Failed("it was told that the disk has failed".to_owned())) } else { Ok(()) }
     }
 
     fn snapshot(&self) -> Box<dyn View + '_> {

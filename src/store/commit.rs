@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    index::schema::{self, Applied},
+    index::schema::Applied,
     journal::{
         Journal, JournalError, RawRecord, RecordClass,
         operation::{LocalRecord, ManifestId, Record},
@@ -213,7 +213,7 @@ impl Work {
                 None => batch.decide(&job.request).map_err(StoreError::from),
             };
             if let Err(StoreError::Refused(Refusal::Schema(error))) = &result {
-                failure = Some(self.index_failed(error));
+                failure = Some(self.shared.index_failed(error));
             }
             results.push((job.reply, result));
             let more = results.len() < BATCH_REQUESTS_MAX && bytes < BATCH_BYTES_MAX;
@@ -222,13 +222,13 @@ impl Work {
         if failure.is_none()
             && let Err(Refusal::Schema(error)) = self.settle(&mut batch)
         {
-            failure = Some(self.index_failed(&error));
+            failure = Some(self.shared.index_failed(&error));
         }
         let failure = failure.or_else(|| self.write(batch, is_push).err());
         if failure.is_some()
             && let Err(error) = accounts.undo(&*shared.index)
         {
-            self.index_failed(&error);
+            self.shared.index_failed(&error);
         }
         for (reply, result) in results {
             // Refusals too: they were decided against changes that did not come to be.
@@ -239,7 +239,7 @@ impl Work {
 
     /// Why no batch can be written now; else the batch begins with what this machine has to note.
     fn cannot_begin(&self, batch: &mut Batch<'_>) -> Option<StoreError> {
-        if let Some(poisoned) = self.shared.poisoned() {
+        if let Err(poisoned) = self.shared.poisoned().map_or_else(|| self.shared.all_synced(), Err) {
             return Some(poisoned);
         }
         if let Err(error) = self.shared.index.health() {
@@ -255,15 +255,9 @@ impl Work {
             some => batch.decide(&Request::Discard(some.to_vec())),
         });
         match noted {
-            Err(Refusal::Schema(error)) => Some(self.index_failed(&error)),
+            Err(Refusal::Schema(error)) => Some(self.shared.index_failed(&error)),
             _ => None,
         }
-    }
-
-    fn index_failed(&self, error: &schema::SchemaError) -> StoreError {
-        let reason = format!("the store takes no writes since its index failed: {error}; restart orlop");
-        self.shared.poison(reason.clone());
-        StoreError::Unavailable(reason)
     }
 
     /// Makes a batch durable and visible. One that holds nothing but pushes is refused by a full disk; only others may have the
@@ -282,7 +276,7 @@ impl Work {
         let removed = std::mem::take(&mut batch.removed);
         self.shared.segments.sync().map_err(|error| self.shared.segment_failed(error))?;
         // No reference is durable before what it points to.
-        self.all_synced()?;
+        self.shared.all_synced()?;
         let records: Vec<RawRecord> = batch.records.iter().map(raw).collect();
         let Some(journal) = &mut self.journal else {
             return Err(StoreError::Unavailable("the journal is damaged".to_owned()));
@@ -295,7 +289,8 @@ impl Work {
             appended = journal.append(batch.time_ms(), &records);
         }
         let appended = appended.map_err(|error| self.journal_failed(&error))?;
-        self.all_synced()?;
+        // The journal may have the batch now, and the state has not: what fails here has ended all decisions.
+        self.shared.all_synced()?;
         batch.applied.chain = appended.chain.0;
         // From here on the batch is durable. When it cannot be applied the state in memory is behind the journal: no
         // more decisions until it is opened again.
@@ -305,7 +300,7 @@ impl Work {
             shared.index.write(&changes)?;
             shared.accounts.written(&*shared.index, &changes)
         });
-        written.map_err(|error| self.index_failed(&error))?;
+        written.map_err(|error| self.shared.index_failed(&error))?;
         self.applied = batch.applied;
         self.sealed.clear();
         self.discards.drain(..discarded);
@@ -315,16 +310,6 @@ impl Work {
         self.wakers.flush.grew(&self.shared, appended.bytes);
         self.wakers.snapshot.grew(&self.shared, appended.bytes);
         Ok(())
-    }
-
-    /// Whether what was synced a moment ago is on the disk for certain: a sync of another file that failed meanwhile can have
-    /// taken it along, and this one succeeds all the same. What is known too late is not acknowledged, and found or not
-    /// found by the next start.
-    fn all_synced(&self) -> Result<(), StoreError> {
-        if let Err(error) = self.shared.index.flushed() {
-            return Err(self.index_failed(&error.into()));
-        }
-        self.shared.poisoned().map_or(Ok(()), Err)
     }
 
     fn journal_failed(&self, error: &JournalError) -> StoreError {

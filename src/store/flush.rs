@@ -1,8 +1,8 @@
 //! The thread that flushes the index, so that a start has little to replay.
 //!
 //! It is woken when the journal has grown by the set number of bytes since the last flush. Now and then it also looks
-//! whether blocks can be set aside for a full disk. A flush that fails loses
-//! nothing: the index says so by its health, which stops writes, and the journal has it all.
+//! whether blocks can be set aside for a full disk. A flush that fails loses nothing of the index, which the journal has. But the
+//! disk may have lost what others wrote: the committer asks for that before it acknowledges anything more.
 
 use std::{
     sync::Arc,

@@ -3,8 +3,8 @@
 //! It is woken when the journal has grown by three quarters of the last snapshot's size, and by a floor. From the previous
 //! snapshot on, where its files begin, the journal then stays within twice the state, files that are begun included. The state
 //! is read from a view of the index, which always stands at the end of a batch that is durable in the journal. After each
-//! page it rests as long as the page took. A snapshot that fails leaves nothing behind, stops nothing, and is tried again
-//! when the journal has grown by another quarter; closing abandons it.
+//! page it rests as long as the page took. A snapshot that fails leaves nothing behind, stops nothing unless a sync has failed, and
+//! is tried again when the journal has grown by another quarter; closing abandons it.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -167,7 +167,7 @@ fn write_paced(shared: &Shared, stop: &AtomicBool) {
         Err(error) => {
             shared.growth.postpone();
             let error = StoreError::from(error);
-            tracing::error!(%error, "no snapshot of the journal was written; the journal grows on, and it is tried again");
+            tracing::error!(%error, "no snapshot of the journal was written; what it would have replaced stays, and it is tried again while writes are taken");
         }
     }
 }
@@ -300,11 +300,7 @@ pub(super) fn write(
     let facts = sealed.facts();
     let file = sealed.publish(&mut *pause)?;
     // Nothing is removed on the word of syncs of which one may have been told too much.
-    if shared.syncs.failure().is_some()
-        && let Some(poisoned) = shared.poisoned()
-    {
-        return Err(SnapshotError::Poisoned(poisoned));
-    }
+    shared.all_synced().map_err(SnapshotError::Poisoned)?;
     shared.growth.written(grown, file.len);
     tracing::debug!(file = file.path, "snapshot has its name; removing what lies below the previous one");
     let removed = match prove_previous(shared, wanted, pause) {

@@ -237,6 +237,27 @@ fn what_a_sync_of_another_file_may_have_taken_is_not_acknowledged() {
     }
 }
 
+/// The same by a flush of the index's own files, between batches and during each sync of one.
+#[test]
+fn what_a_flush_of_the_index_may_have_taken_is_not_acknowledged() {
+    for nth in 0..=2 {
+        let machine = Machine::new();
+        let store = machine.open().unwrap();
+        put(&store, b"first").unwrap();
+        let index = Arc::clone(&machine.index.lock().unwrap());
+        match nth {
+            0 => index.set_failed(),
+            nth => machine.disk.interrupt_sync(nth, move || index.set_failed()),
+        }
+        match put(&store, b"second") {
+            Err(StoreError::Unavailable(why)) => assert!(why.contains("told that the disk has failed"), "{why}"),
+            other => panic!("sync {nth}: {other:?}"),
+        }
+        assert!(store.poisoned().is_some());
+        check(&store, b"first");
+    }
+}
+
 #[test]
 fn a_snapshot_that_cannot_be_synced_ends_writes() {
     let machine = Machine::new();

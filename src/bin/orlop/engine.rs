@@ -11,11 +11,11 @@ use orlop::{
     store::{Opening, Recovery, Store},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use crate::Failure;
 
-/// Threads of the runtime beside those of requests: name resolution, mostly.
+/// Threads of the pool beside those of requests: the name to listen on is looked up there.
 const SPARE_THREADS: usize = 4;
 /// Open files beside connections and segments: journal, index, logs, uploads that nobody writes to just now.
 const SPARE_FILES: u64 = 768;
@@ -109,25 +109,20 @@ pub(crate) fn host(config: &Config) -> Host {
     }
 }
 
-/// The handlers over a store, in a process that `host` tells of.
-pub(crate) fn open_app(store: &Arc<Store>, config: &Config, host: Host) -> Result<Arc<App>, Failure> {
+/// The handlers over a store, in a process that `host` tells of; their calls run on the blocking pool of `runtime`.
+pub(crate) fn open_app(store: &Arc<Store>, config: &Config, host: Host, runtime: &Handle) -> Result<Arc<App>, Failure> {
     let registry = Arc::new(Registry::new(Arc::clone(store), config.registry.clone())?);
     let mut collect = config.collect.clone();
     collect.scrub.memory_bytes_max = config.http.verify_memory_bytes;
     let collector = Collector::new(Arc::clone(&registry), collect)?;
-    Ok(Arc::new(App::new(registry, collector, host, config.http.clone())))
+    Ok(Arc::new(App::new(registry, collector, host, config.http.clone(), runtime.clone())))
 }
 
-/// Threads for calls off a reactor, at most.
-pub(crate) fn blocking_threads(config: &Config) -> usize {
-    config.http.blocking_threads.saturating_add(SPARE_THREADS)
-}
-
-/// What handlers run on.
+/// What the main thread runs on, with the pool of threads for calls that handlers must not wait for.
 pub(crate) fn runtime(config: &Config) -> Result<Runtime, Failure> {
-    Ok(tokio::runtime::Builder::new_multi_thread()
+    Ok(tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(blocking_threads(config))
+        .max_blocking_threads(config.http.blocking_threads.saturating_add(SPARE_THREADS))
         .thread_name("orlop")
         .build()?)
 }

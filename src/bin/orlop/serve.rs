@@ -67,14 +67,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 
     let store = engine::open_store(&config)?;
-    let app = engine::open_app(&store, &config, host)?;
+    let runtime = engine::runtime(&config)?;
+    let app = engine::open_app(&store, &config, host, runtime.handle())?;
     sync_policies(&app, &config)?;
     let collector = Arc::clone(app.collector());
     let scheduled = Scheduled::start(&collector)?;
-    // It accepts, and does what is scheduled; all else goes on where the connections are.
-    let runtime = Builder::new_current_thread().enable_all().build()?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let workers = server::Workers::start(cores, engine::blocking_threads(&config))?;
+    let workers = server::Workers::start(cores)?;
     let served = runtime.block_on(serve(app, &config, &workers));
     scheduled.end(&collector);
     drop(collector);
@@ -182,11 +181,16 @@ impl Scheduled {
     }
 }
 
-/// Completes on the first SIGTERM or SIGINT. The second ends the process at once, which is safe at any time.
+/// Completes on the first SIGTERM or SIGINT. The second ends the process at once, which is safe at any time. They are waited for on
+/// a thread of their own, whatever the others wait for.
 fn until_signal() -> io::Result<impl Future<Output = ()>> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
     let (first, shutdown) = oneshot::channel::<()>();
-    tokio::spawn(async move {
+    let wait = async move {
         let mut next = async || {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -200,6 +204,7 @@ fn until_signal() -> io::Result<impl Future<Output = ()>> {
         next().await;
         tracing::warn!("ended by a second signal");
         std::process::exit(2);
-    });
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(wait))?;
     Ok(async move { drop(shutdown.await) })
 }

@@ -68,7 +68,7 @@ async fn start(limits: ServerLimits) -> Running {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(async move {
-        let workers = Workers::start(2, 2).unwrap();
+        let workers = Workers::start(2).unwrap();
         let drained = serve(listener, &workers, router, limits, async { drop(stopped.await) }).await;
         drop(workers);
         drained

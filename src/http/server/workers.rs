@@ -5,7 +5,7 @@
 //! the reactor. It knows nothing of connections but how many each thread has.
 
 use std::{
-    io,
+    io, iter,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,7 +21,8 @@ use tokio::{
 /// Threads for connections. Dropping them ends all that runs there.
 #[derive(Debug)]
 pub struct Workers {
-    workers: Vec<Worker>,
+    first: Worker,
+    others: Vec<Worker>,
 }
 
 #[derive(Debug)]
@@ -34,31 +35,28 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts `count` of them, at least one. Calls off the reactor share `blocking_max` threads of each; those are started when
-    /// they are needed.
+    /// Starts `count` of them, at least one.
     ///
     /// # Errors
     /// When a thread or its reactor cannot be had.
-    pub fn start(count: usize, blocking_max: usize) -> io::Result<Self> {
-        let start = |_| Worker::start(blocking_max);
-        Ok(Self { workers: (0..count.max(1)).map(start).collect::<io::Result<_>>()? })
+    pub fn start(count: usize) -> io::Result<Self> {
+        let others = (1..count).map(|_| Worker::start()).collect::<io::Result<_>>()?;
+        Ok(Self { first: Worker::start()?, others })
     }
 
     /// The one with the fewest connections, and its count, which is one higher until the answer is dropped.
-    pub(super) fn seat(&self) -> Option<(&Handle, Seated)> {
-        let worker = self.workers.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed))?;
+    pub(super) fn seat(&self) -> (&Handle, Seated) {
+        let count = |worker: &Worker| worker.connections.load(Ordering::Relaxed);
+        let fewer = |least, other| if count(other) < count(least) { other } else { least };
+        let worker = self.others.iter().fold(&self.first, fewer);
         worker.connections.fetch_add(1, Ordering::Relaxed);
-        Some((&worker.runtime, Seated(Arc::clone(&worker.connections))))
+        (&worker.runtime, Seated(Arc::clone(&worker.connections)))
     }
 }
 
 impl Worker {
-    fn start(blocking_max: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(blocking_max)
-            .thread_name("orlop")
-            .build()?;
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let run = move || {
@@ -72,8 +70,9 @@ impl Worker {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.workers.iter_mut().for_each(|worker| drop(worker.stop.take()));
-        for thread in self.workers.iter_mut().filter_map(|worker| worker.thread.take()) {
+        let mut workers: Vec<&mut Worker> = iter::once(&mut self.first).chain(&mut self.others).collect();
+        workers.iter_mut().for_each(|worker| drop(worker.stop.take()));
+        for thread in workers.iter_mut().filter_map(|worker| worker.thread.take()) {
             if thread.join().is_err() {
                 tracing::error!("a thread of connections has panicked");
             }

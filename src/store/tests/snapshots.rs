@@ -123,8 +123,8 @@ fn files_of(disk: &SimDisk) -> (usize, usize) {
     (snapshot::list(disk).unwrap().len(), disk.list("journal").unwrap().len())
 }
 
-/// Whatever call fails: no snapshot is left half, writes go on, and the next one succeeds. Only a directory that cannot be
-/// synced ends all writes.
+/// Whatever call fails: no snapshot is left half, writes go on, and the next one succeeds. Only a sync that fails ends all
+/// writes.
 #[test]
 fn a_failing_call_at_any_place_of_a_snapshot_stops_nothing_but_a_sync() {
     let mut failed = 0;

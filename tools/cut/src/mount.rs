@@ -74,6 +74,8 @@ struct State {
     tree: Tree,
     faults: Faults,
     failed: u64,
+    /// How often it was reset.
+    resets: u64,
     /// Until when it is being reset.
     reset_until: Option<Instant>,
     rng: Rng,
@@ -91,7 +93,7 @@ impl Double {
     /// Over a tree; `direct` when pages are to reach it without a cache in between.
     pub(crate) fn new(tree: Tree, direct: bool, seed: u64) -> Self {
         let rng = Rng::with_seed(seed);
-        let state = State { tree, faults: Faults::default(), failed: 0, reset_until: None, rng };
+        let state = State { tree, faults: Faults::default(), failed: 0, resets: 0, reset_until: None, rng };
         Self { state: Arc::new(Mutex::new(state)), direct }
     }
 
@@ -131,8 +133,8 @@ impl Double {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes its time, and waits for a reset to be over.
-    fn delay(&self, longest: fn(&Faults) -> Duration) {
+    /// Takes its time, and waits for a reset to be over. What the caller does with the answer comes before the next one.
+    fn delay(&self, longest: fn(&Faults) -> Duration) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         let longest = longest(&state.faults);
         if longest > Duration::ZERO {
@@ -151,6 +153,7 @@ impl Double {
                 state = self.lock();
             }
         }
+        state
     }
 
     fn entry(&self, dir: u64, name: &OsStr) -> Result<FileAttr, Refused> {
@@ -166,15 +169,22 @@ impl Double {
     }
 
     fn flush_file(&self, number: u64) -> Result<(), Errno> {
-        let mark = self.lock().tree.file(number)?.mark();
-        self.delay(|faults| faults.flush_delay_max);
-        let mut state = self.lock();
+        let (mark, resets) = {
+            let state = self.lock();
+            (state.tree.file(number)?.mark(), state.resets)
+        };
+        let mut state = self.delay(|faults| faults.flush_delay_max);
+        if state.resets > resets {
+            // It was under way when the disk was reset, and what it was to make durable is gone.
+            return Err(Errno::EIO);
+        }
         let lasting = state.faults.lasting;
         let strikes = Faults::strikes(&mut state.faults.flushes_left, lasting);
         state.failed += u64::from(strikes);
         let file = state.tree.file_mut(number)?;
         if strikes {
             file.lose();
+            state.resets += 1;
             state.reset_until = Some(Instant::now() + RESET);
             return Err(Errno::EIO);
         }
@@ -183,8 +193,7 @@ impl Double {
     }
 
     fn write_file(&self, number: u64, offset: u64, data: &[u8]) -> Result<u32, Errno> {
-        self.delay(|faults| faults.delay_max);
-        let mut state = self.lock();
+        let mut state = self.delay(|faults| faults.delay_max);
         let lasting = state.faults.lasting;
         if Faults::strikes(&mut state.faults.writes_left, lasting) {
             state.failed += 1;
@@ -369,8 +378,8 @@ impl Filesystem for Double {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.delay(|faults| faults.delay_max);
-        let read = self.lock().tree.file(ino.0).map(|file| file.read(offset, u64::from(size)));
+        let read =
+            self.delay(|faults| faults.delay_max).tree.file(ino.0).map(|file| file.read(offset, u64::from(size)));
         match read {
             Ok(bytes) => reply.data(&bytes),
             Err(refused) => reply.error(refused.into()),
@@ -438,8 +447,7 @@ impl Filesystem for Double {
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.delay(|faults| faults.flush_delay_max);
-        answer(self.lock().tree.sync_dir(ino.0), reply);
+        answer(self.delay(|faults| faults.flush_delay_max).tree.sync_dir(ino.0), reply);
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {

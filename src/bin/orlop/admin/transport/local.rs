@@ -40,8 +40,8 @@ impl Local {
         // Opening can find that something is lost; that must not go unsaid.
         logging::start_quiet(&config);
         let store = engine::open_store(&config).map_err(explain)?;
-        let app = engine::open_app(&store, &config, host)?;
         let runtime = engine::runtime(&config)?;
+        let app = engine::open_app(&store, &config, host, runtime.handle())?;
         Ok(Self { runtime, router: http::router(Arc::clone(&app)), app, store })
     }
 
