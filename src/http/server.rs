@@ -102,8 +102,7 @@ async fn accept(listener: &TcpListener, workers: &Workers, connection: &Connecti
             Ok((stream, peer)) => {
                 tracing::trace!(%peer, "connection");
                 let (runtime, seated) = workers.seat();
-                let connection = connection.clone();
-                connections.spawn_on(async move { connection.run(stream, (seat, seated)).await }, runtime);
+                connections.spawn_on(connection.clone().run(stream, (seat, seated)), runtime);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {

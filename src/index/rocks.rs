@@ -128,6 +128,17 @@ impl RocksIndex {
         }
     }
 
+    /// Errors of flushes and compactions so far. It never falls, although RocksDB recovers from a disk that was full, and does not
+    /// rise by the flush of a recovery.
+    fn background_errors(&self) -> Result<u64, IndexError> {
+        self.property("rocksdb.background-errors")
+    }
+
+    /// Whether a write goes through now, after so many errors, and with which error not: a write of nothing tells.
+    fn goes_on_after(&self, errors: u64) -> Result<(), IndexError> {
+        if errors > 0 { self.apply(WriteBatch::default(), "after a background error, writing") } else { Ok(()) }
+    }
+
     fn property(&self, name: &str) -> Result<u64, IndexError> {
         let value = self.db.property_int_value(name).map_err(|error| failure("reading a property", &error))?;
         value.ok_or_else(|| IndexError::Failed(format!("RocksDB does not tell {name}")))
@@ -163,7 +174,7 @@ impl Index for RocksIndex {
 
     /// A stop of writes without errors is waited for (up to 2 s): that is a flush or compaction catching up.
     fn health(&self) -> Result<(), IndexError> {
-        let errors = self.property("rocksdb.background-errors")?;
+        let errors = self.background_errors()?;
         let begun = Instant::now();
         while self.property("rocksdb.is-write-stopped")? > 0 {
             if errors > 0 || begun.elapsed() >= WRITE_STOP_MAX {
@@ -174,17 +185,11 @@ impl Index for RocksIndex {
             }
             crate::sync::sleep(Duration::from_millis(1));
         }
-        // The counter never falls, although RocksDB recovers from a disk that was full. A write of nothing tells whether
-        // a write goes through now, and with which error not.
-        if errors > 0 { self.apply(WriteBatch::default(), "after a background error, writing") } else { Ok(()) }
+        self.goes_on_after(errors)
     }
 
     fn flushed(&self) -> Result<(), IndexError> {
-        if self.property("rocksdb.background-errors")? == 0 {
-            return Ok(());
-        }
-        // The counter never falls, and does not rise by a flush that is to recover from a full disk and fails.
-        match self.apply(WriteBatch::default(), "after a background error, writing") {
+        match self.goes_on_after(self.background_errors()?) {
             Err(error) if !error.to_string().contains("No space left on device") => Err(error),
             _ => Ok(()),
         }
