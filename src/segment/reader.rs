@@ -5,7 +5,8 @@
 //! record stays pinned, so that it is not erased under its readers.
 //!
 //! A large record with a file of its own is not read again where its blocks have been checked since the store was opened: it
-//! is given out as a range that the kernel sends, unless the settings say that every read is checked.
+//! is given out as a range that the kernel sends, unless the settings say that every read is checked. A few blocks that
+//! were not, and lie in the kernel's memory, are checked where they are asked for: who hands them to another thread pays more.
 
 use std::{ops::Range, sync::Arc};
 
@@ -31,6 +32,8 @@ use super::{
 const WHOLE_RECORD_MAX: u64 = 256 * 1024;
 /// Bytes of content that may be read and checked where nobody may wait: some microseconds.
 const AT_ONCE_MAX: u64 = BLOCK_BYTES;
+/// Blocks of large content that may be: a range of one block's length mostly lies in two.
+const BLOCKS_AT_ONCE_MAX: u64 = 2;
 /// Bytes that a verification reads at a time.
 const VERIFY_BYTES: usize = 1 << 20;
 /// Bytes that are read at a time where they are only checked: few enough to stay in the processor's cache till then.
@@ -154,8 +157,8 @@ impl RecordReader {
             Body::Blocks(blocks) => {
                 let (first, last) = (begin / BLOCK_BYTES, end.div_ceil(BLOCK_BYTES));
                 let from = first * BLOCK_BYTES;
-                let mut buffer = vec![0; to_usize((last * BLOCK_BYTES).min(self.len()) - from)];
-                self.check(blocks, first..last, &mut buffer)?;
+                let mut buffer = vec![0; to_usize(self.blocks_len(&(first..last)))];
+                self.check(Reach::Disk, blocks, first..last, &mut buffer)?;
                 Ok(Bytes::from(buffer).slice(to_usize(begin - from)..to_usize(end - from)))
             }
         }
@@ -180,23 +183,31 @@ impl RecordReader {
         let (mut first, last) = (begin / BLOCK_BYTES, end.div_ceil(BLOCK_BYTES));
         while first < last {
             let next = last.min(first + CHECK_BYTES as u64 / BLOCK_BYTES);
-            let len = to_usize((next * BLOCK_BYTES).min(self.len()) - first * BLOCK_BYTES);
-            self.check(blocks, first..next, &mut buffer[..len])?;
+            let len = to_usize(self.blocks_len(&(first..next)));
+            self.check(Reach::Disk, blocks, first..next, &mut buffer[..len])?;
             first = next;
         }
         Ok(Piece::File(piece))
     }
 
-    /// At most `len` bytes from `offset` that are there without waiting for the disk: in memory, or checked before and, as far
-    /// as it is known, in the kernel's memory. `None` where there are none.
+    /// At most `len` bytes from `offset` that are there without waiting for the disk: in memory, or checked before (or here, when
+    /// that is soon done) and, as far as it is known, in the kernel's memory. `None` where there are none.
     pub fn at_hand(&self, offset: u64, len: usize) -> Option<Piece> {
         let Range { start: begin, end } = self.inside(offset, len as u64);
-        let Body::Blocks(Blocks { mapped: Some(_), known, .. }) = &self.body else {
+        let Body::Blocks(blocks @ Blocks { mapped: Some(_), known, .. }) = &self.body else {
             let Body::Whole(payload) = &self.body else { return None };
             return Some(Piece::Bytes(payload.slice(to_usize(begin)..to_usize(end))));
         };
         let (first, last) = (begin / BLOCK_BYTES, end.div_ceil(BLOCK_BYTES));
-        let checked = known.checked(first..last);
+        let mut checked = known.checked(first..last);
+        let unchecked = first + checked..last;
+        if !unchecked.is_empty() && unchecked.end - unchecked.start <= BLOCKS_AT_ONCE_MAX {
+            let mut buffer = vec![0; to_usize(self.blocks_len(&unchecked))];
+            // What cannot be had at once, or is damaged, is told to who can wait.
+            if self.check(Reach::Memory, blocks, unchecked, &mut buffer).is_ok() {
+                checked = last - first;
+            }
+        }
         let end = end.min((first + checked) * BLOCK_BYTES);
         let (_, piece) = self.file_piece(begin..end)?;
         piece.range().is_in_memory().then_some(Piece::File(piece))
@@ -216,10 +227,15 @@ impl RecordReader {
         Some((blocks, FilePiece::new(range, Arc::clone(pin))))
     }
 
+    /// Bytes of some blocks: the last of all can be shorter.
+    fn blocks_len(&self, blocks: &Range<u64>) -> u64 {
+        (blocks.end * BLOCK_BYTES).min(self.len()) - blocks.start * BLOCK_BYTES
+    }
+
     /// Reads whole blocks into a buffer of their length, and checks them.
-    fn check(&self, from: &Blocks, blocks: Range<u64>, buffer: &mut [u8]) -> Result<(), SegmentError> {
+    fn check(&self, reach: Reach, from: &Blocks, blocks: Range<u64>, buffer: &mut [u8]) -> Result<(), SegmentError> {
         let at = self.location.offset + RECORD_HEADER_LEN + blocks.start * BLOCK_BYTES;
-        from.file.read(buffer, at, Some(self.digest))?;
+        from.file.read_within(reach, buffer, at, &self.digest)?;
         let sums = from.known.table.get(to_usize(blocks.start * 4)..to_usize(blocks.end * 4)).unwrap_or_default();
         if let Err(fault) = format::check_blocks(buffer, sums, at) {
             from.known.distrust();

@@ -311,24 +311,30 @@ fn a_piece_that_is_being_sent_keeps_its_record_from_being_erased_and_nothing_els
 }
 
 #[test]
-fn only_what_was_checked_is_at_hand_and_nothing_after_damage() {
+fn only_what_was_or_is_soon_checked_is_at_hand_and_nothing_of_it_after_damage() {
     let directory = tempfile::tempdir().unwrap();
     let store = open_real(directory.path(), 10_000);
     let content = bytes(1, 700_000);
     let digest = put(&store, &content).unwrap();
     let open = || store.content(&digest).unwrap().unwrap();
     let at_hand = |at, len| open().at_hand(at, len).map(|piece| bytes_of(&piece).len());
-    assert_eq!(at_hand(0, 1_000), None);
+    assert_eq!(at_hand(0, 1 << 20), None);
     // Blocks of 64 KiB: the second and the third.
     open().piece(70_000, 100_000).unwrap();
-    assert_eq!([at_hand(0, 1_000), at_hand(65_536, 10), at_hand(100_000, 1 << 20)], [None, Some(10), Some(96_608)]);
+    assert_eq!(
+        [at_hand(0, 1 << 20), at_hand(65_536, 1 << 20), at_hand(100_000, 1 << 20)],
+        [None, Some(131_072), Some(96_608)]
+    );
+    // One that was not is checked at once.
+    assert_eq!([at_hand(10, 1_000), at_hand(0, 1 << 20)], [Some(1_000), Some(196_608)]);
     assert!(
         matches!(open().at_hand(100_000, 5), Some(Piece::File(piece)) if piece.as_ref() == &content[100_000..][..5])
     );
     let held = open();
     rot(&store, &digest, 300_000);
+    assert_eq!([at_hand(300_000, 10), at_hand(0, 1 << 20)], [None, None]);
     assert!(matches!(held.piece(250_000, 100_000), Err(StoreError::Corrupt(_))));
-    assert_eq!([at_hand(65_536, 10), held.at_hand(65_536, 10).map(|piece| bytes_of(&piece).len())], [None, None]);
+    assert_eq!([at_hand(0, 1 << 20), held.at_hand(0, 1 << 20).map(|piece| bytes_of(&piece).len())], [None, None]);
     assert!(store.shared.damaged().contains(&digest));
     // Pushed again it lies elsewhere, and all of it is sent again.
     assert_eq!(put(&store, &content).unwrap(), digest);
@@ -345,14 +351,15 @@ fn the_scrub_reads_what_is_known_again_and_takes_it_back() {
         let digest = put(&store, &bytes(at, 700_000)).unwrap();
         file_piece(&store, &digest);
         let content = store.content(&digest).unwrap().unwrap();
-        assert!(content.at_hand(0, 10).is_some());
+        // More than is checked at once.
+        assert!(content.at_hand(0, 1 << 20).is_some());
         rot(&store, &digest, at);
         assert!(store.examine::<StoreError>(&digest, &mut |_| Ok(())).unwrap().is_some(), "{at}");
-        assert!(content.at_hand(0, 10).is_none(), "{at}");
+        assert!(content.at_hand(0, 1 << 20).is_none(), "{at}");
     }
     file_piece(&store, &digest);
     assert_eq!(store.examine::<StoreError>(&digest, &mut |_| Ok(())).unwrap(), None);
-    assert!(store.content(&digest).unwrap().unwrap().at_hand(0, 10).is_some(), "what is sound stays at hand");
+    assert!(store.content(&digest).unwrap().unwrap().at_hand(0, 1 << 20).is_some(), "what is sound stays at hand");
 }
 
 #[test]

@@ -35,6 +35,9 @@ const DELETED: &str = "deleted";
 const PUSH_EVERY: u64 = 5;
 /// Clients of the load by the clock: enough for all that is under way while the server stands still for a moment.
 const PACED_CLIENTS: u64 = 64;
+/// How long the load goes on alone after clients that waited for nothing: what has queued up behind them belongs to no phase
+/// that is compared.
+const REST: Duration = Duration::from_secs(2);
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// How much of what.
@@ -219,12 +222,14 @@ impl Collecting {
         if round > 0 {
             phases.enter("pushing more");
             self.push_stock(images, round)?;
+            rest(phases);
             phases.enter("before");
         }
         thread::sleep(Duration::from_secs(self.seconds));
         let before = du(&self.data)?;
         phases.enter("deleting");
         self.delete(images, round)?;
+        rest(phases);
         let deleted = du(&self.data)?;
 
         phases.enter("collecting");
@@ -285,6 +290,11 @@ impl Collecting {
     fn check_kept(&self, images: &Images) -> Result<(), LoadError> {
         self.all(self.kept, |client, number| Ok(images.pull(client, self.kept(number))?))
     }
+}
+
+fn rest(phases: &Phases) {
+    phases.enter("resting");
+    thread::sleep(REST);
 }
 
 /// Prints what the load was like, and notes its failures.
