@@ -44,13 +44,13 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1",
         dump: include_str!("../../../tests/fixtures/v1/dump.txt"),
-        rows: (7, "sha256:7dedf25704f8712aba9f93ca1af872f0442d10892d698c8a0677e1776713eb4d"),
+        rows: (8, "sha256:9b496383fa1f475f0dc667f65d778517418dd9bdd69921e5181704ccc5024ee2"),
         has_snapshots: false,
     },
     Fixture {
         name: "v1-snapshots",
         dump: include_str!("../../../tests/fixtures/v1-snapshots/dump.txt"),
-        rows: (7, "sha256:718699b2ae55b30ed6daeb7f709f959c588aaabdc18f2411c4b71c920d17154b"),
+        rows: (8, "sha256:0dd9f6a81ec0086a41fd9c2a3d87c98b5a4284e8a36b3f66ad1dfc80dd2a4205"),
         has_snapshots: true,
     },
 ];
