@@ -269,7 +269,7 @@ impl Table {
         let (&prefix, rest) = key.split_first()?;
         let byte = if prefix == BY_DIGEST { *crate::digest::Digest::decode(rest)?.1.first()? } else { prefix };
         // Whoever reads or changes a row asks: no search.
-        const BY_BYTE: [Option<Table>; 256] = by_byte();
+        static BY_BYTE: [Option<Table>; 256] = by_byte();
         BY_BYTE[usize::from(byte)].filter(|table| table.prefix() == prefix)
     }
 
