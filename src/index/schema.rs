@@ -66,9 +66,9 @@ pub enum Table {
     Blobs = 0x21,
     RegistryCounts = 0x22,
     Links = 0x23,
-    Names = 0x24,
     Manifests = 0x30,
     ManifestIds = 0x31,
+    Names = 0x32,
     References = 0x33,
     Parents = 0x34,
     Tags = 0x40,
@@ -119,9 +119,9 @@ impl Table {
         Self::Blobs,
         Self::RegistryCounts,
         Self::Links,
-        Self::Names,
         Self::Manifests,
         Self::ManifestIds,
+        Self::Names,
         Self::References,
         Self::Parents,
         Self::Tags,
@@ -175,9 +175,9 @@ impl Table {
             Self::Blobs => "blobs",
             Self::RegistryCounts => "registry-counts",
             Self::Links => "links",
-            Self::Names => "names",
             Self::Manifests => "manifests",
             Self::ManifestIds => "manifest-ids",
+            Self::Names => "names",
             Self::References => "references",
             Self::Parents => "parents",
             Self::Tags => "tags",
@@ -227,9 +227,9 @@ impl Table {
             Self::Repositories | Self::EmptyRepositories => &[U32("repository")],
             Self::Blobs | Self::RegistryCounts => &[Digest("digest"), Own],
             Self::Links => &[Digest("digest"), Own, U32("repository")],
-            Self::Names => &[Digest("digest"), Own, U32("repository"), U64("manifest")],
             Self::Manifests | Self::Parents => &[U32("repository"), Digest("digest")],
             Self::ManifestIds | Self::Settling => &[U64("manifest")],
+            Self::Names => &[Digest("digest"), U32("repository"), U64("manifest")],
             Self::References => &[U64("manifest"), U32("page")],
             Self::Tags => &[U32("repository"), Text("tag")],
             Self::History => &[U32("repository"), Text("tag"), U64("lsn")],
@@ -275,7 +275,7 @@ impl Table {
 
     /// Whether its rows lie between those of other tables, by digest.
     pub fn is_by_digest(self) -> bool {
-        matches!(self, Self::Blobs | Self::RegistryCounts | Self::Links | Self::Names)
+        matches!(self, Self::Blobs | Self::RegistryCounts | Self::Links)
     }
 
     /// The byte that its keys begin with.

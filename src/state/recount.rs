@@ -42,10 +42,10 @@ use usage::Parts;
 /// what was measured.
 pub const MEMORY_FACTOR: u64 = 16;
 
-/// Whether counting reads a row for itself. Names and counts of the registry are told by other rows; they are read only
-/// where they lie between these.
+/// Whether counting reads a row for itself. Counts of the registry are told by other rows; they are read only where they lie
+/// between these.
 pub fn is_counted_from(key: &[u8]) -> bool {
-    !matches!(Table::of(key), Some(Table::Names | Table::RegistryCounts))
+    Table::of(key) != Some(Table::RegistryCounts)
 }
 
 /// A row that is not what the primary rows add up to; the rows are told as `dump` tells them.

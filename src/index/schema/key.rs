@@ -52,7 +52,7 @@ pub fn manifest_id(id: ManifestId) -> Key {
 }
 /// The prefix of the [`super::NameRow`]s of a digest.
 pub fn all_names(digest: &Digest) -> Key {
-    Key::by_digest(Table::Names, digest)
+    Key::of(Table::Names).digest(digest)
 }
 /// The prefix of the [`super::NameRow`]s of a digest in a repository.
 pub fn names(digest: &Digest, repository: RepositoryId) -> Key {

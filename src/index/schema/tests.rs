@@ -12,7 +12,7 @@ use crate::{
     index::{Changes, Index, Row, memory::MemoryIndex, prefix_end},
 };
 
-const TABLES_BY_DIGEST: [Table; 4] = [Table::Blobs, Table::RegistryCounts, Table::Links, Table::Names];
+const TABLES_BY_DIGEST: [Table; 3] = [Table::Blobs, Table::RegistryCounts, Table::Links];
 
 fn digest(algorithm: Algorithm, number: u64) -> Digest {
     Digest::of(algorithm, &number.to_le_bytes())
@@ -47,9 +47,6 @@ fn the_bytes_of_keys_by_digest_are_pinned() {
         check(key::count(Scope::Registry, &digest), &[0x22]);
         check(key::links(&digest), &[0x23]);
         check(key::link(5, &digest), &[0x23, 0, 0, 0, 5]);
-        check(key::all_names(&digest), &[0x24]);
-        check(key::names(&digest, 5), &[0x24, 0, 0, 0, 5]);
-        check(key::name(&digest, 5, 6), &[0x24, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 6]);
         let others = [(Scope::Organisation(5), 1), (Scope::Repository(5), 2)];
         for (scope, kind) in others {
             let expected = [&[0x50, kind, 0, 0, 0, 5, code], digest.hash()].concat();
@@ -115,8 +112,8 @@ fn random_key(random: &mut fastrand::Rng, digests: &[Digest]) -> Vec<u8> {
     match random.u8(..12) {
         0 => key::blob(digest).bytes(),
         1 => key::count(Scope::Registry, digest).bytes(),
-        2..5 => key::link(random.u32(..9), digest).bytes(),
-        5..9 => key::name(digest, random.u32(..3), random.u64(..20)).bytes(),
+        2..8 => key::link(random.u32(..20), digest).bytes(),
+        8 => key::name(digest, random.u32(..3), random.u64(..20)).bytes(),
         9 => key::count(Scope::Organisation(random.u32(..3)), digest).bytes(),
         10 => key::manifest(random.u32(..3), digest).bytes(),
         _ => key::repository(random.u32(..9)).bytes(),
@@ -187,14 +184,14 @@ fn a_visitor_ends_where_it_breaks() {
     assert_eq!(visited, 3);
 }
 
-/// Who reads blobs, the scrub for one, must not pay for all names of a layer that every image has.
+/// Who reads blobs, the scrub for one, must not pay for all links of a layer that every repository has.
 #[test]
-fn a_digest_with_very_many_names_costs_who_reads_blobs_one_page() {
-    const NAMES: u64 = 20_000;
+fn a_digest_with_very_many_links_costs_who_reads_blobs_one_page() {
+    const LINKS: u32 = 20_000;
     const ROWS_READ: usize = 100;
     let digests: Vec<Digest> = (0..10).map(|number| digest(Algorithm::Sha256, number)).collect();
     let blobs = digests.iter().map(|digest| key::blob(digest).bytes());
-    let index = index_of(blobs.chain((0..NAMES).map(|manifest| key::name(&digests[3], 1, manifest).bytes())));
+    let index = index_of(blobs.chain((0..LINKS).map(|repository| key::link(repository, &digests[3]).bytes())));
     let view = Counting { view: &index, rows: Cell::new(0) };
     let (mut blobs, mut from) = (0, None);
     loop {
@@ -219,7 +216,7 @@ fn a_digest_with_very_many_names_costs_who_reads_blobs_one_page() {
 fn a_key_of_no_table_among_those_by_digest_is_damage() {
     let digest = digest(Algorithm::Sha256, 1);
     let blob = key::blob(&digest).bytes();
-    let unknown = [&blob[..blob.len() - 1], &[0x25]].concat();
+    let unknown = [&blob[..blob.len() - 1], &[0x24]].concat();
     let (short, no_algorithm) = (blob[..9].to_vec(), vec![BY_DIGEST, 3, 0]);
     for damaged in [unknown, short, no_algorithm] {
         let index = index_of([blob.clone(), damaged.clone()]);

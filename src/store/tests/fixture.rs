@@ -44,13 +44,13 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1",
         dump: include_str!("../../../tests/fixtures/v1/dump.txt"),
-        rows: (8, "sha256:9b496383fa1f475f0dc667f65d778517418dd9bdd69921e5181704ccc5024ee2"),
+        rows: (8, "sha256:2ec5b8b09545be78d4b86119d10607e57185ff84bf364fe9052ef3d4c060ec4c"),
         has_snapshots: false,
     },
     Fixture {
         name: "v1-snapshots",
         dump: include_str!("../../../tests/fixtures/v1-snapshots/dump.txt"),
-        rows: (8, "sha256:0dd9f6a81ec0086a41fd9c2a3d87c98b5a4284e8a36b3f66ad1dfc80dd2a4205"),
+        rows: (8, "sha256:798a56f526b8f1422033de005a49e2ac47bd3cf7caa5e6d9bbcfad434054fbf8"),
         has_snapshots: true,
     },
 ];
