@@ -226,7 +226,7 @@ fn room(store: &Store, path: &Path, size: u64) -> Outcome {
 /// How many blobs and manifests there are, and their bytes.
 fn content(store: &Store) -> Result<(u64, u64), Failure> {
     let (mut count, mut bytes) = (0, 0);
-    schema::each_row(&*store.snapshot(), &[Rows::Blobs as u8], |_, value| {
+    schema::each_row_of(&*store.snapshot(), Rows::Blobs, |_, value| {
         (count, bytes) = (count + 1, bytes + BlobRow::from_bytes(value)?.size);
         Ok(ControlFlow::Continue(()))
     })?;

@@ -199,7 +199,7 @@ impl<'a> Overlay<'a> {
     /// # Errors
     /// As [`View::get`].
     pub fn before(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        if !schema::Table::HASHED.iter().any(|&table| key.first() == Some(&(table as u8))) {
+        if !schema::Table::of(key).is_some_and(|table| schema::Table::HASHED.contains(&table)) {
             return self.base.get(key);
         }
         if let Some(value) = self.read.borrow().get(key) {

@@ -160,7 +160,7 @@ fn without(pieces: Vec<Piece>, dead: &BTreeMap<u64, u64>) -> Vec<Piece> {
 /// segment, and a walk through those that have more bytes than the index accounts for.
 pub(super) fn discard_remains(store: &Store, stop: &Stop, pace: &mut Pace<'_>) -> Result<u64, StoreError> {
     let mut suspects = Vec::new();
-    schema::each_row(&*store.snapshot(), &[Table::Segments as u8], |key, value| {
+    schema::each_row_of(&*store.snapshot(), Table::Segments, |key, value| {
         let row = SegmentRow::from_bytes(value)?;
         let mut number = [0; 8];
         number.copy_from_slice(key.get(1..9).ok_or(schema::SchemaError::Missing { table: "segments" })?);

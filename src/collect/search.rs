@@ -222,7 +222,7 @@ impl<'a> Search<'a> {
 /// Segments of uploads that are not finished.
 fn uploads(store: &Store) -> Result<BTreeSet<SegmentNumber>, StoreError> {
     let mut segments = BTreeSet::new();
-    schema::each_row(&*store.snapshot(), &[Table::Uploads as u8], |_, value| {
+    schema::each_row_of(&*store.snapshot(), Table::Uploads, |_, value| {
         segments.insert(UploadRow::from_bytes(value)?.segment);
         Ok(std::ops::ControlFlow::Continue(()))
     })?;

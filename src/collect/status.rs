@@ -148,7 +148,7 @@ fn number(key: &[u8]) -> Result<SegmentNumber, SchemaError> {
 /// What the data directory takes: a look at the name of each file, and at the row of each segment.
 pub(super) fn disk(store: &Store) -> Result<DiskUsage, StoreError> {
     let mut live_bytes: u64 = 0;
-    schema::each_row(&*store.snapshot(), &[Table::Segments as u8], |_, value| {
+    schema::each_row_of(&*store.snapshot(), Table::Segments, |_, value| {
         live_bytes = live_bytes.saturating_add(SegmentRow::from_bytes(value)?.live_bytes);
         Ok(std::ops::ControlFlow::Continue(()))
     })?;
@@ -176,7 +176,7 @@ pub(super) fn disk(store: &Store) -> Result<DiskUsage, StoreError> {
 /// The number that the next report gets.
 pub(super) fn next_report(view: &dyn View) -> Result<u64, SchemaError> {
     let mut next = 1;
-    schema::each_row(view, &[Table::Reports as u8], |key, _| {
+    schema::each_row_of(view, Table::Reports, |key, _| {
         let number = Decoder::new(key.get(1..).unwrap_or_default()).key_u64("number");
         let number = number.map_err(|source| SchemaError::Row { table: Table::Reports.name(), source })?;
         next = number.saturating_add(1);

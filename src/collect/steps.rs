@@ -112,7 +112,7 @@ impl Steps for Live<'_> {
     fn settle(&mut self) -> Result<(), StoreError> {
         let began = Instant::now();
         let mut settling = Vec::new();
-        schema::each_row(&*self.store.snapshot(), &[Table::Settling as u8], |key, row| {
+        schema::each_row_of(&*self.store.snapshot(), Table::Settling, |key, row| {
             settling.push((key.to_vec(), SettlingRow::from_bytes(row)?));
             Ok(ControlFlow::Continue(()))
         })?;

@@ -1,15 +1,15 @@
 //! The tables: their keys and rows as bytes.
 //!
-//! One column family; a prefix byte names the table. Keys hold numbers big-endian, so that key order is number order;
-//! rows are little-endian. FORMAT.md, *Index*, tells all of them. The index is derived: a change here raises
-//! [`INDEX_VERSION`], and every index of another version is rebuilt from the journal at open.
-
-use std::ops::ControlFlow;
+//! One column family; a prefix byte names the table. Tables by digest share one: there the digest comes next, and then the
+//! byte of the table, so that all rows of a digest lie side by side and its bytes are stored once. Keys hold numbers
+//! big-endian, so that key order is number order; rows are little-endian. FORMAT.md, *Index*, tells all of them. The index
+//! is derived: a change here raises [`INDEX_VERSION`], and every index of another version is rebuilt from the journal at
+//! open.
 
 use crate::{
     codec::DecodeError,
     digest::Digest,
-    index::{IndexError, Overlay, View, prefix_end},
+    index::{IndexError, Overlay, View},
     journal::operation::{OrganisationId, RepositoryId},
 };
 
@@ -17,13 +17,17 @@ use crate::{
 pub(crate) mod fuzzing;
 pub mod key;
 mod row;
+mod scan;
 mod state_hash;
 
 pub use row::*;
+pub use scan::*;
 pub use state_hash::StateHash;
 
 /// Version of all tables together.
-pub const INDEX_VERSION: u32 = 7;
+pub const INDEX_VERSION: u32 = 8;
+/// The prefix byte of all tables by digest.
+pub const BY_DIGEST: u8 = 0x20;
 /// Digests in one row of the references table.
 pub const REFERENCES_PER_ROW: usize = 1_000;
 
@@ -49,7 +53,7 @@ pub enum SchemaError {
     },
 }
 
-/// The prefix byte of a table.
+/// The byte of a table: the prefix of its keys; of a table by digest, what follows the digest in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 #[expect(missing_docs, reason = "FORMAT.md tells each table; the names are theirs")]
@@ -59,8 +63,9 @@ pub enum Table {
     Organisations = 0x11,
     RepositoryNames = 0x12,
     Repositories = 0x13,
-    Blobs = 0x20,
-    Links = 0x21,
+    Blobs = 0x21,
+    RegistryCounts = 0x22,
+    Links = 0x23,
     Manifests = 0x30,
     ManifestIds = 0x31,
     Names = 0x32,
@@ -104,14 +109,15 @@ pub enum Table {
 }
 
 impl Table {
-    /// All tables, in key order.
-    pub const ALL: [Self; 47] = [
+    /// All tables, in the order of their bytes.
+    pub const ALL: [Self; 48] = [
         Self::Meta,
         Self::OrganisationNames,
         Self::Organisations,
         Self::RepositoryNames,
         Self::Repositories,
         Self::Blobs,
+        Self::RegistryCounts,
         Self::Links,
         Self::Manifests,
         Self::ManifestIds,
@@ -167,6 +173,7 @@ impl Table {
             Self::RepositoryNames => "repository-names",
             Self::Repositories => "repositories",
             Self::Blobs => "blobs",
+            Self::RegistryCounts => "registry-counts",
             Self::Links => "links",
             Self::Manifests => "manifests",
             Self::ManifestIds => "manifest-ids",
@@ -213,13 +220,13 @@ impl Table {
 
     /// What the table's keys are made of, behind the prefix byte.
     pub fn key_parts(self) -> &'static [KeyPart] {
-        use KeyPart::{Digest, Scope, Session, Text, TextDown, U32, U64, U64Down};
+        use KeyPart::{Digest, Own, Scope, Session, Text, TextDown, U32, U64, U64Down};
         match self {
             Self::Meta | Self::OrganisationNames | Self::RepositoryNames => &[Text("name")],
             Self::Organisations => &[U32("organisation")],
             Self::Repositories | Self::EmptyRepositories => &[U32("repository")],
-            Self::Blobs => &[Digest("digest")],
-            Self::Links => &[Digest("digest"), U32("repository")],
+            Self::Blobs | Self::RegistryCounts => &[Digest("digest"), Own],
+            Self::Links => &[Digest("digest"), Own, U32("repository")],
             Self::Manifests | Self::Parents => &[U32("repository"), Digest("digest")],
             Self::ManifestIds | Self::Settling => &[U64("manifest")],
             Self::Names => &[Digest("digest"), U32("repository"), U64("manifest")],
@@ -259,8 +266,37 @@ impl Table {
 
     /// The table that a key belongs to.
     pub fn of(key: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|&table| key.first() == Some(&(table as u8)))
+        let (&prefix, rest) = key.split_first()?;
+        let byte = if prefix == BY_DIGEST { *crate::digest::Digest::decode(rest)?.1.first()? } else { prefix };
+        // Whoever reads or changes a row asks: no search.
+        static BY_BYTE: [Option<Table>; 256] = by_byte();
+        BY_BYTE[usize::from(byte)].filter(|table| table.prefix() == prefix)
     }
+
+    /// Whether its rows lie between those of other tables, by digest.
+    pub fn is_by_digest(self) -> bool {
+        matches!(self, Self::Blobs | Self::RegistryCounts | Self::Links)
+    }
+
+    /// The byte that its keys begin with.
+    fn prefix(self) -> u8 {
+        if self.is_by_digest() { BY_DIGEST } else { self as u8 }
+    }
+
+    /// Whether its rows are such ones.
+    fn has<R: RowValue>(self) -> bool {
+        // Those of the registry are counts like those of other scopes.
+        self == R::TABLE || (self == Self::RegistryCounts && R::TABLE == Self::Counts)
+    }
+}
+
+const fn by_byte() -> [Option<Table>; 256] {
+    let (mut tables, mut at) = ([None; 256], 0);
+    while at < Table::ALL.len() {
+        tables[Table::ALL[at] as usize] = Some(Table::ALL[at]);
+        at += 1;
+    }
+    tables
 }
 
 /// A part of a key and its name.
@@ -274,6 +310,8 @@ pub enum KeyPart {
     U64Down(&'static str),
     /// A digest's binary form.
     Digest(&'static str),
+    /// The byte of the table itself.
+    Own,
     /// Text up to a zero byte or the end.
     Text(&'static str),
     /// Text up to the end, each bit turned around, and a byte 255: the last in byte order comes first.
@@ -289,11 +327,22 @@ pub enum KeyPart {
 pub struct Key(Vec<u8>);
 
 impl Key {
-    /// The empty key of a table: the prefix of all its keys.
+    /// The empty key of a table that is none by digest: the prefix of all its keys.
     pub fn of(table: Table) -> Self {
+        debug_assert!(!table.is_by_digest());
+        Self::begin(table)
+    }
+
+    /// The key of what a table by digest has of one: the prefix of all its keys of that.
+    pub fn by_digest(table: Table, digest: &Digest) -> Self {
+        debug_assert!(table.is_by_digest());
+        Self::begin(table).digest(digest).raw(&[table as u8])
+    }
+
+    fn begin(table: Table) -> Self {
         // Enough for nearly all: growing step by step took more than all else of making a key.
         let mut bytes = Vec::with_capacity(72);
-        bytes.push(table as u8);
+        bytes.push(table.prefix());
         Self(bytes)
     }
 
@@ -359,7 +408,7 @@ impl Scope {
 /// # Errors
 /// When the index fails or the row is damaged.
 pub fn get<R: RowValue>(view: &dyn View, key: Key) -> Result<Option<R>, SchemaError> {
-    debug_assert_eq!(Table::of(&key.0), Some(R::TABLE));
+    debug_assert!(Table::of(&key.0).is_some_and(Table::has::<R>));
     view.get(&key.0)?.map(|bytes| R::from_bytes(&bytes)).transpose()
 }
 
@@ -373,31 +422,9 @@ pub fn expect<R: RowValue>(view: &dyn View, key: Key) -> Result<R, SchemaError> 
 
 /// Sets a row.
 pub fn put<R: RowValue>(overlay: &mut Overlay<'_>, key: Key, row: &R) {
-    debug_assert_eq!(Table::of(&key.0), Some(R::TABLE));
+    debug_assert!(Table::of(&key.0).is_some_and(Table::has::<R>));
     overlay.put(key.0, row.to_bytes());
 }
 
-/// Visits the rows whose keys begin with `prefix`, in key order and bounded pages, until the visitor breaks.
-///
-/// # Errors
-/// When the index fails, and whatever the visitor returns.
-pub fn each_row(
-    view: &dyn View,
-    prefix: &[u8],
-    mut visit: impl FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, SchemaError>,
-) -> Result<(), SchemaError> {
-    const PAGE: usize = 1_000;
-    let (mut from, until) = (prefix.to_vec(), prefix_end(prefix));
-    loop {
-        let rows = view.scan(&from, &until, PAGE)?;
-        for (key, value) in &rows {
-            if visit(key, value)?.is_break() {
-                return Ok(());
-            }
-        }
-        match rows.last() {
-            Some((last, _)) if rows.len() == PAGE => from = [last, &[0][..]].concat(),
-            _ => return Ok(()),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

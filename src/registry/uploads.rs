@@ -85,7 +85,7 @@ impl Uploads {
     /// The sessions that an earlier run has left.
     pub(super) fn load(store: Arc<Store>, uploads_max: usize) -> Result<Self, RegistryError> {
         let mut slots = HashMap::new();
-        schema::each_row(&*store.snapshot(), &[Table::Uploads as u8], |key, value| {
+        schema::each_row_of(&*store.snapshot(), Table::Uploads, |key, value| {
             let row = UploadRow::from_bytes(value)?;
             let mut session = [0; 16];
             session.copy_from_slice(key.get(1..17).ok_or(schema::SchemaError::Missing { table: "uploads" })?);

@@ -167,8 +167,7 @@ fn links(
 
 /// The first manifests that name some content, and whether there are more.
 fn named_by(view: &dyn View, digest: &Digest, only: Option<RepositoryId>) -> Result<(Vec<Naming>, bool), SchemaError> {
-    let all = schema::Key::of(schema::Table::Names).digest(digest).bytes();
-    let prefix = only.map_or_else(|| all.clone(), |repository| key::names(digest, repository).bytes());
+    let prefix = only.map_or_else(|| key::all_names(digest), |repository| key::names(digest, repository)).bytes();
     let rows = view.scan(&prefix, &prefix_end(&prefix), TOLD_MAX + 1)?;
     let mut found = Vec::new();
     for (key, value) in rows.iter().take(TOLD_MAX) {

@@ -24,13 +24,13 @@ use crate::{
     },
 };
 
-/// Gives every row of all tables, in key order, as a line without its end.
+/// Gives every row, table by table and in key order, as a line without its end.
 ///
 /// # Errors
 /// When the index fails or a row does not decode.
 pub fn dump(view: &dyn View, line: &mut dyn FnMut(&str)) -> Result<(), SchemaError> {
     Table::ALL.into_iter().try_for_each(|table| {
-        schema::each_row(view, &[table as u8], |key, value| {
+        schema::each_row_of(view, table, |key, value| {
             line(&show(table, key, value)?);
             Ok(ControlFlow::Continue(()))
         })
@@ -48,6 +48,7 @@ pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, Sch
         Table::RepositoryNames => json::<RepositoryNameRow>(value),
         Table::Repositories => json::<RepositoryRow>(value),
         Table::Blobs => json::<BlobRow>(value),
+        Table::RegistryCounts => json::<CountRow>(value),
         Table::Links => json::<LinkRow>(value),
         Table::Manifests => json::<ManifestRow>(value),
         Table::ManifestIds => json::<ManifestIdRow>(value),
@@ -104,6 +105,7 @@ fn show_key(table: Table, key: &[u8], text: &mut String) -> Result<(), DecodeErr
             KeyPart::U64Down(name) => push(text, name, &(!d.key_u64(name)?).to_string()),
             KeyPart::TextDown(name) => push(text, name, &key::read_down(&mut d, name)?),
             KeyPart::Digest(name) => push(text, name, &Digest::to_string(&d.digest(name)?)),
+            KeyPart::Own => drop(d.u8("table")?),
             KeyPart::Session(name) => push(text, name, &HEXLOWER.encode(d.raw(16, name)?)),
             KeyPart::Scope(name) => {
                 let kind = match d.u8(name)? {

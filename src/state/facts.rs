@@ -115,7 +115,7 @@ pub fn each<E: From<SchemaError>>(view: &dyn View, visit: &mut dyn FnMut(Fact) -
     ];
     for table in TABLES {
         let mut failed = Ok(());
-        schema::each_row(view, &[table as u8], |key, value| {
+        schema::each_row_of(view, table, |key, value| {
             failed = visit(fact(view, table, key, value)?);
             Ok(if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
@@ -155,11 +155,11 @@ fn fact_of_key(d: &mut Decoder<'_>, view: &dyn View, table: Table, value: &[u8])
         }
         Table::Blobs => {
             let BlobRow { kind, size, location, record_len } = BlobRow::from_bytes(value)?;
-            Fact::Blob { digest: d.digest("digest").map_err(bad)?, kind, size, location, record_len }
+            Fact::Blob { digest: key::read_by_digest(d).map_err(bad)?, kind, size, location, record_len }
         }
         Table::Links => {
             let LinkRow { size, linked_ms, due_ms, mounted_from } = LinkRow::from_bytes(value)?;
-            let digest = d.digest("digest").map_err(bad)?;
+            let digest = key::read_by_digest(d).map_err(bad)?;
             Fact::Link { repository: d.key_u32("id").map_err(bad)?, digest, size, linked_ms, due_ms, mounted_from }
         }
         Table::Manifests => manifest(d, view, value)?,

@@ -42,7 +42,7 @@ pub(super) mod uses;
 /// When the index fails or is damaged.
 pub fn policies(view: &dyn View) -> Result<Vec<PolicyRow>, SchemaError> {
     let mut all = Vec::new();
-    schema::each_row(view, &[Table::Policies as u8], |_, value| {
+    schema::each_row_of(view, Table::Policies, |_, value| {
         all.push(PolicyRow::from_bytes(value)?);
         Ok(ControlFlow::Continue(()))
     })?;

@@ -13,10 +13,10 @@ use crate::{
     codec::{DecodeError, Decoder, Encoder},
     digest::{Algorithm, Digest},
     index::{
-        Overlay, View, prefix_end,
+        Overlay, View,
         schema::{
-            HistoryRow, LinkRow, ManifestRow, NamedDigest, RepositoryRow, RowValue, SchemaError, StateHash, Table,
-            TagRow, key,
+            self, HistoryRow, LinkRow, ManifestRow, NamedDigest, RepositoryRow, RowValue, SchemaError, StateHash,
+            Table, TagRow, key,
         },
     },
     journal::operation::RepositoryId,
@@ -31,9 +31,7 @@ use crate::{
 pub(super) fn keep(overlay: &mut Overlay<'_>) -> Result<(), SchemaError> {
     let mut changed: BTreeMap<RepositoryId, (RepositoryRow, StateHash)> = BTreeMap::new();
     for table in Table::HASHED {
-        let prefix = vec![table as u8];
-        let until = prefix_end(&prefix);
-        for (key, after) in overlay.changes().range(prefix..until) {
+        for (key, after) in schema::changes_of(overlay.changes(), table) {
             let before = overlay.before(key)?;
             if before == *after {
                 continue;
@@ -82,7 +80,7 @@ impl Of {
     fn key(table: Table, row_key: &[u8]) -> Result<(RepositoryId, Self), DecodeError> {
         let mut d = Decoder::new(&row_key[1..]);
         if table == Table::Links {
-            let digest = d.digest("digest")?;
+            let digest = key::read_by_digest(&mut d)?;
             return Ok((d.key_u32("repository")?, Self::Link(digest)));
         }
         let repository = d.key_u32("repository")?;

@@ -36,10 +36,17 @@ mod usage;
 
 use lives::{AllManifests, Found};
 use policies::TagRows;
+use usage::Parts;
 
 /// Bytes of memory that counting may take for each byte of manifests, references, links, tags and places in the index: twice
 /// what was measured.
 pub const MEMORY_FACTOR: u64 = 16;
+
+/// Whether counting reads a row for itself. Counts of the registry are told by other rows; they are read only where they lie
+/// between these.
+pub fn is_counted_from(key: &[u8]) -> bool {
+    Table::of(key) != Some(Table::RegistryCounts)
+}
 
 /// A row that is not what the primary rows add up to; the rows are told as `dump` tells them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +65,7 @@ impl fmt::Display for Difference {
 }
 
 /// Tables of which every row is counted again.
-const COUNTED: [Table; 37] = [
+const COUNTED: [Table; 38] = [
     Table::OrganisationNames,
     Table::Organisations,
     Table::RepositoryNames,
@@ -72,6 +79,7 @@ const COUNTED: [Table; 37] = [
     Table::ManifestTags,
     Table::Pulls,
     Table::Counts,
+    Table::RegistryCounts,
     Table::Usage,
     Table::DueLinks,
     Table::DueManifests,
@@ -129,9 +137,9 @@ pub fn explain(view: &dyn View, report: &mut dyn FnMut(Difference)) -> Result<Ex
     let mut manifests = recount.manifests(&tags, &mut ids)?;
     recount.lives(&mut manifests)?;
     let named = named_of(&manifests);
-    recount.links(&named, &mut totals)?;
+    let links = recount.links(&named, &mut totals)?;
     recount.history(&mut totals)?;
-    recount.usage(&named, &totals)?;
+    recount.usage(&named, &links, &totals)?;
     recount.governed(&policies, tag_rows, &manifests)?;
     recount.pulls()?;
     recount.drops()?;
@@ -153,7 +161,7 @@ impl Explained {
     /// As [`recount`].
     pub fn compare(mut self, view: &dyn View, report: &mut dyn FnMut(Difference)) -> Result<(), SchemaError> {
         for table in COUNTED {
-            schema::each_row(view, &[table as u8], |key, value| {
+            schema::each_row_of(view, table, |key, value| {
                 let expected = self.rows.remove(key);
                 if expected.as_deref() != Some(value) {
                     let expected = expected.map(|row| dump::show(table, key, &row)).transpose()?;
@@ -331,8 +339,9 @@ impl Recount<'_> {
         Ok(named)
     }
 
-    /// A link is due exactly when no manifest of its repository names it.
-    fn links(&mut self, named: &AllNamed, totals: &mut Totals) -> Result<(), SchemaError> {
+    /// A link is due exactly when no manifest of its repository names it. Who links what.
+    fn links(&mut self, named: &AllNamed, totals: &mut Totals) -> Result<Parts, SchemaError> {
+        let mut parts = Parts::default();
         each(self.view, Table::Links, link_parts, |(repository, digest), row: LinkRow| {
             self.hash(repository, |name| hash::link(name, &digest, &row));
             self.expect_content(&digest, row.size)?;
@@ -340,8 +349,10 @@ impl Recount<'_> {
                 self.expect(key::due_link(row.due_ms, repository, &digest), &DueLinkRow {});
             }
             *totals.links.entry(repository).or_default() += 1;
+            parts.add(self.organisation(repository)?, repository, digest, row.size);
             Ok(())
-        })
+        })?;
+        Ok(parts)
     }
 
     /// Whatever was pulled is there.
@@ -387,18 +398,13 @@ impl Recount<'_> {
     /// What is live in each segment, that the journal names it at least as far, and that no byte counts as erased twice.
     fn segments(&mut self, ids: &mut Ids) -> Result<(), SchemaError> {
         let mut segments: BTreeMap<u64, (u64, u64, u64)> = BTreeMap::new();
-        each(
-            self.view,
-            Table::Blobs,
-            |d| d.digest("digest"),
-            |_, row: BlobRow| {
-                let (bytes, records, end) = segments.entry(row.location.segment.0).or_default();
-                *bytes = bytes.saturating_add(row.record_len);
-                *records += 1;
-                *end = (*end).max(row.location.offset.saturating_add(row.record_len));
-                Ok(())
-            },
-        )?;
+        each(self.view, Table::Blobs, key::read_by_digest, |_, row: BlobRow| {
+            let (bytes, records, end) = segments.entry(row.location.segment.0).or_default();
+            *bytes = bytes.saturating_add(row.record_len);
+            *records += 1;
+            *end = (*end).max(row.location.offset.saturating_add(row.record_len));
+            Ok(())
+        })?;
         let mut dead_bytes: BTreeMap<u64, u64> = BTreeMap::new();
         let place = |d: &mut Decoder<'_>| Ok((d.key_u64("segment")?, d.key_u64("offset")?));
         each(self.view, Table::Dead, place, |(segment, _), row: DeadRow| {
@@ -467,7 +473,7 @@ fn each<R: RowValue, K>(
     parts: impl Fn(&mut Decoder<'_>) -> Result<K, DecodeError>,
     mut visit: impl FnMut(K, R) -> Result<(), SchemaError>,
 ) -> Result<(), SchemaError> {
-    schema::each_row(view, &[table as u8], |key, value| {
+    schema::each_row_of(view, table, |key, value| {
         let mut d = Decoder::new(&key[1..]);
         let key = parts(&mut d).and_then(|key| d.finish("key").map(|()| key));
         visit(key.map_err(|source| SchemaError::Row { table: table.name(), source })?, R::from_bytes(value)?)?;
@@ -476,7 +482,7 @@ fn each<R: RowValue, K>(
 }
 
 fn link_parts(d: &mut Decoder<'_>) -> Result<(RepositoryId, Digest), DecodeError> {
-    let digest = d.digest("digest")?;
+    let digest = key::read_by_digest(d)?;
     Ok((d.key_u32("repository")?, digest))
 }
 

@@ -17,7 +17,7 @@ use std::{
 use crate::{
     codec::Decoder,
     index::{
-        Changes, View, prefix_end,
+        Changes, View,
         schema::{self, QuotaRow, RowValue, SchemaError, Table, UsageRow, key},
     },
     name::{Owner, RepositoryName},
@@ -58,7 +58,7 @@ impl Accounts {
     pub(super) fn load(view: &dyn View) -> Result<Self, SchemaError> {
         let accounts = Self::default();
         let mut owners = Vec::new();
-        schema::each_row(view, &[Table::Quotas as u8], |key, _| {
+        schema::each_row_of(view, Table::Quotas, |key, _| {
             owners.push(owner_of(Table::Quotas, key)?);
             Ok(ControlFlow::Continue(()))
         })?;
@@ -71,7 +71,7 @@ impl Accounts {
         let mut state = self.lock();
         state.taken.clear();
         state.grown.clear();
-        for (key, row) in of_table(changes, Table::Usage) {
+        for (key, row) in schema::changes_of(changes, Table::Usage) {
             let Some(owner) = state.scopes.get(key) else { continue };
             let usage = row.as_deref().map(UsageRow::from_bytes).transpose()?.unwrap_or_default();
             let owner = owner.clone();
@@ -82,7 +82,7 @@ impl Accounts {
         }
         let mut changed = Vec::new();
         for table in [Table::Quotas, Table::OrganisationNames, Table::RepositoryNames] {
-            for (key, _) in of_table(changes, table) {
+            for (key, _) in schema::changes_of(changes, table) {
                 let owner = owner_of(table, key)?;
                 let has_limit = state.books.get(&owner).is_some_and(|book| book.limit.is_some());
                 if table == Table::Quotas || has_limit {
@@ -244,10 +244,6 @@ impl Drop for Hold {
             self.accounts.lock().give_back(&self.owners, self.bytes);
         }
     }
-}
-
-fn of_table(changes: &Changes, table: Table) -> impl Iterator<Item = (&Vec<u8>, &Option<Vec<u8>>)> {
-    changes.range(vec![table as u8]..prefix_end(&[table as u8]))
 }
 
 /// The owner whose name a key ends with.

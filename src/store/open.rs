@@ -557,14 +557,14 @@ fn open_segments(
     unlisted: UnlistedFiles,
 ) -> Result<(Segments, Found, OpenReport), OpenError> {
     let mut listed = Vec::new();
-    schema::each_row(index, &[Table::Segments as u8], |key, value| {
+    schema::each_row_of(index, Table::Segments, |key, value| {
         let row = SegmentRow::from_bytes(value)?;
         let kind = if row.single { SegmentKind::Single } else { SegmentKind::Shared };
         let number = SegmentNumber(number(key));
         listed.push(ListedSegment { number, kind, committed_end: row.committed_end, sealed: row.sealed });
         Ok(ControlFlow::Continue(()))
     })?;
-    schema::each_row(index, &[Table::Uploads as u8], |_, value| {
+    schema::each_row_of(index, Table::Uploads, |_, value| {
         let row = UploadRow::from_bytes(value)?;
         let committed_end = SingleWriter::committed_end(row.bytes);
         let (number, kind) = (row.segment, SegmentKind::Single);

@@ -60,7 +60,7 @@ fn unlisted(store: &Store, report: &mut VerifyReport) -> Result<(), StoreError> 
     let disk = store.disk();
     let failed = |error: std::io::Error| StoreError::Failed(format!("segments/ cannot be listed: {error}"));
     let mut uploads = Vec::new();
-    schema::each_row(&*store.snapshot(), &[Table::Uploads as u8], |_, value| {
+    schema::each_row_of(&*store.snapshot(), Table::Uploads, |_, value| {
         uploads.push(UploadRow::from_bytes(value)?.segment);
         Ok(ControlFlow::Continue(()))
     })?;

@@ -69,7 +69,7 @@ fn read_live(view: &dyn View) -> Result<Vec<Live>, Broken> {
     let mut live = Vec::new();
     each(view, Table::Blobs, |key, value| {
         let mut d = crate::codec::Decoder::new(key);
-        let digest = d.digest("digest").and_then(|digest| d.finish("key").map(|()| digest));
+        let digest = schema::key::read_by_digest(&mut d).and_then(|digest| d.finish("key").map(|()| digest));
         let digest = digest.map_err(|source| schema::SchemaError::Row { table: Table::Blobs.name(), source })?;
         let BlobRow { location, size, record_len, .. } = BlobRow::from_bytes(value)?;
         live.push(Live { location, record_len, size, digest });
@@ -178,6 +178,11 @@ fn check_segments(store: &Store, view: &dyn View, report: &mut VerifyReport) -> 
     })
 }
 
+/// Whether a row is read for itself, and not only because it lies between blobs.
+pub(super) fn is_checked(key: &[u8]) -> bool {
+    !Table::of(key).is_some_and(|table| table.is_by_digest() && table != Table::Blobs)
+}
+
 /// Visits the rows of a table: keys without their prefix.
 fn each(
     view: &dyn View,
@@ -185,7 +190,7 @@ fn each(
     mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), Broken>,
 ) -> Result<(), Broken> {
     let mut ended = Ok(());
-    schema::each_row(view, &[table as u8], |key, value| {
+    schema::each_row_of(view, table, |key, value| {
         ended = visit(key.get(1..).unwrap_or_default(), value);
         Ok(if ended.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })?;

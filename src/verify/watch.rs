@@ -5,9 +5,12 @@
 
 use std::{cell::RefCell, ops::ControlFlow};
 
-use crate::index::{IndexError, Row, View, schema::SchemaError};
+use crate::{
+    index::{IndexError, Row, View, schema::SchemaError},
+    state::recount,
+};
 
-use super::{Broken, Phase, Progress, VerifyError};
+use super::{Broken, Phase, Progress, VerifyError, places};
 
 pub(super) struct Watched<'a> {
     view: &'a dyn View,
@@ -50,10 +53,20 @@ impl<'a> Watched<'a> {
         }
     }
 
+    /// Rows that only lie between those that are read for themselves are no progress, and take no memory.
     fn count(&self, rows: &[Row]) -> Result<(), IndexError> {
         let mut inner = self.inner.borrow_mut();
-        inner.rows += rows.len() as u64;
-        inner.bytes += rows.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();
+        for (key, value) in rows {
+            let is_wanted = match self.phase {
+                Phase::Counting => recount::is_counted_from(key),
+                Phase::Places => places::is_checked(key),
+                _ => true,
+            };
+            if is_wanted {
+                inner.rows += 1;
+                inner.bytes += (key.len() + value.len()) as u64;
+            }
+        }
         let done = self.total.map_or(inner.rows, |total| inner.rows.min(total));
         let progress = Progress { phase: self.phase, done, total: self.total };
         if (inner.watch)(progress).is_break() {

@@ -48,7 +48,8 @@ impl View for Bounded<'_> {
 
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
         let rows = self.view.scan(from, until, limit)?;
-        let bytes = rows.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
+        let counted = rows.iter().filter(|(key, _)| recount::is_counted_from(key));
+        let bytes = counted.map(|(key, value)| (key.len() + value.len()) as u64).sum();
         match self.left.get().checked_sub(bytes) {
             Some(left) => self.left.set(left),
             None => {

@@ -11,7 +11,7 @@ use crate::{
     digest::Digest,
     disk::Disk,
     index::{
-        self, View, prefix_end,
+        self, View,
         schema::{self, BlobRow, RowValue, SchemaError, SegmentRow, Table, key},
     },
     journal::JournalError,
@@ -21,7 +21,7 @@ use crate::{
     sync::atomic::Ordering,
 };
 
-/// Rows that are read at once.
+/// Rows of the index that are read at once.
 const PAGE: usize = 500;
 /// Longest rest after a piece.
 const REST_MAX: Duration = Duration::from_secs(1);
@@ -104,7 +104,7 @@ impl<'a> Passing<'a> {
     /// evenly.
     fn content_left(&self) -> Result<u64, StoreError> {
         let mut bytes = 0_u64;
-        schema::each_row(&*self.store.snapshot(), &[Table::Segments as u8], |_, value| {
+        schema::each_row_of(&*self.store.snapshot(), Table::Segments, |_, value| {
             bytes = bytes.saturating_add(SegmentRow::from_bytes(value)?.live_bytes);
             Ok(ControlFlow::Continue(()))
         })?;
@@ -118,7 +118,7 @@ impl<'a> Passing<'a> {
     fn files_bytes(&self) -> Result<u64, StoreError> {
         let disk = self.store.disk();
         let mut segments = 0_u64;
-        schema::each_row(&*self.store.snapshot(), &[Table::Segments as u8], |_, _| {
+        schema::each_row_of(&*self.store.snapshot(), Table::Segments, |_, _| {
             segments += 1;
             Ok(ControlFlow::Continue(()))
         })?;
@@ -223,7 +223,7 @@ impl<'a> Passing<'a> {
     fn check_headers(&mut self) -> Result<(), StoreError> {
         let (store, view) = (self.store, self.store.snapshot());
         let mut ended = None;
-        schema::each_row(&*view, &[Table::Segments as u8], |key, value| {
+        schema::each_row_of(&*view, Table::Segments, |key, value| {
             let number = Decoder::new(key.get(1..).unwrap_or_default()).key_u64("segment");
             let bad = |source| SchemaError::Row { table: Table::Segments.name(), source };
             let number = SegmentNumber(number.map_err(bad)?);
@@ -259,17 +259,14 @@ impl<'a> Passing<'a> {
 
     /// All content behind what was read; whether its end was reached.
     fn read_content(&mut self) -> Result<bool, StoreError> {
-        let prefix = [Table::Blobs as u8];
+        let after = self.pass.after.as_ref().and_then(|after| after.parse::<Digest>().ok());
+        let mut from = after.map(|after| schema::behind_digest(&after));
         loop {
-            let from = match self.pass.after.as_ref().and_then(|after| after.parse::<Digest>().ok()) {
-                Some(after) => [key::blob(&after).bytes().as_slice(), &[0]].concat(),
-                None => prefix.to_vec(),
-            };
-            let rows = self.store.snapshot().scan(&from, &prefix_end(&prefix), PAGE)?;
-            for (key, value) in &rows {
+            let page = schema::page(&*self.store.snapshot(), Table::Blobs, from.as_deref(), PAGE)?;
+            for (key, value) in &page.rows {
                 let mut d = Decoder::new(key.get(1..).unwrap_or_default());
                 let bad = |source| SchemaError::Row { table: Table::Blobs.name(), source };
-                let digest = d.digest("digest").map_err(bad)?;
+                let digest = key::read_by_digest(&mut d).map_err(bad)?;
                 let before = self.pass.bytes;
                 // What it is ended in is read again from its begin.
                 self.look_at(digest, &BlobRow::from_bytes(value)?).inspect_err(|_| self.pass.bytes = before)?;
@@ -285,9 +282,10 @@ impl<'a> Passing<'a> {
                     }
                 }
             }
-            if rows.len() < PAGE {
+            if page.next.is_none() {
                 return Ok(true);
             }
+            from = page.next;
         }
     }
 

@@ -87,7 +87,7 @@ fn rot(disk: &SimDisk, directory: &str, random: &mut fastrand::Rng) -> (String, 
 /// Content whose records, or the header of whose file, lie in the range.
 fn hit(running: &Running, path: &str, range: &std::ops::Range<u64>) -> BTreeSet<Digest> {
     let mut hit = BTreeSet::new();
-    schema::each_row(&*running.store().snapshot(), &[Table::Blobs as u8], |key, value| {
+    schema::each_row_of(&*running.store().snapshot(), Table::Blobs, |key, value| {
         let digest = crate::codec::Decoder::new(&key[1..]).digest("digest").unwrap();
         let BlobRow { location, record_len, .. } = BlobRow::from_bytes(value)?;
         let overlaps = location.offset < range.end && range.start < location.offset + record_len;

@@ -32,11 +32,11 @@ pub fn repository(id: RepositoryId) -> Key {
 }
 /// Of [`super::BlobRow`].
 pub fn blob(digest: &Digest) -> Key {
-    Key::of(Table::Blobs).digest(digest)
+    Key::by_digest(Table::Blobs, digest)
 }
 /// The prefix of the [`super::LinkRow`]s of a digest.
 pub fn links(digest: &Digest) -> Key {
-    Key::of(Table::Links).digest(digest)
+    Key::by_digest(Table::Links, digest)
 }
 /// Of [`super::LinkRow`].
 pub fn link(repository: RepositoryId, digest: &Digest) -> Key {
@@ -50,9 +50,13 @@ pub fn manifest(repository: RepositoryId, digest: &Digest) -> Key {
 pub fn manifest_id(id: ManifestId) -> Key {
     Key::of(Table::ManifestIds).u64(id)
 }
+/// The prefix of the [`super::NameRow`]s of a digest.
+pub fn all_names(digest: &Digest) -> Key {
+    Key::of(Table::Names).digest(digest)
+}
 /// The prefix of the [`super::NameRow`]s of a digest in a repository.
 pub fn names(digest: &Digest, repository: RepositoryId) -> Key {
-    Key::of(Table::Names).digest(digest).u32(repository)
+    all_names(digest).u32(repository)
 }
 /// Of [`super::NameRow`].
 pub fn name(digest: &Digest, repository: RepositoryId, manifest: ManifestId) -> Key {
@@ -96,7 +100,10 @@ pub fn manifest_tag(repository: RepositoryId, manifest: ManifestId, tag: &Tag) -
 }
 /// Of [`super::CountRow`].
 pub fn count(scope: Scope, digest: &Digest) -> Key {
-    Key::of(Table::Counts).scope(scope).digest(digest)
+    match scope {
+        Scope::Registry => Key::by_digest(Table::RegistryCounts, digest),
+        Scope::Organisation(_) | Scope::Repository(_) => Key::of(Table::Counts).scope(scope).digest(digest),
+    }
 }
 /// Of [`super::UsageRow`].
 pub fn usage(scope: Scope) -> Key {
@@ -235,6 +242,16 @@ pub fn review() -> Key {
 /// Of [`super::SparseRow`].
 pub fn sparse(number: SegmentNumber) -> Key {
     Key::of(Table::Sparse).u64(number.0)
+}
+
+/// Reads the digest that the key of a table by digest begins with behind its prefix, and the byte of the table.
+///
+/// # Errors
+/// When it does not begin so.
+pub fn read_by_digest(d: &mut Decoder<'_>) -> Result<Digest, DecodeError> {
+    let digest = d.digest("digest")?;
+    d.u8("table")?;
+    Ok(digest)
 }
 
 /// Reads the tag that a key ends with.

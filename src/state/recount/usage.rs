@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    codec::{DecodeError, Decoder},
     digest::Digest,
     index::schema::{
         self, CountRow, EmptyRepositoryRow, LinkRow, ManifestRow, RowValue, SchemaError, Scope, StateHash, Table,
@@ -12,11 +11,11 @@ use crate::{
     journal::operation::{OrganisationId, RepositoryId},
 };
 
-use super::{AllNamed, Difference, Recount, Repository, Totals, each, link_parts, manifest_parts};
+use super::{AllNamed, Difference, Recount, Repository, Totals, each, manifest_parts};
 
 impl Recount<'_> {
     /// Counts of every scope, and what they add up to: each blob and manifest once per scope.
-    pub(super) fn usage(&mut self, named: &AllNamed, totals: &Totals) -> Result<(), SchemaError> {
+    pub(super) fn usage(&mut self, named: &AllNamed, links: &Parts, totals: &Totals) -> Result<(), SchemaError> {
         let (mut used, mut live) = (Parts::default(), Parts::default());
         for (&(repository, digest), of) in named {
             let link: Option<LinkRow> = schema::get(self.view, key::link(repository, &digest))?;
@@ -31,8 +30,7 @@ impl Recount<'_> {
                 }
             }
         }
-        let links = self.parts(Table::Links, link_parts, |row: &LinkRow| row.size)?;
-        let manifests = self.parts(Table::Manifests, manifest_parts, |row: &ManifestRow| row.size)?;
+        let manifests = self.manifest_owners()?;
         let mut sums = Sums::default();
         sums.add(
             &used,
@@ -46,7 +44,7 @@ impl Recount<'_> {
         let lives = |usage: &mut UsageRow, size| usage.reclaimable_bytes = usage.reclaimable_bytes.saturating_sub(size);
         sums.add(&live, |count| &mut count.live, lives);
         let linked = |usage: &mut UsageRow, size| usage.linked_bytes = usage.linked_bytes.saturating_add(size);
-        sums.add(&links, |count| &mut count.links, linked);
+        sums.add(links, |count| &mut count.links, linked);
         sums.add(
             &manifests,
             |count| &mut count.manifests,
@@ -64,16 +62,11 @@ impl Recount<'_> {
         Ok(())
     }
 
-    /// Who has each digest by a row of a table.
-    fn parts<R: RowValue>(
-        &self,
-        table: Table,
-        key: impl Fn(&mut Decoder<'_>) -> Result<(RepositoryId, Digest), DecodeError>,
-        size: impl Fn(&R) -> u64,
-    ) -> Result<Parts, SchemaError> {
+    /// Who has each manifest.
+    fn manifest_owners(&self) -> Result<Parts, SchemaError> {
         let mut parts = Parts::default();
-        each(self.view, table, key, |(repository, digest), row: R| {
-            parts.add(self.organisation(repository)?, repository, digest, size(&row));
+        each(self.view, Table::Manifests, manifest_parts, |(repository, digest), row: ManifestRow| {
+            parts.add(self.organisation(repository)?, repository, digest, row.size);
             Ok(())
         })?;
         Ok(parts)
@@ -146,10 +139,10 @@ impl Sums {
 
 /// Who has each digest, by digest: organisation and repository. The sizes are all the same.
 #[derive(Default)]
-struct Parts(BTreeMap<Digest, (u64, BTreeSet<(OrganisationId, RepositoryId)>)>);
+pub(super) struct Parts(BTreeMap<Digest, (u64, BTreeSet<(OrganisationId, RepositoryId)>)>);
 
 impl Parts {
-    fn add(&mut self, organisation: OrganisationId, repository: RepositoryId, digest: Digest, size: u64) {
+    pub(super) fn add(&mut self, organisation: OrganisationId, repository: RepositoryId, digest: Digest, size: u64) {
         let (stored, parts) = self.0.entry(digest).or_default();
         *stored = size;
         parts.insert((organisation, repository));

@@ -23,7 +23,7 @@ type TagOf = (RepositoryId, Tag);
 
 /// All rows of a table, with the ends of their keys.
 fn all<R: RowValue>(view: &dyn View) -> Vec<(Vec<u8>, R)> {
-    let rows = view.scan(&[R::TABLE as u8], &[R::TABLE as u8 + 1], usize::MAX).unwrap();
+    let rows = schema::page(view, R::TABLE, None, usize::MAX).unwrap().rows;
     rows.into_iter().map(|(key, value)| (key[1..].to_vec(), R::from_bytes(&value).unwrap())).collect()
 }
 

@@ -195,7 +195,7 @@ impl fmt::Debug for Interruption {
 
 impl Watcher for Interruption {
     fn read(&self, key: &[u8]) {
-        let is_blob = key.first() == Some(&(schema::Table::Blobs as u8));
+        let is_blob = schema::Table::of(key) == Some(schema::Table::Blobs);
         let then = is_blob.then(|| self.0.lock().unwrap().take()).flatten();
         then.into_iter().for_each(|then| then());
     }

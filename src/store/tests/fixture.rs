@@ -44,13 +44,13 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1",
         dump: include_str!("../../../tests/fixtures/v1/dump.txt"),
-        rows: (7, "sha256:7dedf25704f8712aba9f93ca1af872f0442d10892d698c8a0677e1776713eb4d"),
+        rows: (8, "sha256:2ec5b8b09545be78d4b86119d10607e57185ff84bf364fe9052ef3d4c060ec4c"),
         has_snapshots: false,
     },
     Fixture {
         name: "v1-snapshots",
         dump: include_str!("../../../tests/fixtures/v1-snapshots/dump.txt"),
-        rows: (7, "sha256:718699b2ae55b30ed6daeb7f709f959c588aaabdc18f2411c4b71c920d17154b"),
+        rows: (8, "sha256:798a56f526b8f1422033de005a49e2ac47bd3cf7caa5e6d9bbcfad434054fbf8"),
         has_snapshots: true,
     },
 ];

@@ -84,7 +84,7 @@ struct World {
 impl World {
     fn read(view: &dyn View) -> Self {
         let mut world = Self::default();
-        schema::each_row(view, &Key::of(Table::Manifests).bytes(), |key, value| {
+        schema::each_row_of(view, Table::Manifests, |key, value| {
             let row = ManifestRow::from_bytes(value)?;
             let (digest, _) = Digest::decode(&key[5..]).unwrap();
             let mut named = Vec::new();
@@ -97,9 +97,9 @@ impl World {
             Ok(ControlFlow::Continue(()))
         })
         .unwrap();
-        schema::each_row(view, &Key::of(Table::Links).bytes(), |key, value| {
+        schema::each_row_of(view, Table::Links, |key, value| {
             let (digest, repository) = Digest::decode(&key[1..]).unwrap();
-            let repository = u32::from_be_bytes(repository.try_into().unwrap());
+            let repository = u32::from_be_bytes(repository[1..].try_into().unwrap());
             world.links.insert((repository, digest), LinkRow::from_bytes(value)?.size);
             Ok(ControlFlow::Continue(()))
         })
