@@ -1,4 +1,4 @@
-//! Fixed-width little-endian encoding of records and rows.
+//! Little-endian encoding of records and rows.
 //!
 //! The writer cannot fail. The reader never panics and never trusts a length: what is missing, too long or left over is an
 //! error that names the field. Strings and lists carry a `u32` length; what may be absent carries a byte 0 or 1.
@@ -60,6 +60,15 @@ impl Encoder {
     pub fn u64(&mut self, value: u64) -> &mut Self {
         self.bytes.extend_from_slice(&value.to_le_bytes());
         self
+    }
+
+    /// A number in as few bytes as it takes, seven bits in each, the lowest first; all but the last have bit 7 set (LEB128).
+    pub fn varint(&mut self, mut value: u64) -> &mut Self {
+        while value >= 0x80 {
+            self.bytes.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.u8(value as u8)
     }
 
     /// A byte 0 or 1.
@@ -175,6 +184,24 @@ impl<'a> Decoder<'a> {
         self.array(field).map(u64::from_le_bytes)
     }
 
+    /// A number that [`Encoder::varint`] has written; in more bytes than it takes, it is none.
+    pub fn varint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        let (mut value, mut shift) = (0, 0);
+        loop {
+            let byte = self.u8(field)?;
+            let bits = u64::from(byte & 0x7f);
+            if shift > 63 || (shift == 63 && bits > 1) {
+                return Err(DecodeError { field, problem: "too large" });
+            }
+            value |= bits << shift;
+            match byte {
+                0 if shift > 0 => return Err(DecodeError { field, problem: "longer than it has to be" }),
+                0..0x80 => return Ok(value),
+                _ => shift += 7,
+            }
+        }
+    }
+
     /// Four bytes of a key, in which numbers are big-endian.
     pub fn key_u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
         self.array(field).map(u32::from_be_bytes)
@@ -272,6 +299,36 @@ mod tests {
         }
         let longer = [&bytes[..], &[0]].concat();
         assert_eq!(decode(&longer), Err(DecodeError { field: "end", problem: "bytes are left over" }));
+    }
+
+    #[test]
+    fn a_varint_has_one_form_as_short_as_it_can_be() {
+        let known: [(u64, &[u8]); 6] = [
+            (0, &[0]),
+            (127, &[0x7f]),
+            (128, &[0x80, 1]),
+            (300, &[0xac, 2]),
+            (1 << 63, &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1]),
+            (u64::MAX, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]),
+        ];
+        let decode = |bytes: &[u8]| {
+            let mut d = Decoder::new(bytes);
+            d.varint("n").and_then(|number| d.finish("end").map(|()| number))
+        };
+        let shifted = (0..64).flat_map(|shift| [1 << shift, (1 << shift) - 1, u64::MAX >> shift]);
+        for number in known.map(|(number, _)| number).into_iter().chain(shifted) {
+            let bytes = Encoder::new().varint(number).clone().finish();
+            assert_eq!(decode(&bytes), Ok(number));
+            assert_eq!(bytes.len() as u32, (64 - number.leading_zeros()).div_ceil(7).max(1), "{number}");
+            assert!((0..bytes.len()).all(|len| decode(&bytes[..len]).is_err()));
+        }
+        for (number, bytes) in known {
+            assert_eq!(decode(bytes), Ok(number));
+        }
+        let (wide, wider) = ([&[0xff; 9][..], &[2]].concat(), [&[0xff; 10][..], &[1]].concat());
+        for none in [&[0x80, 0][..], &[0xff, 0x80, 0], &wide, &wider] {
+            assert!(decode(none).is_err(), "{none:?}");
+        }
     }
 
     #[test]

@@ -129,7 +129,7 @@ impl Default for StoreOptions {
             snapshot_bytes_min: 64 << 20,
             queue_max: 4_096,
             row_cache_bytes: 32 << 20,
-            index_cache_bytes: 64 << 20,
+            index_cache_bytes: 128 << 20,
             index_memtable_bytes: 96 << 20,
             grace_ms: 24 * 60 * 60 * 1_000,
             window_ms: 14 * 24 * 60 * 60 * 1_000,

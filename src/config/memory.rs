@@ -1,7 +1,7 @@
 //! How much memory there is for this process, and defaults that fit into it.
 //!
 //! What is bounded by settings takes at most two thirds of it, so that the rest of the program, and pages of files, have room. It
-//! changes defaults only, never what somebody has set; on machines with more than a GiB or so all but one are as ever.
+//! changes defaults only, never what somebody has set; on machines with two GiB or more all but one are as ever.
 
 use std::{
     fs,

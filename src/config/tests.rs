@@ -30,7 +30,7 @@ fn little_memory_lowers_defaults_and_nothing_that_was_set() {
     let config = Loaded::read(&layers).unwrap().config;
     assert_eq!(config.http.body_memory_bytes, 100 << 20);
     assert_eq!(config.store.index_cache_bytes, 16 << 20);
-    assert_eq!(Loaded::read(&Layers::default()).unwrap().config.store.index_cache_bytes, 64 << 20);
+    assert_eq!(Loaded::read(&Layers::default()).unwrap().config.store.index_cache_bytes, 128 << 20);
 }
 
 #[test]

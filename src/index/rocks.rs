@@ -60,7 +60,7 @@ pub struct RocksOptions {
 
 impl Default for RocksOptions {
     fn default() -> Self {
-        Self { memtable_bytes: 96 << 20, cache_bytes: 64 << 20, open_files_max: 256 }
+        Self { memtable_bytes: 96 << 20, cache_bytes: 128 << 20, open_files_max: 256 }
     }
 }
 

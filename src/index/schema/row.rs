@@ -60,32 +60,42 @@ macro_rules! row {
             }
         }
     };
+    (@put $e:ident, $v:expr, u32) => { $e.varint($v.into()) };
+    (@put $e:ident, $v:expr, u64) => { $e.varint($v) };
+    (@put $e:ident, $v:expr, fixed_u32) => { $e.u32($v) };
+    (@put $e:ident, $v:expr, fixed_u64) => { $e.u64($v) };
     (@put $e:ident, $v:expr, text) => { $e.str($v.as_str()) };
     (@put $e:ident, $v:expr, string) => { $e.str($v.as_str()) };
     (@put $e:ident, $v:expr, digest) => { $e.digest(&$v) };
     (@put $e:ident, $v:expr, optional_digest) => { $e.option($v, |e, digest| { e.digest(&digest); }) };
     (@put $e:ident, $v:expr, optional_text) => { $e.option($v.as_deref(), |e, text| { e.str(text); }) };
-    (@put $e:ident, $v:expr, optional_u64) => { $e.option($v, |e, number| { e.u64(number); }) };
+    (@put $e:ident, $v:expr, optional_u64) => { $e.option($v, |e, number| { e.varint(number); }) };
     (@put $e:ident, $v:expr, optional_age) => {
-        $e.option($v.as_ref(), |e, (time_ms, tag)| { e.u64(*time_ms).str(tag.as_str()); })
+        $e.option($v.as_ref(), |e, (time_ms, tag)| { e.varint(*time_ms).str(tag.as_str()); })
     };
     (@put $e:ident, $v:expr, policy) => { $v.encode($e) };
     (@put $e:ident, $v:expr, optional_policy) => { $e.option($v.as_ref(), |e, policy| policy.encode(e)) };
     (@put $e:ident, $v:expr, bytes) => { $e.bytes(&$v) };
     (@put $e:ident, $v:expr, record_kind) => { $e.u8($v as u8) };
     (@put $e:ident, $v:expr, drop_kind) => { $e.u8($v as u8) };
-    (@put $e:ident, $v:expr, location) => { $e.u64($v.segment.0).u64($v.offset) };
-    (@put $e:ident, $v:expr, segment) => { $e.u64($v.0) };
+    (@put $e:ident, $v:expr, location) => { $e.varint($v.segment.0).varint($v.offset) };
+    (@put $e:ident, $v:expr, segment) => { $e.varint($v.0) };
     (@put $e:ident, $v:expr, named_digests) => { $e.list(&$v, encode_named) };
     (@put $e:ident, $v:expr, chain) => { $e.raw(&$v) };
     (@put $e:ident, $v:expr, state_hash) => { $v.encode($e) };
     (@put $e:ident, $v:expr, $number:ident) => { $e.$number($v) };
+    (@get $d:ident, u32, $field:expr) => {
+        u32::try_from($d.varint($field)?).map_err(|_| DecodeError { field: $field, problem: "too large" })?
+    };
+    (@get $d:ident, u64, $field:expr) => { $d.varint($field)? };
+    (@get $d:ident, fixed_u32, $field:expr) => { $d.u32($field)? };
+    (@get $d:ident, fixed_u64, $field:expr) => { $d.u64($field)? };
     (@get $d:ident, text, $field:expr) => { $d.parsed($field)? };
     (@get $d:ident, string, $field:expr) => { $d.str($field)?.to_owned() };
     (@get $d:ident, optional_digest, $field:expr) => { $d.option($field, |d| d.digest($field))? };
     (@get $d:ident, optional_text, $field:expr) => { $d.option($field, |d| d.str($field).map(str::to_owned))? };
-    (@get $d:ident, optional_u64, $field:expr) => { $d.option($field, |d| d.u64($field))? };
-    (@get $d:ident, optional_age, $field:expr) => { $d.option($field, |d| Ok((d.u64($field)?, d.parsed($field)?)))? };
+    (@get $d:ident, optional_u64, $field:expr) => { $d.option($field, |d| d.varint($field))? };
+    (@get $d:ident, optional_age, $field:expr) => { $d.option($field, |d| Ok((d.varint($field)?, d.parsed($field)?)))? };
     (@get $d:ident, policy, $field:expr) => { Policy::decode($d)? };
     (@get $d:ident, optional_policy, $field:expr) => { $d.option($field, Policy::decode)? };
     (@get $d:ident, bytes, $field:expr) => { $d.bytes($field)?.to_vec() };
@@ -96,9 +106,9 @@ macro_rules! row {
         DropKind::from_code($d.u8($field)?).ok_or(DecodeError { field: $field, problem: "unknown" })?
     };
     (@get $d:ident, location, $field:expr) => {
-        Location { segment: SegmentNumber($d.u64($field)?), offset: $d.u64($field)? }
+        Location { segment: SegmentNumber($d.varint($field)?), offset: $d.varint($field)? }
     };
-    (@get $d:ident, segment, $field:expr) => { SegmentNumber($d.u64($field)?) };
+    (@get $d:ident, segment, $field:expr) => { SegmentNumber($d.varint($field)?) };
     (@get $d:ident, named_digests, $field:expr) => { $d.list($field, decode_named)? };
     (@get $d:ident, chain, $field:expr) => {{
         let mut bytes = [0; 16];
@@ -119,32 +129,33 @@ pub use policies::{
 pub use told::{DropRow, DroppedRow, DueDropRow, PauseRow, PullRow, QuotaRow, ReportRow, SampleRow};
 
 row! {
-    /// How far the journal is applied, and what it has given out. One row, rewritten by every batch.
+    /// How far the journal is applied, and what it has given out. One row, rewritten by every batch. Its numbers have a fixed
+    /// width, so that the version can be read in whatever an orlop of another one has written.
     Applied in Meta {
         /// [`super::INDEX_VERSION`] of the orlop that wrote it.
-        version: u32 u32,
+        version: fixed_u32 u32,
         /// The store that the index belongs to.
         store: chain [u8; 16],
         /// Last logical operation.
-        lsn: u64 u64,
+        lsn: fixed_u64 u64,
         /// Last local record.
-        local: u64 u64,
+        local: fixed_u64 u64,
         /// The journal's chain value there.
         chain: chain [u8; 16],
         /// Time of the last batch, in Unix milliseconds.
-        time_ms: u64 u64,
+        time_ms: fixed_u64 u64,
         /// Organisation ids that were given out.
-        organisations: u32 u32,
+        organisations: fixed_u32 u32,
         /// Repository ids that were given out.
-        repositories: u32 u32,
+        repositories: fixed_u32 u32,
         /// Manifest ids that were given out.
-        manifests: u64 u64,
+        manifests: fixed_u64 u64,
         /// Rows of the tables of what is settling and of later roots.
-        settling: u64 u64,
+        settling: fixed_u64 u64,
         /// Whether a review of repositories is under way.
         reviewing: bool bool,
         /// The first segment number that the journal never named.
-        next_segment: u64 u64,
+        next_segment: fixed_u64 u64,
     }
 }
 
@@ -326,11 +337,11 @@ impl NamedDigest {
 }
 
 fn encode_named(e: &mut Encoder, named: &NamedDigest) {
-    e.digest(&named.digest).u8(named.roles).u64(named.size);
+    e.digest(&named.digest).u8(named.roles).varint(named.size);
 }
 
 fn decode_named(d: &mut Decoder<'_>) -> Result<NamedDigest, DecodeError> {
-    Ok(NamedDigest { digest: d.digest("reference")?, roles: d.u8("roles")?, size: d.u64("reference size")? })
+    Ok(NamedDigest { digest: d.digest("reference")?, roles: d.u8("roles")?, size: d.varint("reference size")? })
 }
 
 row! {

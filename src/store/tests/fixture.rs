@@ -44,7 +44,7 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1",
         dump: include_str!("../../../tests/fixtures/v1/dump.txt"),
-        rows: (8, "sha256:2ec5b8b09545be78d4b86119d10607e57185ff84bf364fe9052ef3d4c060ec4c"),
+        rows: (8, "sha256:6b2e9337f456da1391795d378a822878e2040314981d5b6d52554f9ba3a0e0af"),
         has_snapshots: false,
     },
     Fixture {
