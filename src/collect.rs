@@ -73,7 +73,7 @@ use retain::{Retaining, Untouched};
 use runs::{Runs, Stop};
 use scrub::Scrub;
 use search::Search;
-use steps::{Live, Plan, Steps};
+use steps::{Courteous, GivingWay, Live, Plan, Steps};
 
 /// Settings of the collector.
 #[derive(Debug, Clone)]
@@ -472,10 +472,11 @@ impl Collector {
             if is_any_due(&*self.store().snapshot(), report.began_ms)? {
                 self.registry.write_pulls().map_err(|error| StoreError::Failed(error.to_string()))?;
             }
-            let mut live = Live { store: self.store(), stop: &self.stop };
+            let live = Live { store: self.store(), stop: &self.stop };
+            let mut steps = Courteous { live, way: self.giving_way() };
             // Taken out: runs follow each other, and a dry run beside one has its own.
             let mut untouched = std::mem::take(&mut *self.untouched());
-            let done = self.drop_due(&mut live, &mut untouched, task, report);
+            let done = self.drop_due(&mut steps, &mut untouched, task, report);
             *self.untouched() = untouched;
             done?;
         }
@@ -516,16 +517,21 @@ impl Collector {
     fn erase(&self, report: &mut CollectionReport) -> Result<(), StoreError> {
         let patient_until = Instant::now() + self.options.reader_patience;
         let (store, stop, unremoved) = (self.store(), &self.stop, &self.unremoved);
-        Erasing { store, stop, unremoved, report: &mut *report, patient_until }.run()?;
+        let way = &mut self.giving_way();
+        Erasing { store, stop, unremoved, report: &mut *report, patient_until }.run(way)?;
         // Where the journal has lost history, what it named then looks like remains, and may be wanted.
         if !self.remains_found.load(Ordering::Acquire) && store.recovery().lost_records == 0 {
             let mut pace = Pace::new(stop, self.options.read_bytes_per_second);
             if explain::discard_remains(store, stop, &mut pace)? > 0 {
-                Erasing { store, stop, unremoved, report, patient_until }.run()?;
+                Erasing { store, stop, unremoved, report, patient_until }.run(way)?;
             }
         }
         self.remains_found.store(true, Ordering::Release);
         Ok(())
+    }
+
+    fn giving_way(&self) -> GivingWay<'_> {
+        GivingWay::new(&self.stop, &self.registry)
     }
 
     /// Gives a report its number, and keeps it.

@@ -241,6 +241,7 @@ async fn route(app: &Arc<App>, request: Request) -> Result<Response, HttpError> 
 
 /// Every route and method. The server drops the body of an answer to HEAD; where making one costs, handlers are told.
 async fn dispatch(app: &Arc<App>, route: Route, request: Request) -> Result<Response, HttpError> {
+    app.registry.note_asked();
     let allowed = route.methods();
     match (route, request.method().as_str()) {
         (Route::Base, "GET" | "HEAD") => Ok(json_response(&serde_json::json!({}))),

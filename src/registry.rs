@@ -21,7 +21,10 @@ use crate::{
         request::{Outcome, PushRequest, Refusal, Request},
     },
     store::{Store, StoreError},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 mod caps;
@@ -146,6 +149,8 @@ pub struct Registry {
     pulls: Pulls,
     /// Policies whose plan somebody has seen.
     tried: Mutex<Tried>,
+    /// How often clients have asked for something.
+    asked: AtomicU64,
 }
 
 impl Registry {
@@ -155,12 +160,22 @@ impl Registry {
     /// When those cannot be read.
     pub fn new(store: Arc<Store>, options: RegistryOptions) -> Result<Self, RegistryError> {
         let uploads = Arc::new(Uploads::load(Arc::clone(&store), options.uploads_max)?);
-        Ok(Self { store, options, uploads, pulls: Pulls::default(), tried: Mutex::default() })
+        Ok(Self { store, options, uploads, pulls: Pulls::default(), tried: Mutex::default(), asked: AtomicU64::new(0) })
     }
 
     /// The limits.
     pub fn options(&self) -> &RegistryOptions {
         &self.options
+    }
+
+    /// Notes that a client asks for something.
+    pub fn note_asked(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often clients have asked for something so far. While it grows, work in the background gives way.
+    pub fn times_asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// The store below.

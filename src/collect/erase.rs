@@ -27,7 +27,11 @@ use crate::{
     sync::{Mutex, MutexGuard},
 };
 
-use super::{Stop, report::CollectionReport, steps::Live};
+use super::{
+    Stop,
+    report::CollectionReport,
+    steps::{GivingWay, Live},
+};
 
 /// Segments that are removed at once.
 const SEGMENTS_AT_ONCE: usize = 128;
@@ -54,12 +58,12 @@ pub(super) struct Erasing<'a> {
 
 impl Erasing<'_> {
     /// Erases and removes all that is dead.
-    pub(super) fn run(&mut self) -> Result<(), StoreError> {
+    pub(super) fn run(&mut self, way: &mut GivingWay<'_>) -> Result<(), StoreError> {
         // A batch by itself, if there is nothing else to do: it takes note of what was sealed, and written for nothing.
         self.commit(Request::Discard(Vec::new()))?;
         self.remove_again();
         self.remove_dead()?;
-        self.erase_dead()
+        self.erase_dead(way)
     }
 
     fn commit(&self, request: Request) -> Result<Outcome, StoreError> {
@@ -165,15 +169,20 @@ impl Erasing<'_> {
     }
 
     /// Erases every dead record. The rows of those that cannot be erased now stay, and are passed over.
-    fn erase_dead(&mut self) -> Result<(), StoreError> {
+    fn erase_dead(&mut self, way: &mut GivingWay<'_>) -> Result<(), StoreError> {
         let mut from = Key::of(Table::Dead).bytes();
         let until = prefix_end(&from);
         loop {
             let page = dead(&*self.store.snapshot(), &from, &until)?;
             let mut erased = Vec::new();
             let done = page.chunk_by(|a, b| a.0.segment == b.0.segment).try_for_each(|records| {
-                self.stop.check()?;
-                erased.append(&mut self.erase_some(records)?);
+                let mut left = records;
+                while !left.is_empty() {
+                    self.stop.check()?;
+                    let (some, rest) = left.split_at(way.piece(left.len()));
+                    erased.append(&mut way.after(|| self.erase_some(some))?);
+                    left = rest;
+                }
                 Ok::<_, StoreError>(())
             });
             // All segments' in one commit, and also when one of them has failed.

@@ -14,6 +14,7 @@ use crate::{
         View,
         schema::{self, Applied, RowValue, SchemaError, SettlingRow, Table, key},
     },
+    registry::Registry,
     state::{
         decide::Batch,
         request::{Outcome, Refusal, Request},
@@ -33,6 +34,13 @@ const QUEUE_PATIENCE: Duration = Duration::from_secs(30);
 const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(2);
+/// How many times as long as a piece of work the rest after it is, while clients ask for anything.
+const RESTS: u32 = 4;
+/// After so long it does not rest any more.
+const BEHIND_MAX: Duration = Duration::from_secs(30);
+/// Requests, or records, of a piece while clients ask for anything: some of them in a batch of the committer hold it up for a
+/// millisecond or two.
+const PIECE_MAX: usize = 32;
 
 /// What a request came to; a refusal is no failure.
 pub(super) type Decided = Result<Outcome, Refusal>;
@@ -89,6 +97,75 @@ impl Live<'_> {
             result => result,
         };
         requests.iter().enumerate().map(result).collect()
+    }
+}
+
+/// Work in the background that gives way to clients: each piece is followed by a rest of so many times its length, for as long
+/// as they ask for anything. The rests become shorter the longer it goes on, and none are left after `BEHIND_MAX`: it must
+/// come to an end while clients never pause.
+pub(super) struct GivingWay<'a> {
+    stop: &'a Stop,
+    registry: &'a Registry,
+    began: Instant,
+    /// How often clients had asked when the last piece ended.
+    asked: u64,
+    /// Whether they did during that. Taken to be so before the first.
+    is_asked: bool,
+}
+
+impl<'a> GivingWay<'a> {
+    /// What begins now.
+    pub(super) fn new(stop: &'a Stop, registry: &'a Registry) -> Self {
+        Self { stop, registry, began: Instant::now(), asked: registry.times_asked(), is_asked: true }
+    }
+
+    /// Does a piece, and rests.
+    pub(super) fn after<T>(&mut self, piece: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let done = piece();
+        let asked = self.registry.times_asked();
+        self.is_asked = asked != self.asked;
+        if self.is_asked {
+            let patience = 1.0 - (self.began.elapsed().as_secs_f64() / BEHIND_MAX.as_secs_f64()).min(1.0);
+            self.stop.rest((began.elapsed() * RESTS).mul_f64(patience));
+        }
+        self.asked = self.registry.times_asked();
+        done
+    }
+
+    /// How large a piece may be that has at most `all`.
+    pub(super) fn piece(&self, all: usize) -> usize {
+        if self.is_asked { PIECE_MAX.min(all).max(1) } else { all.max(1) }
+    }
+}
+
+/// Steps in the committer that give way.
+pub(super) struct Courteous<'a> {
+    pub(super) live: Live<'a>,
+    pub(super) way: GivingWay<'a>,
+}
+
+impl Steps for Courteous<'_> {
+    fn read<R>(&self, read: impl FnOnce(&dyn View) -> R) -> R {
+        self.live.read(read)
+    }
+
+    fn take(&mut self, mut requests: Vec<Request>) -> Result<Vec<Decided>, StoreError> {
+        let mut decided = Vec::with_capacity(requests.len());
+        while !requests.is_empty() {
+            let rest = requests.split_off(self.way.piece(requests.len()));
+            decided.append(&mut self.way.after(|| self.live.take(requests))?);
+            requests = rest;
+        }
+        Ok(decided)
+    }
+
+    fn settle(&mut self) -> Result<(), StoreError> {
+        self.live.settle()
+    }
+
+    fn end(&self) -> Option<String> {
+        self.live.end()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The collector over a disk and an index that forget what was not synced, and clocks that stand until they are moved.
 //!
+//! - `courtesy`: a run gives way to clients.
 //! - `dropping`: what goes when, and what stays.
 //! - `evicting`: what a cap lets go.
 //! - `freeing`: what goes early so that so much is freed.
@@ -29,6 +30,7 @@ use crate::{
 
 use super::*;
 
+mod courtesy;
 mod crashes;
 mod dropping;
 mod evicting;

@@ -1,0 +1,79 @@
+//! A run gives way to clients, and comes to an end.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use super::*;
+
+#[test]
+fn pieces_are_small_while_clients_ask_and_whole_when_they_do_not() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let (stop, registry) = (Stop::default(), &running.registry);
+    let mut way = GivingWay::new(&stop, registry);
+    let small = way.piece(1_000);
+    assert!(small < 100, "nobody knows yet");
+    assert_eq!([way.piece(5), way.piece(0)], [5, 1]);
+    way.after(|| ());
+    assert_eq!([way.piece(1_000), way.piece(0)], [1_000, 1]);
+    way.after(|| registry.note_asked());
+    assert_eq!(way.piece(1_000), small);
+    way.after(|| ());
+    assert_eq!(way.piece(1_000), 1_000);
+}
+
+#[test]
+fn a_rest_ends_with_the_store() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let stop = Stop::default();
+    let mut way = GivingWay::new(&stop, &running.registry);
+    let piece = Duration::from_millis(300);
+    let began = Instant::now();
+    way.after(|| {
+        running.registry.note_asked();
+        thread::sleep(piece);
+    });
+    assert!(began.elapsed() > piece * 2, "it rests");
+    stop.set();
+    let began = Instant::now();
+    way.after(|| {
+        running.registry.note_asked();
+        thread::sleep(piece);
+    });
+    assert!(began.elapsed() < piece * 2);
+}
+
+#[test]
+fn under_clients_that_never_pause_as_much_goes_as_without() {
+    let reports = [false, true].map(|is_asked| {
+        let machine = Machine::new();
+        let running = machine.start();
+        for tag in 0..60 {
+            let manifest = running.push_image("team/app", &format!("t{tag}"), &[0, tag + 1], 3_000);
+            if tag % 2 == 0 {
+                running.delete("team/app", digest_of(&manifest));
+            }
+        }
+        running.clock.advance(WINDOW + GRACE);
+        let ended = AtomicBool::new(false);
+        let report = thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                while is_asked && !ended.load(Ordering::Relaxed) {
+                    running.registry.note_asked();
+                    thread::yield_now();
+                }
+            });
+            let report = running.collect();
+            ended.store(true, Ordering::Relaxed);
+            asking.join().unwrap();
+            report
+        });
+        running.recount();
+        (report.freed_bytes, report.erased_records, report.totals)
+    });
+    assert!(reports[0].0 > 30 * 3_000);
+    assert_eq!(reports[0], reports[1]);
+}
