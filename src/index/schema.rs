@@ -65,7 +65,8 @@ pub enum Table {
     Repositories = 0x13,
     Blobs = 0x21,
     RegistryCounts = 0x22,
-    Links = 0x23,
+    OrganisationCounts = 0x23,
+    Links = 0x24,
     Manifests = 0x30,
     ManifestIds = 0x31,
     Names = 0x32,
@@ -110,7 +111,7 @@ pub enum Table {
 
 impl Table {
     /// All tables, in the order of their bytes.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 49] = [
         Self::Meta,
         Self::OrganisationNames,
         Self::Organisations,
@@ -118,6 +119,7 @@ impl Table {
         Self::Repositories,
         Self::Blobs,
         Self::RegistryCounts,
+        Self::OrganisationCounts,
         Self::Links,
         Self::Manifests,
         Self::ManifestIds,
@@ -174,6 +176,7 @@ impl Table {
             Self::Repositories => "repositories",
             Self::Blobs => "blobs",
             Self::RegistryCounts => "registry-counts",
+            Self::OrganisationCounts => "organisation-counts",
             Self::Links => "links",
             Self::Manifests => "manifests",
             Self::ManifestIds => "manifest-ids",
@@ -226,8 +229,9 @@ impl Table {
             Self::Organisations => &[U32("organisation")],
             Self::Repositories | Self::EmptyRepositories => &[U32("repository")],
             Self::Blobs | Self::RegistryCounts => &[Digest("digest"), Own],
+            Self::OrganisationCounts => &[Digest("digest"), Own, U32("organisation")],
             Self::Links => &[Digest("digest"), Own, U32("repository")],
-            Self::Manifests | Self::Parents => &[U32("repository"), Digest("digest")],
+            Self::Manifests | Self::Parents | Self::Counts => &[U32("repository"), Digest("digest")],
             Self::ManifestIds | Self::Settling => &[U64("manifest")],
             Self::Names => &[Digest("digest"), U32("repository"), U64("manifest")],
             Self::References => &[U64("manifest"), U32("page")],
@@ -236,7 +240,6 @@ impl Table {
             Self::Referrers => &[U32("repository"), Digest("subject"), Digest("referrer")],
             Self::Pulls | Self::LaterRoots => &[U32("repository"), Digest("digest")],
             Self::ManifestTags => &[U32("repository"), U64("manifest"), Text("tag")],
-            Self::Counts => &[Scope("scope"), Digest("digest")],
             Self::Usage => &[Scope("scope")],
             Self::Samples => &[Scope("scope"), U32("day")],
             Self::DueLinks | Self::DueManifests => &[U64("due_ms"), U32("repository"), Digest("digest")],
@@ -275,7 +278,7 @@ impl Table {
 
     /// Whether its rows lie between those of other tables, by digest.
     pub fn is_by_digest(self) -> bool {
-        matches!(self, Self::Blobs | Self::RegistryCounts | Self::Links)
+        matches!(self, Self::Blobs | Self::RegistryCounts | Self::OrganisationCounts | Self::Links)
     }
 
     /// The byte that its keys begin with.
@@ -285,8 +288,9 @@ impl Table {
 
     /// Whether its rows are such ones.
     fn has<R: RowValue>(self) -> bool {
-        // Those of the registry are counts like those of other scopes.
-        self == R::TABLE || (self == Self::RegistryCounts && R::TABLE == Self::Counts)
+        // Those of the registry and of organisations are counts like those of repositories.
+        let is_count = matches!(self, Self::RegistryCounts | Self::OrganisationCounts);
+        self == R::TABLE || (is_count && R::TABLE == Self::Counts)
     }
 }
 

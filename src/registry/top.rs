@@ -5,7 +5,11 @@
 //! order of what is used, and no more of them once the last of the best is no less than what the next one uses. What does
 //! not fit into the bounds is left out, and the answer says that it is not complete.
 
-use std::{cmp::Reverse, collections::BinaryHeap, ops::ControlFlow};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashSet},
+    ops::ControlFlow,
+};
 
 use super::{
     List, Registry, RegistryError,
@@ -38,6 +42,8 @@ const LOOKED_AT_MAX: usize = 200_000;
 const DIGESTS_MAX: usize = 1_000_000;
 /// Rows that are read, or changed on trial, for the exact figures of one answer.
 const ROWS_MAX: usize = 1_000_000;
+/// Entries of a list that are read at once.
+const PAGE: usize = 1_000;
 
 /// How much is done for one answer.
 #[derive(Debug, Clone, Copy)]
@@ -158,10 +164,7 @@ pub(super) fn top_organisations(
         let known = page.items.into_iter().map(|found| (found.totals.used_bytes, found.name)).collect();
         Ok(List { items: known, next: page.next })
     })?;
-    let best = best(candidates, limit, |name| {
-        let organisation = usage::organisation_id(view, name)?;
-        freed(view, Scope::Organisation(organisation), &[Scope::Registry], &mut bounds)
-    })?;
+    let best = best(candidates, limit, |name| freed_with_organisation(view, name, &mut bounds))?;
     best.told(|(name, freed_bytes)| {
         let organisation = usage::organisation_id(view, &name)?;
         Ok(TopScope { totals: usage::totals(view, Scope::Organisation(organisation))?, name, freed_bytes })
@@ -181,14 +184,13 @@ pub(super) fn top_repositories(
         let known = page.items.into_iter().map(|found| (found.totals.used_bytes, found.name)).collect();
         Ok(List { items: known, next: page.next })
     })?;
-    let scope = |name: &RepositoryName| -> Result<Scope, RegistryError> {
-        let repository = repository_id(view, name)?;
-        Ok(Scope::Repository(repository.ok_or_else(|| RegistryError::NameUnknown(name.clone()))?))
+    let repository = |name: &RepositoryName| -> Result<RepositoryId, RegistryError> {
+        repository_id(view, name)?.ok_or_else(|| RegistryError::NameUnknown(name.clone()))
     };
-    let outer = [Scope::Organisation(id), Scope::Registry];
-    let best = best(candidates, limit, |name| freed(view, scope(name)?, &outer, &mut bounds))?;
+    let best = best(candidates, limit, |name| freed_with_repository(view, repository(name)?, id, &mut bounds))?;
     best.told(|(name, freed_bytes)| {
-        Ok(TopScope { totals: usage::totals(view, scope(&name)?)?, name: name.to_string(), freed_bytes })
+        let totals = usage::totals(view, Scope::Repository(repository(&name)?))?;
+        Ok(TopScope { totals, name: name.to_string(), freed_bytes })
     })
 }
 
@@ -218,30 +220,90 @@ fn manifests(
     Ok(candidates)
 }
 
-/// Bytes of the blobs that are used in a scope, and in those around it by that one only; `None` when it has more rows than
-/// are left to read.
-fn freed(view: &dyn View, scope: Scope, outer: &[Scope], bounds: &mut Bounds) -> Result<Option<u64>, RegistryError> {
-    // A row for each, at least: what is too much need not be begun.
-    if usage::totals(view, scope)?.blobs > bounds.rows as u64 {
+/// Bytes of the blobs that are used in an organisation and in no other; `None` when its repositories have more rows than are
+/// left to read. What several of these use is counted once.
+fn freed_with_organisation(view: &dyn View, name: &str, bounds: &mut Bounds) -> Result<Option<u64>, RegistryError> {
+    let organisation = Scope::Organisation(usage::organisation_id(view, name)?);
+    if is_too_much(view, organisation, bounds)? {
         return Ok(None);
     }
-    let counts = Key::of(Table::Counts).scope(scope).bytes();
-    let is_repository = matches!(scope, Scope::Repository(_));
+    let (mut freed, mut shared): (u64, HashSet<Digest>) = (0, HashSet::new());
+    let mut last: Option<String> = None;
+    loop {
+        let limit = PAGE.min(bounds.rows);
+        if limit == 0 {
+            return Ok(None);
+        }
+        let page = usage::repository_ids(view, Some(name), last.as_deref(), limit)?;
+        bounds.rows = bounds.rows.saturating_sub(page.items.len().max(1));
+        for repository in page.items {
+            let is_whole = each_used(view, repository, bounds, |digest, size| {
+                let is_freed = is_only(view, Scope::Registry, digest)?
+                    && (is_only(view, organisation, digest)? || shared.insert(*digest));
+                freed = freed.saturating_add(if is_freed { size } else { 0 });
+                Ok(())
+            })?;
+            if !is_whole {
+                return Ok(None);
+            }
+        }
+        match page.next {
+            Some(next) => last = Some(next),
+            None => return Ok(Some(freed)),
+        }
+    }
+}
+
+/// Bytes of the blobs that are used in a repository and in no other; `None` when it has more rows than are left to read.
+fn freed_with_repository(
+    view: &dyn View,
+    repository: RepositoryId,
+    organisation: OrganisationId,
+    bounds: &mut Bounds,
+) -> Result<Option<u64>, RegistryError> {
+    if is_too_much(view, Scope::Repository(repository), bounds)? {
+        return Ok(None);
+    }
     let mut freed: u64 = 0;
+    let is_whole = each_used(view, repository, bounds, |digest, size| {
+        let is_freed =
+            is_only(view, Scope::Organisation(organisation), digest)? && is_only(view, Scope::Registry, digest)?;
+        freed = freed.saturating_add(if is_freed { size } else { 0 });
+        Ok(())
+    })?;
+    Ok(is_whole.then_some(freed))
+}
+
+/// A row for each blob, at least: what is too much need not be begun.
+fn is_too_much(view: &dyn View, scope: Scope, bounds: &Bounds) -> Result<bool, RegistryError> {
+    Ok(usage::totals(view, scope)?.blobs > bounds.rows as u64)
+}
+
+/// Whether something that is used in a scope is so in one of its parts only.
+fn is_only(view: &dyn View, scope: Scope, digest: &Digest) -> Result<bool, SchemaError> {
+    Ok(expect::<CountRow>(view, key::count(scope, digest))?.named == 1)
+}
+
+/// Visits the blobs that are used in a repository, with their sizes; whether there were rows left to read for all.
+fn each_used(
+    view: &dyn View,
+    repository: RepositoryId,
+    bounds: &mut Bounds,
+    mut visit: impl FnMut(&Digest, u64) -> Result<(), SchemaError>,
+) -> Result<bool, RegistryError> {
+    let counts = key::counts(repository).bytes();
     let mut is_whole = true;
     each_row(view, &counts, |key, value| {
         let (digest, count) = (inventory::digest(&counts, key)?, CountRow::from_bytes(value)?);
         is_whole = bounds.rows > 0;
         bounds.rows = bounds.rows.saturating_sub(1);
-        let mut is_freed = count.named > 0 && (count.links > 0 || !is_repository);
-        for scope in outer {
-            is_freed = is_freed && expect::<CountRow>(view, key::count(*scope, &digest))?.named == 1;
+        if is_whole && count.named > 0 && count.links > 0 {
+            visit(&digest, count.size)?;
         }
-        freed = freed.saturating_add(if is_freed { count.size } else { 0 });
         Ok(if is_whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     })
     .map_err(StoreError::from)?;
-    Ok(is_whole.then_some(freed))
+    Ok(is_whole)
 }
 
 /// Those of whom the exact figure may be worked out: the largest by what it is at most, of the same the first.
@@ -276,7 +338,6 @@ impl<T: Ord> Candidates<T> {
         bounds: &mut Bounds,
         page: impl Fn(Option<&str>, usize) -> Result<List<(u64, T)>, RegistryError>,
     ) -> Result<(), RegistryError> {
-        const PAGE: usize = 1_000;
         let mut last: Option<String> = None;
         loop {
             let limit = PAGE.min(bounds.looked_at);

@@ -120,6 +120,18 @@ pub(super) fn repositories(
     after: Option<&str>,
     limit: usize,
 ) -> Result<List<RepositoryUsage>, RegistryError> {
+    let List { items, next } = repository_ids(view, organisation, after, limit)?;
+    let items = items.into_iter().map(|id| repository_usage(view, id)).collect::<Result<_, _>>()?;
+    Ok(List { items, next })
+}
+
+/// The same, by their ids alone.
+pub(super) fn repository_ids(
+    view: &dyn View,
+    organisation: Option<&str>,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<List<RepositoryId>, RegistryError> {
     let table = key::repository_name("").bytes();
     let prefix = match organisation {
         Some(name) => {
@@ -131,12 +143,10 @@ pub(super) fn repositories(
     };
     let from = cmp::max(behind(&table, after), prefix.clone());
     let range = Range { table: &table, from, until: prefix_end(&prefix) };
-    let found = match organisation {
-        Some(NO_ORGANISATION) => range.without_organisation(view, limit)?,
-        _ => range.all(view, limit)?,
-    };
-    let items = found.items.into_iter().map(|id| repository_usage(view, id)).collect::<Result<_, _>>()?;
-    Ok(List { items, next: found.next })
+    match organisation {
+        Some(NO_ORGANISATION) => range.without_organisation(view, limit),
+        _ => range.all(view, limit),
+    }
 }
 
 /// Names of repositories, from a key on.

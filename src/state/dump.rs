@@ -49,6 +49,7 @@ pub(super) fn show(table: Table, key: &[u8], value: &[u8]) -> Result<String, Sch
         Table::Repositories => json::<RepositoryRow>(value),
         Table::Blobs => json::<BlobRow>(value),
         Table::RegistryCounts => json::<CountRow>(value),
+        Table::OrganisationCounts => json::<CountRow>(value),
         Table::Links => json::<LinkRow>(value),
         Table::Manifests => json::<ManifestRow>(value),
         Table::ManifestIds => json::<ManifestIdRow>(value),

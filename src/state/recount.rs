@@ -42,10 +42,10 @@ use usage::Parts;
 /// what was measured.
 pub const MEMORY_FACTOR: u64 = 16;
 
-/// Whether counting reads a row for itself. Counts of the registry are told by other rows; they are read only where they lie
-/// between these.
+/// Whether counting reads a row for itself. Counts of the registry and of organisations are told by other rows; they are read
+/// only where they lie between these.
 pub fn is_counted_from(key: &[u8]) -> bool {
-    Table::of(key) != Some(Table::RegistryCounts)
+    !matches!(Table::of(key), Some(Table::RegistryCounts | Table::OrganisationCounts))
 }
 
 /// A row that is not what the primary rows add up to; the rows are told as `dump` tells them.
@@ -65,7 +65,7 @@ impl fmt::Display for Difference {
 }
 
 /// Tables of which every row is counted again.
-const COUNTED: [Table; 38] = [
+const COUNTED: [Table; 39] = [
     Table::OrganisationNames,
     Table::Organisations,
     Table::RepositoryNames,
@@ -80,6 +80,7 @@ const COUNTED: [Table; 38] = [
     Table::Pulls,
     Table::Counts,
     Table::RegistryCounts,
+    Table::OrganisationCounts,
     Table::Usage,
     Table::DueLinks,
     Table::DueManifests,

@@ -21,6 +21,7 @@ fn encoded_again(table: Table, bytes: &[u8]) -> Option<Vec<u8>> {
         Table::Repositories => again::<RepositoryRow>,
         Table::Blobs => again::<BlobRow>,
         Table::RegistryCounts => again::<CountRow>,
+        Table::OrganisationCounts => again::<CountRow>,
         Table::Links => again::<LinkRow>,
         Table::Manifests => again::<ManifestRow>,
         Table::ManifestIds => again::<ManifestIdRow>,

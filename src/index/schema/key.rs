@@ -98,11 +98,16 @@ pub fn manifest_tags(repository: RepositoryId, manifest: ManifestId) -> Key {
 pub fn manifest_tag(repository: RepositoryId, manifest: ManifestId, tag: &Tag) -> Key {
     manifest_tags(repository, manifest).raw(tag.as_str().as_bytes())
 }
+/// The prefix of the [`super::CountRow`]s of a repository.
+pub fn counts(repository: RepositoryId) -> Key {
+    Key::of(Table::Counts).u32(repository)
+}
 /// Of [`super::CountRow`].
 pub fn count(scope: Scope, digest: &Digest) -> Key {
     match scope {
         Scope::Registry => Key::by_digest(Table::RegistryCounts, digest),
-        Scope::Organisation(_) | Scope::Repository(_) => Key::of(Table::Counts).scope(scope).digest(digest),
+        Scope::Organisation(organisation) => Key::by_digest(Table::OrganisationCounts, digest).u32(organisation),
+        Scope::Repository(repository) => counts(repository).digest(digest),
     }
 }
 /// Of [`super::UsageRow`].

@@ -3,7 +3,7 @@
 //! The rows of a table by digest lie between those of the others. A page of them is read together with what lies between,
 //! up to a number of rows in all, and the next begins where a row of the table can be again: a digest that a million
 //! repositories link costs who reads blobs one page. So to read one of these tables takes at most what it takes to read all
-//! three.
+//! of them.
 //!
 //! It refuses to step over a key that is of no table: that may be a row of this one, damaged.
 

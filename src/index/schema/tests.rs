@@ -12,7 +12,7 @@ use crate::{
     index::{Changes, Index, Row, memory::MemoryIndex, prefix_end},
 };
 
-const TABLES_BY_DIGEST: [Table; 3] = [Table::Blobs, Table::RegistryCounts, Table::Links];
+const TABLES_BY_DIGEST: [Table; 4] = [Table::Blobs, Table::RegistryCounts, Table::OrganisationCounts, Table::Links];
 
 fn digest(algorithm: Algorithm, number: u64) -> Digest {
     Digest::of(algorithm, &number.to_le_bytes())
@@ -45,13 +45,11 @@ fn the_bytes_of_keys_by_digest_are_pinned() {
         };
         check(key::blob(&digest), &[0x21]);
         check(key::count(Scope::Registry, &digest), &[0x22]);
-        check(key::links(&digest), &[0x23]);
-        check(key::link(5, &digest), &[0x23, 0, 0, 0, 5]);
-        let others = [(Scope::Organisation(5), 1), (Scope::Repository(5), 2)];
-        for (scope, kind) in others {
-            let expected = [&[0x50, kind, 0, 0, 0, 5, code], digest.hash()].concat();
-            assert_eq!(key::count(scope, &digest).bytes(), expected);
-        }
+        check(key::count(Scope::Organisation(5), &digest), &[0x23, 0, 0, 0, 5]);
+        check(key::links(&digest), &[0x24]);
+        check(key::link(5, &digest), &[0x24, 0, 0, 0, 5]);
+        let expected = [&[0x50, 0, 0, 0, 5, code], digest.hash()].concat();
+        assert_eq!(key::count(Scope::Repository(5), &digest).bytes(), expected);
     }
 }
 
@@ -109,13 +107,14 @@ fn index_of(rows: impl IntoIterator<Item = Vec<u8>>) -> MemoryIndex {
 /// Rows of all tables by digest and of their neighbours; few digests, so that some have many rows and some lack the first.
 fn random_key(random: &mut fastrand::Rng, digests: &[Digest]) -> Vec<u8> {
     let digest = &digests[random.usize(..digests.len())];
-    match random.u8(..12) {
+    match random.u8(..13) {
         0 => key::blob(digest).bytes(),
         1 => key::count(Scope::Registry, digest).bytes(),
         2..8 => key::link(random.u32(..20), digest).bytes(),
         8 => key::name(digest, random.u32(..3), random.u64(..20)).bytes(),
         9 => key::count(Scope::Organisation(random.u32(..3)), digest).bytes(),
-        10 => key::manifest(random.u32(..3), digest).bytes(),
+        10 => key::count(Scope::Repository(random.u32(..3)), digest).bytes(),
+        11 => key::manifest(random.u32(..3), digest).bytes(),
         _ => key::repository(random.u32(..9)).bytes(),
     }
 }
@@ -216,7 +215,7 @@ fn a_digest_with_very_many_links_costs_who_reads_blobs_one_page() {
 fn a_key_of_no_table_among_those_by_digest_is_damage() {
     let digest = digest(Algorithm::Sha256, 1);
     let blob = key::blob(&digest).bytes();
-    let unknown = [&blob[..blob.len() - 1], &[0x24]].concat();
+    let unknown = [&blob[..blob.len() - 1], &[0x25]].concat();
     let (short, no_algorithm) = (blob[..9].to_vec(), vec![BY_DIGEST, 3, 0]);
     for damaged in [unknown, short, no_algorithm] {
         let index = index_of([blob.clone(), damaged.clone()]);

@@ -41,7 +41,7 @@ pub(super) fn gain(view: &dyn View, scopes: Scopes) -> Result<WhatIf, RegistryEr
 
 impl Pass<'_> {
     fn run(&mut self) -> Result<(), SchemaError> {
-        let counts = Key::of(Table::Counts).scope(Scope::Repository(self.scopes.repository)).bytes();
+        let counts = key::counts(self.scopes.repository).bytes();
         each_row(self.view, &counts, |key, value| {
             self.blob(&inventory::digest(&counts, key)?, &CountRow::from_bytes(value)?)?;
             Ok(self.step())

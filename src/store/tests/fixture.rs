@@ -44,13 +44,13 @@ const FIXTURES: [Fixture; 2] = [
     Fixture {
         name: "v1",
         dump: include_str!("../../../tests/fixtures/v1/dump.txt"),
-        rows: (8, "sha256:6b2e9337f456da1391795d378a822878e2040314981d5b6d52554f9ba3a0e0af"),
+        rows: (8, "sha256:9de98233ca94d0f291be7070abe33082cc77715695a58743ffb57d3540529503"),
         has_snapshots: false,
     },
     Fixture {
         name: "v1-snapshots",
         dump: include_str!("../../../tests/fixtures/v1-snapshots/dump.txt"),
-        rows: (8, "sha256:798a56f526b8f1422033de005a49e2ac47bd3cf7caa5e6d9bbcfad434054fbf8"),
+        rows: (8, "sha256:7aed6147093ebe49b5410cec6bb3ad796e6537d41b7868f376d193d625abd2df"),
         has_snapshots: true,
     },
 ];

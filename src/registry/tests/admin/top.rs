@@ -112,6 +112,28 @@ fn what_refers_to_a_manifest_counts_for_it_as_it_leaves_with_it() {
 }
 
 #[test]
+fn what_two_repositories_of_an_organisation_use_is_freed_once_and_what_another_one_uses_is_not() {
+    let machine = Machine::new();
+    let told = machine.registry();
+    let (both, elsewhere, one, two) = (blob(1, 1_000), blob(2, 300), blob(3, 20), blob(4, 5));
+    push(told, "org/one", &[&both, &elsewhere, &one], &image(&[&both, &elsewhere, &one], 0), &["x"]);
+    push(told, "org/two", &[&both, &elsewhere, &two], &image(&[&both, &elsewhere, &two], 1), &["x"]);
+    push(told, "other/one", &[&elsewhere], &image(&[&elsewhere], 2), &["x"]);
+    let freed = |top: Top<TopScope>| {
+        assert!(top.complete);
+        top.items.into_iter().map(|item| (item.name, item.freed_bytes)).collect::<Vec<_>>()
+    };
+    let is = |name: &str, bytes| (name.to_owned(), Some(bytes));
+    assert_eq!(freed(told.top_organisations(9).unwrap()), [is("org", 1_025), is("other", 0)]);
+    assert_eq!(freed(told.top_repositories("org", 9).unwrap()), [is("org/one", 20), is("org/two", 5)]);
+    // Two repositories, and three rows of each.
+    let view = told.store().snapshot();
+    let within =
+        |rows| top::top_organisations(&*view, 1, Bounds { rows, ..BOUNDS }).unwrap().items.remove(0).freed_bytes;
+    assert_eq!([7, 8].map(within), [None, Some(1_025)]);
+}
+
+#[test]
 fn beyond_its_bounds_it_says_that_others_may_keep_more() {
     let (machine, _) = with_a_large_referrer();
     let told = machine.registry();
