@@ -12,7 +12,6 @@ use std::{future::poll_fn, io, sync::Arc, time::Duration};
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt::set_tcp_congestion;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -35,8 +34,6 @@ const BUFFER_LEN: usize = 64 << 10;
 /// How long a connection that the server ends is still read: unread bytes would make the kernel reset it, and the client
 /// might lose the answer that says why.
 const LINGER: Duration = Duration::from_secs(2);
-/// A congestion control that every kernel has and lets everybody use.
-const UNPACED: &str = "reno";
 /// Pause after `accept` failed because of the process or the machine (no file descriptors, no memory).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -73,7 +70,6 @@ pub async fn serve(
     limits: ServerLimits,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
-    unpace(&listener);
     let grace = limits.shutdown_grace;
     let (close, closing) = watch::channel(false);
     let places = Arc::new(Semaphore::new(limits.connections_max));
@@ -92,17 +88,6 @@ pub async fn serve(
     let cut = if in_time { 0 } else { connections.len() };
     connections.shutdown().await;
     Drained { cut }
-}
-
-/// A network can be congested, this machine cannot. Where connections come from here only (a proxy in front of the registry), a
-/// congestion control that sends by a clock, as BBR does, would wait with the end of most answers, for some microseconds
-/// and at the cost of a timer for each.
-fn unpace(listener: &TcpListener) {
-    if listener.local_addr().is_ok_and(|address| address.ip().is_loopback())
-        && let Err(error) = set_tcp_congestion(listener, UNPACED)
-    {
-        tracing::debug!(reason = %error, "TCP_CONGESTION was refused");
-    }
 }
 
 /// Accepts for ever.

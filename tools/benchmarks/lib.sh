@@ -140,7 +140,7 @@ machine() {
     model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
     system=$(df --output=fstype,source "$dir" | tail -n 1 | tr -s ' ')
     jq -n --arg cpu "${model:-unknown}, $(nproc) cores" --arg memory "$(free -g | awk '/^Mem/ { print $2 }') GiB" \
-        --arg kernel "$(uname -sr)" --arg disk "$system, $(findmnt -no OPTIONS -T "$dir")" \
+        --arg kernel "$(uname -sr), $(cat /proc/sys/net/ipv4/tcp_congestion_control 2>/dev/null || echo 'an unknown TCP')" --arg disk "$system, $(findmnt -no OPTIONS -T "$dir")" \
         --arg system "$(. /etc/os-release && echo "$PRETTY_NAME")" \
         --arg orlop "$("$orlop" --version | cut -d' ' -f2), $(revision), $(rustc --version 2>/dev/null || echo 'rustc unknown')" \
         --arg registry "$(docker-registry --version 2>/dev/null | cut -d' ' -f3)" --arg nginx "$(nginx -v 2>&1 | cut -d/ -f2)" \

@@ -17,6 +17,7 @@ use orlop::{
     http::{self, App, server},
     registry::RegistryError,
 };
+use rustix::net::sockopt::set_tcp_congestion;
 use tokio::{
     net::TcpListener,
     runtime::Builder,
@@ -30,6 +31,8 @@ use crate::{ConfigArguments, Failure, engine, logging};
 const EXPIRY_PERIOD: Duration = Duration::from_secs(60);
 /// How often is written when manifests were pulled.
 const PULLS_PERIOD: Duration = Duration::from_secs(300);
+/// A congestion control that every kernel has and lets everybody use.
+const UNPACED: &str = "reno";
 
 /// Arguments of `orlop serve`.
 #[derive(Debug, Args)]
@@ -103,6 +106,9 @@ async fn serve(app: Arc<App>, config: &Config, workers: &server::Workers) -> Res
     let listener = TcpListener::bind(&config.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    if let Err(error) = unpace(&listener) {
+        tracing::debug!(reason = %error, "the congestion control stays as it is");
+    }
     let (signal, ending) = (until_signal()?, Arc::clone(&app));
     let shutdown = async move {
         signal.await;
@@ -127,6 +133,17 @@ async fn serve(app: Arc<App>, config: &Config, workers: &server::Workers) -> Res
     scheduled.iter().for_each(tokio::task::JoinHandle::abort);
     app.close().await;
     Ok(())
+}
+
+/// A network can be congested, this machine cannot. Where connections come from here only (a proxy in front of the registry), a
+/// congestion control that sends by a clock, as BBR does, would wait with the end of most answers, for some microseconds
+/// and at the cost of a timer for each. Whether this is such a listener, which has another one now.
+fn unpace(listener: &TcpListener) -> io::Result<bool> {
+    let is_local = listener.local_addr()?.ip().is_loopback();
+    if is_local {
+        set_tcp_congestion(listener, UNPACED)?;
+    }
+    Ok(is_local)
 }
 
 /// Does something again and again.
@@ -207,4 +224,17 @@ fn until_signal() -> io::Result<impl Future<Output = ()>> {
     };
     thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(wait))?;
     Ok(async move { drop(shutdown.await) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_on_the_loopback_takes_another_congestion_control_and_others_do_not() {
+        for (address, is_local) in [("127.0.0.1:0", true), ("0.0.0.0:0", false)] {
+            let listener = TcpListener::bind(address).await.unwrap();
+            assert_eq!(unpace(&listener).unwrap(), is_local, "{address}");
+        }
+    }
 }
