@@ -36,6 +36,8 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(2);
 /// How many times as long as a piece of work the rest after it is, while clients ask for anything.
 const RESTS: u32 = 4;
+/// The longest rest: what takes longer than pieces do has waited itself, for those who read what is erased.
+const REST_MAX: Duration = Duration::from_millis(200);
 /// After so long it does not rest any more.
 const BEHIND_MAX: Duration = Duration::from_secs(30);
 /// Requests, or records, of a piece while clients ask for anything: some of them in a batch of the committer hold it up for a
@@ -127,7 +129,7 @@ impl<'a> GivingWay<'a> {
         self.is_asked = asked != self.asked;
         if self.is_asked {
             let patience = 1.0 - (self.began.elapsed().as_secs_f64() / BEHIND_MAX.as_secs_f64()).min(1.0);
-            self.stop.rest((began.elapsed() * RESTS).mul_f64(patience));
+            self.stop.rest((began.elapsed() * RESTS).min(REST_MAX).mul_f64(patience));
         }
         self.asked = self.registry.times_asked();
         done

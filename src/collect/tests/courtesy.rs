@@ -30,7 +30,7 @@ fn a_rest_ends_with_the_store() {
     let running = machine.start();
     let stop = Stop::default();
     let mut way = GivingWay::new(&stop, &running.registry);
-    let piece = Duration::from_millis(300);
+    let piece = Duration::from_millis(100);
     let began = Instant::now();
     way.after(|| {
         running.registry.note_asked();
