@@ -46,7 +46,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>>;
     /// Makes the names in a directory durable; `""` is the root.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
-    /// Takes an exclusive lock on a file, creating it when missing; `None` when another process holds it.
+    /// Takes an exclusive lock on a file, creating it when missing; `None` when another process holds it, and goes on holding
+    /// it for a moment.
     /// It is released when the returned value is dropped.
     fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Send + Sync>>>;
     /// Bytes that this user can still write.

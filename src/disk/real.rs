@@ -1,6 +1,6 @@
 //! The disk of the operating system, below one directory.
 //!
-//! It adds no buffering and no retry of its own: a call returns what the kernel said. Syncs go to the kernel directly,
+//! It adds no buffering and, but for a lock, no retry of its own: a call returns what the kernel said. Syncs go to the kernel directly,
 //! because `std` repeats an interrupted `fdatasync`, and what the second one says proves nothing about the first.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
-    time::UNIX_EPOCH,
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use rustix::{
@@ -18,12 +18,19 @@ use rustix::{
     io::{Errno, ReadWriteFlags, preadv2},
 };
 
+use crate::sync;
+
 use super::{DirEntry, Disk, DiskFile, FileSystem, MappedFile, Volume};
 
 /// Unit of [`MetadataExt::blocks`], whatever the file system's blocks are.
 const STAT_BLOCK_BYTES: u64 = 512;
 /// Zeros that are written at a time where no hole can be punched.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// How long a lock is tried for, and how often. A process that this one has just started, for something else, has all of its
+/// locks until it runs its own program, also those that were let go meanwhile.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_LOOK: Duration = Duration::from_millis(5);
 
 /// A directory of the operating system's file system.
 #[derive(Debug, Clone)]
@@ -136,10 +143,14 @@ impl Disk for RealDisk {
 
     fn lock(&self, path: &str) -> io::Result<Option<Box<dyn Send + Sync>>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.at(path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Box::new(file))),
+                Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_PATIENCE => sync::sleep(LOCK_LOOK),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
         }
     }
 
@@ -280,6 +291,20 @@ fn write_zeros(file: &File, mut offset: u64, len: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_is_waited_for_a_moment_and_no_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RealDisk::new(directory.path()).unwrap();
+        let held = disk.lock("lock").unwrap().unwrap();
+        assert!(disk.lock("lock").unwrap().is_none());
+        let letting_go = std::thread::spawn(move || {
+            std::thread::sleep(LOCK_PATIENCE / 10);
+            drop(held);
+        });
+        assert!(disk.lock("lock").unwrap().is_some());
+        letting_go.join().unwrap();
+    }
 
     #[test]
     fn what_must_not_wait_reads_what_is_in_memory_and_nothing_else() {
