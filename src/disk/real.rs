@@ -298,8 +298,8 @@ mod tests {
         let disk = RealDisk::new(directory.path()).unwrap();
         let held = disk.lock("lock").unwrap().unwrap();
         assert!(disk.lock("lock").unwrap().is_none());
-        let letting_go = std::thread::spawn(move || {
-            std::thread::sleep(LOCK_PATIENCE / 10);
+        let letting_go = sync::thread::spawn(move || {
+            sync::sleep(LOCK_PATIENCE / 10);
             drop(held);
         });
         assert!(disk.lock("lock").unwrap().is_some());
