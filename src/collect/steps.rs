@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     ops::ControlFlow,
     time::{Duration, Instant},
 };
@@ -111,7 +112,7 @@ pub(super) struct GivingWay<'a> {
     began: Instant,
     /// How often clients had asked when the last piece ended.
     asked: u64,
-    /// Whether they did during that. Taken to be so before the first.
+    /// Whether they did during that and the rest before it. Taken to be so before the first.
     is_asked: bool,
 }
 
@@ -126,12 +127,11 @@ impl<'a> GivingWay<'a> {
         let began = Instant::now();
         let done = piece();
         let asked = self.registry.times_asked();
-        self.is_asked = asked != self.asked;
+        self.is_asked = mem::replace(&mut self.asked, asked) != asked;
         if self.is_asked {
             let patience = 1.0 - (self.began.elapsed().as_secs_f64() / BEHIND_MAX.as_secs_f64()).min(1.0);
             self.stop.rest((began.elapsed() * RESTS).min(REST_MAX).mul_f64(patience));
         }
-        self.asked = self.registry.times_asked();
         done
     }
 

@@ -25,6 +25,33 @@ fn pieces_are_small_while_clients_ask_and_whole_when_they_do_not() {
 }
 
 #[test]
+fn who_asks_during_a_rest_only_is_given_way_to() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let (stop, registry) = (Stop::default(), &running.registry);
+    let mut way = GivingWay::new(&stop, registry);
+    let small = way.piece(1_000);
+    thread::scope(|scope| {
+        let (resting, rests) = std::sync::mpsc::channel();
+        scope.spawn(move || {
+            rests.recv().unwrap();
+            thread::sleep(Duration::from_millis(50));
+            registry.note_asked();
+        });
+        // A rest of 200 ms follows.
+        way.after(|| {
+            registry.note_asked();
+            thread::sleep(Duration::from_millis(60));
+            resting.send(()).unwrap();
+        });
+    });
+    way.after(|| ());
+    assert_eq!(way.piece(1_000), small);
+    way.after(|| ());
+    assert_eq!(way.piece(1_000), 1_000);
+}
+
+#[test]
 fn a_rest_ends_with_the_store() {
     let machine = Machine::new();
     let running = machine.start();
