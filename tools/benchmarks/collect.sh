@@ -82,7 +82,7 @@ collecting() {
 
 # Pulls and pushes at a set rate, before and while images are collected and compacted.
 under_load() {
-    local kind figures options=(--deleted 500 --kept 200 --rounds 4 --seconds 5 --children 0)
+    local kind figures options=(--deleted 500 --kept 200 --rounds 5 --seconds 4 --children 0)
     ! $quick || options=(--deleted 50 --kept 20 --rounds 1 --seconds 1 --children 0)
     start orlop "$dir/orlop-loaded"
     figures=$("$load" collecting --address "${addresses[orlop]}" --data "$dir/orlop-loaded" "${options[@]}" 2>"$work/load.err" | tail -n 1) ||

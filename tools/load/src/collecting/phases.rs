@@ -50,14 +50,29 @@ impl Phases {
         self.grouped(samples, &each)
     }
 
-    /// What the first phase was like, and what some others were like taken together, under a name for them.
+    /// What the first phase was like, and what some others were like taken together, under a name for them: the medians of
+    /// the rounds, which each begin with the first phase, so that one stall of the machine does not decide.
     pub(super) fn together(
         &self,
         samples: &[Sample<Kind>],
         first: &'static str,
         (name, others): (&'static str, &[&'static str]),
     ) -> Vec<Row> {
-        self.grouped(samples, &[(first, vec![first]), (name, others.to_vec())])
+        let begins: Vec<Instant> = {
+            let changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            changes.iter().filter(|(_, phase)| *phase == first).map(|(began, _)| *began).collect()
+        };
+        let round_of = |sample: &Sample<Kind>| begins.iter().filter(|began| **began <= sample.planned).count().max(1);
+        let mut rounds = Vec::new();
+        for round in 1..=begins.len() {
+            let samples: Vec<_> = samples.iter().filter(|sample| round_of(sample) == round).copied().collect();
+            rounds.push(self.grouped(&samples, &[(first, vec![first]), (name, others.to_vec())]));
+        }
+        let mut rows = Vec::new();
+        for row in 0..rounds.first().map_or(0, Vec::len) {
+            rows.extend(Row::median(rounds.iter().filter_map(|round| round.get(row))));
+        }
+        rows
     }
 
     fn grouped(&self, samples: &[Sample<Kind>], groups: &[(&'static str, Vec<&'static str>)]) -> Vec<Row> {
@@ -82,6 +97,26 @@ impl Phases {
 }
 
 impl Row {
+    /// The medians of some rows for the same; none of none. All is counted that was done, and the longest that it took.
+    fn median<'a>(rows: impl Iterator<Item = &'a Self>) -> Option<Self> {
+        let rows: Vec<&Self> = rows.collect();
+        let first = rows.first()?;
+        let of = |field: fn(&Self) -> f64| {
+            let mut values: Vec<f64> = rows.iter().map(|row| field(row)).collect();
+            values.sort_by(f64::total_cmp);
+            f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2])
+        };
+        Some(Self {
+            phase: first.phase,
+            kind: first.kind,
+            count: rows.iter().map(|row| row.count).sum(),
+            p50: of(|row| row.p50),
+            p99: of(|row| row.p99),
+            max: rows.iter().map(|row| row.max).fold(0.0, f64::max),
+            ratio: of(|row| row.ratio),
+        })
+    }
+
     /// The head of a table of them.
     pub(super) fn head() -> String {
         format!(
@@ -127,8 +162,21 @@ mod tests {
                 ("during", "push", 0, 0.0, 0.0),
             ]
         );
-        let together = phases.together(&samples, "before", ("all", &["before", "during"]));
-        let counts: Vec<_> = together.iter().map(|row| (row.phase, row.kind, row.count)).collect();
-        assert_eq!(counts, [("before", "pull", 2), ("before", "push", 1), ("all", "pull", 3), ("all", "push", 1)]);
+    }
+
+    #[test]
+    fn one_round_of_three_does_not_decide() {
+        let began = Instant::now();
+        let at = |ms| began + Duration::from_millis(ms);
+        let names = ["before", "busy", "after", "before", "busy", "after", "before", "busy"];
+        let phases = Phases(Mutex::new((0..).step_by(10).map(at).zip(names).collect()));
+        let took = [2, 4, 9, 100, 10, 9, 2, 50];
+        let sample =
+            |(planned, took)| Sample { planned: at(planned), took: Duration::from_millis(took), kind: Kind::Pull };
+        let samples: Vec<_> = (5..).step_by(10).zip(took).map(sample).collect();
+        let rows = phases.together(&samples, "before", ("at work", &["busy"]));
+        let pulls = rows.iter().filter(|row| row.kind == "pull");
+        let found: Vec<_> = pulls.map(|row| (row.phase, row.count, row.p99, row.max, row.ratio)).collect();
+        assert_eq!(found, [("before", 3, 2.0, 100.0, 1.0), ("at work", 3, 10.0, 50.0, 2.0)]);
     }
 }
