@@ -1,7 +1,10 @@
 //! A run gives way to clients, and comes to an end.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
 };
 
@@ -32,7 +35,7 @@ fn who_asks_during_a_rest_only_is_given_way_to() {
     let mut way = GivingWay::new(&stop, registry);
     let small = way.piece(1_000);
     thread::scope(|scope| {
-        let (resting, rests) = std::sync::mpsc::channel();
+        let (resting, rests) = mpsc::channel();
         scope.spawn(move || {
             rests.recv().unwrap();
             thread::sleep(Duration::from_millis(50));

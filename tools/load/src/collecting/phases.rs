@@ -62,17 +62,17 @@ impl Phases {
             let changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             changes.iter().filter(|(_, phase)| *phase == first).map(|(began, _)| *began).collect()
         };
-        let round_of = |sample: &Sample<Kind>| begins.iter().filter(|began| **began <= sample.planned).count().max(1);
-        let mut rounds = Vec::new();
-        for round in 1..=begins.len() {
-            let samples: Vec<_> = samples.iter().filter(|sample| round_of(sample) == round).copied().collect();
-            rounds.push(self.grouped(&samples, &[(first, vec![first]), (name, others.to_vec())]));
-        }
-        let mut rows = Vec::new();
-        for row in 0..rounds.first().map_or(0, Vec::len) {
-            rows.extend(Row::median(rounds.iter().filter_map(|round| round.get(row))));
-        }
-        rows
+        let round_of = |sample: &Sample<Kind>| begins.partition_point(|began| *began <= sample.planned).max(1);
+        let groups = [(first, vec![first]), (name, others.to_vec())];
+        let round = |round| {
+            let of: Vec<_> = samples.iter().filter(|sample| round_of(sample) == round).copied().collect();
+            self.grouped(&of, &groups)
+        };
+        let rounds: Vec<_> = (1..=begins.len()).map(round).collect();
+        // A round in which nothing was done says nothing.
+        let nth =
+            |row: usize| Row::median(rounds.iter().filter_map(|round| round.get(row)).filter(|row| row.count > 0));
+        (0..rounds.first().map_or(0, Vec::len)).filter_map(nth).collect()
     }
 
     fn grouped(&self, samples: &[Sample<Kind>], groups: &[(&'static str, Vec<&'static str>)]) -> Vec<Row> {
@@ -162,6 +162,10 @@ mod tests {
                 ("during", "push", 0, 0.0, 0.0),
             ]
         );
+        let together = phases.together(&samples, "before", ("all", &["before", "during"]));
+        let counts: Vec<_> = together.iter().map(|row| (row.phase, row.kind, row.count)).collect();
+        assert_eq!(counts, [("before", "pull", 2), ("before", "push", 1), ("all", "pull", 3), ("all", "push", 1)]);
+        assert_eq!(together[1].p99, 50.0, "the round without a push does not count");
     }
 
     #[test]
