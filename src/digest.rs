@@ -144,7 +144,10 @@ impl Ord for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm.name(), HEXLOWER.encode(self.hash()))
+        let mut hex = [0; 2 * HASH_LEN_MAX];
+        f.write_str(self.algorithm.name())?;
+        f.write_str(":")?;
+        f.write_str(HEXLOWER.encode_mut_str(self.hash(), &mut hex[..2 * self.algorithm.hash_len()]))
     }
 }
 
@@ -176,8 +179,11 @@ impl FromStr for Digest {
         if hex.len() != 2 * algorithm.hash_len() {
             return Err(wrong);
         }
-        let hash = HEXLOWER.decode(hex.as_bytes()).map_err(|_| wrong.clone())?;
-        Self::from_hash(algorithm, &hash).ok_or(wrong)
+        let mut hash = [0; HASH_LEN_MAX];
+        match HEXLOWER.decode_mut(hex.as_bytes(), &mut hash[..algorithm.hash_len()]) {
+            Ok(_) => Ok(Self { algorithm, hash }),
+            Err(_) => Err(wrong),
+        }
     }
 }
 

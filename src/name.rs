@@ -50,14 +50,18 @@ impl FromStr for RepositoryName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
+        text.to_owned().try_into()
+    }
+}
+
+impl TryFrom<String> for RepositoryName {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
         if text.len() > REPOSITORY_LEN_MAX {
             return Err(NameError::RepositoryLength(text.len()));
         }
-        if text.split('/').all(is_component) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(NameError::Repository(text.to_owned()))
-        }
+        if text.split('/').all(is_component) { Ok(Self(text)) } else { Err(NameError::Repository(text)) }
     }
 }
 

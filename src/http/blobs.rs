@@ -143,18 +143,28 @@ fn described(digest: &Digest, len: u64, body: Body) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    headers.insert(header::ETAG, etag(digest));
-    headers.insert(DOCKER_CONTENT_DIGEST, header_value(digest.to_string()));
+    name(headers, digest);
     response
 }
 
+/// Names content in the head of an answer, by its digest and by the entity tag of it: parts of one text.
+pub(super) fn name(headers: &mut HeaderMap, digest: &Digest) {
+    let tag = Bytes::from(etag(digest));
+    for (name, text) in [(DOCKER_CONTENT_DIGEST, tag.slice(1..tag.len() - 1)), (header::ETAG, tag)] {
+        headers.insert(name, HeaderValue::from_maybe_shared(text).unwrap_or(HeaderValue::from_static("")));
+    }
+}
+
 /// The entity tag of content: its digest, which is as strong as a validator gets.
-pub(super) fn etag(digest: &Digest) -> HeaderValue {
-    header_value(format!("\"{digest}\""))
+fn etag(digest: &Digest) -> String {
+    format!("\"{digest}\"")
 }
 
 /// Whether `If-None-Match` says that the client has the content.
 pub(super) fn is_known(headers: &HeaderMap, digest: &Digest) -> bool {
+    if !headers.contains_key(header::IF_NONE_MATCH) {
+        return false;
+    }
     let etag = etag(digest);
     headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|tags| {
         tags.split(',').map(str::trim).any(|tag| tag == "*" || etag == tag.strip_prefix("W/").unwrap_or(tag))
@@ -165,18 +175,16 @@ pub(super) fn is_known(headers: &HeaderMap, digest: &Digest) -> bool {
 pub(super) fn not_modified(digest: &Digest) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
-    response.headers_mut().insert(header::ETAG, etag(digest));
-    response.headers_mut().insert(DOCKER_CONTENT_DIGEST, header_value(digest.to_string()));
+    name(response.headers_mut(), digest);
     response
 }
 
 /// What `Range` asks for, unless `If-Range` says that the client knows something else: a date, a weak tag (which is never
 /// strongly equal), or another one. Which of several `Range` lines counts would be a guess, so none does.
 fn wanted(headers: &HeaderMap, digest: &Digest, len: u64) -> Wanted {
-    let etag = etag(digest);
     let mut lines = headers.get_all(header::RANGE).iter();
     let (Some(range), None) = (lines.next(), lines.next()) else { return Wanted::Whole };
-    if headers.get_all(header::IF_RANGE).iter().any(|known| *known != etag) {
+    if headers.get_all(header::IF_RANGE).iter().any(|known| *known != etag(digest)) {
         return Wanted::Whole;
     }
     range.to_str().map_or(Wanted::Whole, |range| range::wanted(range, len))

@@ -11,8 +11,7 @@ use std::{
 use axum::{
     body::Body,
     extract::Request,
-    http::{Method, StatusCode},
-    middleware::Next,
+    http::{Method, StatusCode, Uri},
     response::Response,
 };
 use bytes::Bytes;
@@ -27,9 +26,9 @@ const PATH_LEN_MAX: usize = 512;
 
 /// What is known of a request; logged when dropped, so that one whose client went away is logged too.
 #[derive(Debug)]
-struct Exchange {
+pub(super) struct Exchange {
     method: Method,
-    path: String,
+    uri: Uri,
     begun: Instant,
     received: Received,
     status: Option<StatusCode>,
@@ -42,7 +41,7 @@ impl Drop for Exchange {
         tracing::info!(
             target: REQUESTS,
             method = %self.method,
-            path = %self.path,
+            path = format_args!("{:.PATH_LEN_MAX$}", self.uri.path()),
             status = self.status.map_or(0, |status| status.as_u16()),
             duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             received_bytes = self.received.bytes(),
@@ -53,27 +52,32 @@ impl Drop for Exchange {
     }
 }
 
-/// Middleware around all routes.
-pub(super) async fn log(request: Request, next: Next) -> Response {
-    let mut exchange = Exchange {
-        method: request.method().clone(),
-        path: request.uri().path().chars().take(PATH_LEN_MAX).collect(),
-        begun: Instant::now(),
-        received: request.extensions().get::<Received>().cloned().unwrap_or_default(),
-        status: None,
-        sent: 0,
-        complete: false,
-    };
-    let response = next.run(request).await;
-    exchange.status = Some(response.status());
-    // The body of an answer to HEAD is thrown away unread.
-    exchange.complete = exchange.method == Method::HEAD || response.body().is_end_stream();
-    response.map(|body| Body::new(LoggedBody { body, exchange }))
+impl Exchange {
+    /// What is known as a request comes, whose body `received` counts.
+    pub(super) fn begin(request: &Request, received: Received) -> Self {
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            begun: Instant::now(),
+            received,
+            status: None,
+            sent: 0,
+            complete: false,
+        }
+    }
+
+    /// Goes along with the answer.
+    pub(super) fn answered(mut self, response: Response) -> Response<LoggedBody> {
+        self.status = Some(response.status());
+        // The body of an answer to HEAD is thrown away unread.
+        self.complete = self.method == Method::HEAD || response.body().is_end_stream();
+        response.map(|body| LoggedBody { body, exchange: self })
+    }
 }
 
 /// An answer's body that counts what is taken of it.
 #[derive(Debug)]
-struct LoggedBody {
+pub struct LoggedBody {
     body: Body,
     exchange: Exchange,
 }

@@ -6,17 +6,21 @@
 use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
     body::Body,
     http::{HeaderMap, HeaderValue, Request, header},
 };
 use http_body_util::BodyExt;
 use percent_encoding::utf8_percent_encode;
-use tower::ServiceExt;
 
 use super::{
-    App, Limits, Route, accept::Accept, api, listings, listings::Paging, namespace, path, query::Query, range,
-    range::Wanted, router,
+    App, Limits, Route,
+    accept::Accept,
+    api,
+    listings::{self, Paging},
+    namespace, path,
+    query::Query,
+    range::{self, Wanted},
+    server::{Asked, Service},
 };
 use crate::{
     collect::{CollectOptions, Collector},
@@ -89,7 +93,7 @@ fn written(route: &Route) -> String {
 /// A registry with some content, and who asks it.
 struct World {
     runtime: tokio::runtime::Runtime,
-    router: Router,
+    app: Arc<App>,
     registry: Arc<Registry>,
     requests: u32,
     names: [(&'static str, String); 2],
@@ -153,7 +157,7 @@ impl World {
         let pool = runtime.handle().clone();
         let app = App::new(Arc::clone(&registry), collector, Host::default(), limits, pool);
         let names = [("{blob}", blob.to_string()), ("{manifest}", manifest.to_string())];
-        Some(Self { runtime, router: router(Arc::new(app)), registry, requests: 0, names })
+        Some(Self { runtime, app: Arc::new(app), registry, requests: 0, names })
     }
 
     fn ask(&self, input: &[u8]) {
@@ -171,7 +175,7 @@ impl World {
         let Ok(request) = request.body(Body::from(body)) else { return };
         let shown = format!("{method} {target}");
         self.runtime.block_on(async {
-            let Ok(response) = self.router.clone().oneshot(request).await;
+            let response = self.app.clone().answer(request, Asked::default()).await;
             let status = response.status();
             assert!(status.as_u16() != 500, "{shown}: {status}");
             let whole = response.into_body().collect().await;

@@ -168,8 +168,7 @@ fn described(manifest: &Manifest, body: Body) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header_value(&manifest.media_type));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(manifest.len));
-    headers.insert(header::ETAG, blobs::etag(&manifest.digest));
-    headers.insert(DOCKER_CONTENT_DIGEST, header_value(manifest.digest.to_string()));
+    blobs::name(headers, &manifest.digest);
     response
 }
 

@@ -90,14 +90,19 @@ impl Pace {
     }
 }
 
-/// Bytes of a request's body that have come; the server puts one into each request's extensions.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Received(Arc<AtomicU64>);
+/// Bytes of a request's body that have come; by default, of a request that has none.
+#[derive(Debug, Default)]
+pub(super) struct Received(Option<Arc<AtomicU64>>);
 
 impl Received {
     /// Bytes until now.
     pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    /// For the body that is counted.
+    fn counter(&mut self) -> Arc<AtomicU64> {
+        Arc::clone(self.0.get_or_insert_default())
     }
 }
 
@@ -106,13 +111,13 @@ impl Received {
 pub(super) struct PacedBody<B> {
     body: B,
     pace: Pace,
-    received: Received,
+    received: Arc<AtomicU64>,
 }
 
 impl<B> PacedBody<B> {
-    /// Wraps a body.
-    pub(super) fn new(body: B, limits: PaceLimits, received: Received) -> Self {
-        Self { body, pace: Pace::new(limits), received }
+    /// Wraps a body, of which `received` tells from now on what has come.
+    pub(super) fn new(body: B, limits: PaceLimits, received: &mut Received) -> Self {
+        Self { body, pace: Pace::new(limits), received: received.counter() }
     }
 }
 
@@ -125,7 +130,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for PacedBody<B>
             Poll::Ready(frame) => {
                 let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
                 self.pace.moved(bytes);
-                self.received.0.fetch_add(bytes as u64, Ordering::Relaxed);
+                self.received.fetch_add(bytes as u64, Ordering::Relaxed);
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             Poll::Pending => self.pace.poll_wait(cx).map(|slow| Some(Err(slow.into()))),
@@ -231,8 +236,8 @@ mod tests {
                 }
             }
         });
-        let received = Received::default();
-        let result = PacedBody::new(body, LIMITS, received.clone()).collect().await;
+        let mut received = Received::default();
+        let result = PacedBody::new(body, LIMITS, &mut received).collect().await;
         sending.abort();
         let len = result.map_err(|error| error.to_string())?.to_bytes().len();
         assert_eq!(received.bytes(), len as u64);
@@ -259,7 +264,7 @@ mod tests {
                 sender.send_data(Bytes::from_static(b"x")).await.unwrap();
             }
         });
-        let mut body = PacedBody::new(body, LIMITS, Received::default());
+        let mut body = PacedBody::new(body, LIMITS, &mut Received::default());
         let mut frames = 0;
         while let Some(frame) = body.frame().await {
             frame.unwrap();

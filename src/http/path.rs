@@ -4,6 +4,8 @@
 //! decides. The path comes as it was sent: fixed words are compared undecoded, each other component is decoded once and
 //! may not decode to a slash. So no encoding turns one route into another, and `%2f` or `..` end in NAME_INVALID.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 use super::error::HttpError;
@@ -61,12 +63,14 @@ pub(super) fn parse(path: &str) -> Result<Route, HttpError> {
         [name @ .., "blobs", "uploads"] | [name @ .., "blobs", "uploads", ""] => {
             Ok(Route::Uploads { repository: repository(name)? })
         }
-        [name @ .., "blobs", "uploads", id] => Ok(Route::Upload { repository: repository(name)?, id: decode(id) }),
+        [name @ .., "blobs", "uploads", id] => {
+            Ok(Route::Upload { repository: repository(name)?, id: decode(id).into_owned() })
+        }
         [name @ .., "blobs", digest] => {
             Ok(Route::Blob { repository: repository(name)?, digest: self::digest(&decode(digest))? })
         }
         [name @ .., "manifests", reference] => {
-            Ok(Route::Manifest { repository: repository(name)?, reference: decode(reference) })
+            Ok(Route::Manifest { repository: repository(name)?, reference: decode(reference).into_owned() })
         }
         [name @ .., "referrers", subject] => {
             Ok(Route::Referrers { repository: repository(name)?, subject: digest(&decode(subject))? })
@@ -84,14 +88,21 @@ pub(super) fn digest(text: &str) -> Result<Digest, HttpError> {
 }
 
 fn repository(parts: &[&str]) -> Result<RepositoryName, HttpError> {
-    // A slash that was encoded becomes a character that no name has: it must not separate components.
-    let parts: Vec<String> = parts.iter().map(|part| decode(part).replace('/', "%2f")).collect();
-    Ok(parts.join("/").parse::<RepositoryName>()?)
+    let mut name = String::with_capacity(parts.iter().map(|part| part.len() + 1).sum());
+    for (at, part) in parts.iter().enumerate() {
+        if at > 0 {
+            name.push('/');
+        }
+        let part = decode(part);
+        // A slash that was encoded becomes a character that no name has: it must not separate components.
+        if part.contains('/') { name.push_str(&part.replace('/', "%2f")) } else { name.push_str(&part) }
+    }
+    Ok(name.try_into()?)
 }
 
 /// Bytes that are no UTF-8 become U+FFFD, which no grammar here has.
-fn decode(part: &str) -> String {
-    percent_decode_str(part).decode_utf8_lossy().into_owned()
+fn decode(part: &str) -> Cow<'_, str> {
+    percent_decode_str(part).decode_utf8_lossy()
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ const CALL_BYTES: usize = 1 << 20;
 /// Bytes after which a client that takes all at once waits for other tasks.
 const TURN_BYTES: usize = 2 << 20;
 
-/// The slices of one connection that stand for ranges of files. The server puts it into each request's extensions.
+/// The slices of one connection that stand for ranges of files.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sending(Arc<Table>);
 

@@ -7,10 +7,12 @@
 //! When all places are taken, a connection waits a moment for one and is then told 503, so that a client learns what is
 //! going on; waiting connections are bounded too, and beyond them the kernel's backlog holds the rest.
 
-use std::{future::poll_fn, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, io, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body};
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use axum::{BoxError, body::Body, extract::Request, response::Response};
+use bytes::Bytes;
+use http_body::Body as _;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -19,8 +21,6 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tower::Service;
-
 use workers::Seated;
 pub use workers::Workers;
 
@@ -54,6 +54,24 @@ pub struct ServerLimits {
     pub shutdown_grace: Duration,
 }
 
+/// What a connection knows of a request beside the request. By default, nothing: of one that came by no connection.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// How much of its body has come.
+    pub(super) received: Received,
+    /// Where slices of the answer can stand for ranges of files.
+    pub(super) sending: Option<Sending>,
+}
+
+/// What answers requests. Each connection has a clone.
+pub trait Service: Clone + Send + Unpin + 'static {
+    /// The body of an answer.
+    type Body: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+
+    /// Answers a request.
+    fn answer(self, request: Request, asked: Asked) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
 /// How serving ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
@@ -66,7 +84,7 @@ pub struct Drained {
 pub async fn serve(
     listener: TcpListener,
     workers: &Workers,
-    router: Router,
+    service: impl Service,
     limits: ServerLimits,
     shutdown: impl Future<Output = ()>,
 ) -> Drained {
@@ -75,7 +93,7 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
     {
-        let connection = Connection { router, limits: Arc::new(limits), places, closing };
+        let connection = Connection { service, limits: Arc::new(limits), places, closing };
         tokio::select! {
             () = shutdown => {}
             () = accept(&listener, workers, &connection, &mut connections) => {}
@@ -91,7 +109,12 @@ pub async fn serve(
 }
 
 /// Accepts for ever.
-async fn accept(listener: &TcpListener, workers: &Workers, connection: &Connection, connections: &mut JoinSet<()>) {
+async fn accept(
+    listener: &TcpListener,
+    workers: &Workers,
+    connection: &Connection<impl Service>,
+    connections: &mut JoinSet<()>,
+) {
     // One more than waits: who does not fit into the waiting room stays in the kernel's backlog.
     let room = Arc::new(Semaphore::new(connection.limits.connections_max.saturating_mul(2)));
     loop {
@@ -120,14 +143,14 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// What a connection needs.
 #[derive(Debug, Clone)]
-struct Connection {
-    router: Router,
+struct Connection<S> {
+    service: S,
     limits: Arc<ServerLimits>,
     places: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
 }
 
-impl Connection {
+impl<S: Service> Connection<S> {
     /// Serves one connection; its seats are given back when nothing is left of it.
     async fn run(mut self, stream: std::net::TcpStream, _seats: (OwnedSemaphorePermit, Seated)) {
         let mut stream = match TcpStream::from_std(stream) {
@@ -156,16 +179,17 @@ impl Connection {
 
     /// Answers requests until either side has enough; the socket, if it is worth lingering on.
     async fn converse(&mut self, stream: TcpStream) -> hyper::Result<Option<TcpStream>> {
-        let (router, pace) = (self.router.clone(), self.limits.pace);
+        let (service, pace) = (self.service.clone(), self.limits.pace);
         let sending = Sending::default();
         let socket = SendingSocket::new(stream, sending.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
-            let received = Received::default();
-            let counter = received.clone();
-            let mut request = request.map(|body| Body::new(PacedBody::new(body, pace, counter)));
-            request.extensions_mut().insert(received);
-            request.extensions_mut().insert(sending.clone());
-            Box::pin(router.clone().call(request))
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let mut asked = Asked { received: Received::default(), sending: Some(sending.clone()) };
+            let request = request.map(|body| match body.is_end_stream() {
+                true => Body::empty(),
+                false => Body::new(PacedBody::new(body, pace, &mut asked.received)),
+            });
+            let answer = service.clone().answer(request, asked);
+            Box::pin(async { Ok::<_, Infallible>(answer.await) })
         });
         let io = TokioIo::new(PacedSocket::new(socket, pace));
         let mut connection = http1::Builder::new()

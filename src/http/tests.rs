@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
     body::Body,
     http::{HeaderMap, Request, response::Parts},
 };
@@ -11,9 +10,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, channel::Channel};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-use tower::ServiceExt;
 
-use super::*;
+use super::{server::Service, *};
 use crate::{
     collect::{CollectOptions, Collector},
     digest::{Algorithm, Digest},
@@ -28,7 +26,7 @@ mod verify;
 const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 struct Client {
-    router: Router,
+    app: Arc<App>,
     disk: SimDisk,
 }
 
@@ -59,9 +57,9 @@ impl Answer {
     }
 }
 
-/// A request to a router, and its whole answer.
+/// A request, and its whole answer.
 pub(super) async fn exchange(
-    router: &Router,
+    app: &Arc<App>,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
@@ -71,14 +69,14 @@ pub(super) async fn exchange(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let response = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+    let response = app.clone().answer(request.body(body).unwrap(), Asked::default()).await;
     let (parts, body) = response.into_parts();
     (parts, body.collect().await.unwrap().to_bytes())
 }
 
 fn client() -> Client {
     let (app, disk) = app();
-    Client { router: router(Arc::new(app)), disk }
+    Client { app: Arc::new(app), disk }
 }
 
 pub(super) fn app() -> (App, SimDisk) {
@@ -112,7 +110,7 @@ pub(super) fn app() -> (App, SimDisk) {
 
 impl Client {
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
-        let (parts, body) = exchange(&self.router, method, path, headers, body.into()).await;
+        let (parts, body) = exchange(&self.app, method, path, headers, body.into()).await;
         assert_eq!(parts.headers["docker-distribution-api-version"], "registry/2.0", "{method} {path}");
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }

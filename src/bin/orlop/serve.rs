@@ -14,7 +14,7 @@ use clap::Args;
 use orlop::{
     collect::Collector,
     config::{Config, Loaded},
-    http::{self, App, server},
+    http::{App, server},
     registry::RegistryError,
 };
 use rustix::net::sockopt::set_tcp_congestion;
@@ -125,8 +125,7 @@ async fn serve(app: Arc<App>, config: &Config, workers: &server::Workers) -> Res
         tokio::spawn(every(EXPIRY_PERIOD.min(idle / 2), async move || expiring.expire_uploads(idle).await)),
         tokio::spawn(every(PULLS_PERIOD, async move || writing.write_pulls().await)),
     ];
-    let drained =
-        server::serve(listener, workers, http::router(Arc::clone(&app)), config.server.clone(), shutdown).await;
+    let drained = server::serve(listener, workers, Arc::clone(&app), config.server.clone(), shutdown).await;
     if drained.cut > 0 {
         tracing::warn!(connections = drained.cut, "connections were cut: they were not done within the grace");
     }

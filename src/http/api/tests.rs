@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use axum::{Router, body::Body, http::HeaderMap};
+use axum::{body::Body, http::HeaderMap};
 use serde_json::{Value, json};
 
 use crate::{
     digest::{Algorithm, Digest},
     http::{
-        self,
+        App,
         tests::{app, exchange},
     },
 };
@@ -25,7 +25,7 @@ const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 struct Api {
-    router: Router,
+    app: Arc<App>,
 }
 
 struct Answer {
@@ -46,11 +46,11 @@ impl Answer {
 
 impl Api {
     fn new() -> Self {
-        Self { router: http::router(Arc::new(app().0)) }
+        Self { app: Arc::new(app().0) }
     }
 
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
-        let (parts, body) = exchange(&self.router, method, path, headers, body.into()).await;
+        let (parts, body) = exchange(&self.app, method, path, headers, body.into()).await;
         let json = serde_json::from_slice(&body).unwrap_or_default();
         Answer { status: parts.status.as_u16(), headers: parts.headers, json }
     }

@@ -7,12 +7,6 @@ use std::{
     thread,
 };
 
-use axum::{
-    Router,
-    extract::Request,
-    routing::{get, post},
-};
-use bytes::Bytes;
 use http_body_util::channel::Channel;
 use tokio::{
     sync::{Notify, oneshot},
@@ -46,30 +40,44 @@ struct Running {
     begun: Arc<AtomicBool>,
 }
 
+/// What answers, by path.
+#[derive(Clone, Default)]
+struct Handlers {
+    go_on: Arc<Notify>,
+    begun: Arc<AtomicBool>,
+}
+
+impl Service for Handlers {
+    type Body = Body;
+
+    async fn answer(self, request: Request, _: Asked) -> Response {
+        Response::new(match request.uri().path() {
+            "/" => Body::from("hello"),
+            "/thread" => Body::from(format!("{:?}", thread::current().id())),
+            "/wait" => {
+                self.begun.store(true, Ordering::SeqCst);
+                self.go_on.notified().await;
+                Body::from("waited")
+            }
+            "/take" => Body::from(match body::whole(request.into_body(), "body", 1 << 20).await {
+                Ok(bytes) => bytes.len().to_string(),
+                Err(error) => format!("refused {}", error.status()),
+            }),
+            "/endless" => endless(),
+            path => Body::from(format!("{path} is nothing")),
+        })
+    }
+}
+
 async fn start(limits: ServerLimits) -> Running {
-    let (go_on, begun) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
-    let (released, flag) = (go_on.clone(), begun.clone());
-    let wait = get(move || async move {
-        flag.store(true, Ordering::SeqCst);
-        released.notified().await;
-        "waited"
-    });
-    let take = post(async |request: Request| match body::whole(request.into_body(), "body", 1 << 20).await {
-        Ok(bytes) => bytes.len().to_string(),
-        Err(error) => format!("refused {}", error.status()),
-    });
-    let router = Router::new()
-        .route("/", get(async || "hello"))
-        .route("/thread", get(async || format!("{:?}", thread::current().id())))
-        .route("/wait", wait)
-        .route("/take", take)
-        .route("/endless", get(async || endless()));
+    let handlers = Handlers::default();
+    let Handlers { go_on, begun } = handlers.clone();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(async move {
         let workers = Workers::start(2).unwrap();
-        let drained = serve(listener, &workers, router, limits, async { drop(stopped.await) }).await;
+        let drained = serve(listener, &workers, handlers, limits, async { drop(stopped.await) }).await;
         drop(workers);
         drained
     });

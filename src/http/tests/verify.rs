@@ -18,13 +18,7 @@ impl Client {
     }
 
     async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = self.router.clone().oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
+        let (parts, body) = exchange(&self.app, method, path, headers, Body::from(body.to_owned())).await;
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 }
@@ -34,7 +28,7 @@ async fn slow_client() -> (Client, Arc<App>) {
     let (mut app, disk) = app();
     app.limits.verify_bytes_per_second = 300_000;
     let app = Arc::new(app);
-    let client = Client { router: router(Arc::clone(&app)), disk };
+    let client = Client { app: Arc::clone(&app), disk };
     client.push("team/app", &content(2_900_000)).await;
     (client, app)
 }
@@ -136,7 +130,7 @@ async fn it_ends_when_the_server_shuts_down() {
 async fn counting_that_takes_too_much_memory_is_refused_with_what_else_can_be_done() {
     let (mut app, disk) = app();
     app.limits.verify_memory_bytes = 1_000;
-    let client = Client { router: router(Arc::new(app)), disk };
+    let client = Client { app: Arc::new(app), disk };
     client.push("team/app", &content(1_000)).await;
     let answer = client.verify("{}").await;
     assert_eq!(answer.status, 413);

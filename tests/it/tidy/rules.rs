@@ -34,7 +34,6 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper_util", &["http", "bin"]),
     ("http_body", &["http", "bin"]),
     ("http_body_util", &["http", "bin"]),
-    ("tower", &["http", "bin"]),
     ("tokio", &["http", "bin"]),
 ];
 

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
     body::Body,
     http::{Request, header},
 };
 use http_body_util::{BodyExt, Limited};
 use orlop::{
-    http::{self, App},
+    http::{
+        App,
+        server::{Asked, Service},
+    },
     store::{OpenError, Store},
 };
 use tokio::runtime::Runtime;
-use tower::ServiceExt;
 
 use super::{ANSWER_BYTES_MAX, Transport};
 use crate::{
@@ -24,7 +25,6 @@ use crate::{
 
 pub(super) struct Local {
     runtime: Runtime,
-    router: Router,
     app: Arc<App>,
     store: Arc<Store>,
 }
@@ -42,7 +42,7 @@ impl Local {
         let store = engine::open_store(&config).map_err(explain)?;
         let runtime = engine::runtime(&config)?;
         let app = engine::open_app(&store, &config, host, runtime.handle())?;
-        Ok(Self { runtime, router: http::router(Arc::clone(&app)), app, store })
+        Ok(Self { runtime, app, store })
     }
 
     async fn exchange(&self, call: &Call) -> Result<Answer, Failure> {
@@ -52,10 +52,7 @@ impl Local {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
         let request = request.body(Body::from(body.unwrap_or_default()))?;
-        let response = match self.router.clone().oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        };
+        let response = Arc::clone(&self.app).answer(request, Asked::default()).await;
         let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?;
         Ok(Answer { status, body: body.to_bytes().to_vec() })
@@ -79,9 +76,9 @@ impl Transport for Local {
     }
 
     fn close(self: Box<Self>) -> Result<(), Failure> {
-        let Self { runtime, router, app, store } = *self;
+        let Self { runtime, app, store } = *self;
         runtime.block_on(app.close());
-        drop((router, app));
+        drop(app);
         // What still holds the store lives in tasks, which end with the runtime.
         drop(runtime);
         engine::close_store(store)
