@@ -45,9 +45,8 @@ use table::{Failure, Outcome, Row, Table, quantile};
 const TURNS: u64 = 3;
 /// Images that are deleted and collected in a turn.
 const GARBAGE: u64 = 100;
-/// Threads that share syncs, and threads that read at once.
+/// Threads that share syncs.
 const CROWD: usize = 64;
-const READERS: usize = 4;
 const PAGE: usize = 100;
 const TAGS_AT_ONCE: u64 = 100;
 /// Images that are pushed where commits are measured lie behind all others.
@@ -296,7 +295,9 @@ impl Site<'_> {
     }
 
     fn reads(&mut self) -> Outcome {
-        for shape in [(1, 20_000), (READERS, 40_000)] {
+        // As many at once as there are cores: of more, some wait for a core, and their p99 is the length of a turn on one.
+        let cores = thread::available_parallelism()?.get();
+        for shape in [(1, 20_000), (cores, 20_000 * cores as u64)] {
             self.row("read of any blob", shape, |site, _| {
                 let stored = site.engine.store.content(&config(site.any()))?.ok_or("a blob is gone")?;
                 Ok(stored.read_all()?)
