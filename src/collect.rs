@@ -572,7 +572,8 @@ impl Collector {
             let mut judged = std::mem::take(&mut *self.judged());
             let (store, stop, unremoved) = (self.store(), &self.stop, &self.unremoved);
             let pace = Pace::new(stop, self.options.compact_bytes_per_second);
-            let done = Compacting { store, stop, unremoved, judged: &mut judged, pace, report: &mut report }.run();
+            let way = &mut GivingWay::always(stop, &self.registry);
+            let done = Compacting { store, stop, unremoved, judged: &mut judged, pace, report: &mut report }.run(way);
             self.judged().extend(judged);
             done?;
         }

@@ -4,18 +4,15 @@
 //! segment, it is removed. A run that is cut off at any point has lost nothing: what was not moved lives where it was, and
 //! a copy that nobody names is erased like any dead record.
 //!
-//! Bounds: so many bytes per second, reads and writes together; after each batch it rests as long as that took, so that
-//! requests have the disk and the committer at least half of the time.
+//! Bounds: so many bytes per second, reads and writes together; and it gives way to clients, so that they have the disk and
+//! the committer four fifths of the time for as long as they ask for anything.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Instant};
 
 use crate::{
     index::schema::{self, BlobRow, SegmentRow, key},
     location::{Location, SegmentNumber},
-    segment::Candidate,
+    segment::{Candidate, Candidates},
     state::request::{DROPS_PER_STEP, Outcome, Request},
     store::{self, Store, StoreError},
 };
@@ -24,14 +21,12 @@ use super::{
     Stop,
     erase::{self, Erasing, Unremoved},
     report::{CollectionReport, CompactedSegment, CompactionReport, DROPPED_LISTED, Trigger},
-    steps::Live,
+    steps::{GivingWay, Live},
 };
 
 /// Records and bytes that are copied before they are committed.
 const RECORDS_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: u64 = 4 << 20;
-/// Longest rest after a batch.
-const REST_MAX: Duration = Duration::from_secs(1);
 /// What the segment that takes appends may take in vain: less is not worth another file.
 const ACTIVE_SLACK_BYTES: u64 = 64 << 10;
 /// Segments that are remembered as not worth it.
@@ -77,7 +72,7 @@ type Copied = (Candidate, Location, u64);
 
 impl Compacting<'_> {
     /// Takes on every sparse segment once.
-    pub(super) fn run(&mut self) -> Result<(), StoreError> {
+    pub(super) fn run(&mut self, way: &mut GivingWay<'_>) -> Result<(), StoreError> {
         if !self.report.dry_run {
             self.retire_active()?;
         }
@@ -87,7 +82,7 @@ impl Compacting<'_> {
             after = page.last().map(|(number, _)| *number);
             for (number, row) in &page {
                 self.stop.check()?;
-                self.look_at(*number, row)?;
+                self.look_at(*number, row, way)?;
             }
             if page.len() < DROPS_PER_STEP {
                 return Ok(());
@@ -112,7 +107,7 @@ impl Compacting<'_> {
         Ok(())
     }
 
-    fn look_at(&mut self, number: SegmentNumber, row: &SegmentRow) -> Result<(), StoreError> {
+    fn look_at(&mut self, number: SegmentNumber, row: &SegmentRow, way: &mut GivingWay<'_>) -> Result<(), StoreError> {
         let seen = (row.live_bytes, row.erased_bytes);
         // Those in which nothing lives are removed by the collection.
         if row.single || row.live_records == 0 || self.judged.get(&number) == Some(&seen) {
@@ -125,7 +120,7 @@ impl Compacting<'_> {
             return Ok(());
         }
         let gain = allocated.saturating_sub(row.live_bytes);
-        let removed = if self.report.dry_run { false } else { self.move_out(number)? };
+        let removed = if self.report.dry_run { false } else { self.move_out(number, way)? };
         if removed || self.report.dry_run {
             self.report.returned_bytes += gain;
         } else {
@@ -150,11 +145,25 @@ impl Compacting<'_> {
     }
 
     /// Moves all that lives in a segment elsewhere, and removes it; whether it is gone.
-    fn move_out(&mut self, number: SegmentNumber) -> Result<bool, StoreError> {
+    fn move_out(&mut self, number: SegmentNumber, way: &mut GivingWay<'_>) -> Result<bool, StoreError> {
         let Some(mut candidates) = self.store.candidates(number)? else { return Ok(false) };
+        loop {
+            let records_max = way.piece(RECORDS_AT_ONCE);
+            if !way.after(|| self.move_some(&mut candidates, records_max))? {
+                return self.remove(number);
+            }
+        }
+    }
+
+    /// Moves the next records elsewhere; whether there may be more.
+    fn move_some(&mut self, candidates: &mut Candidates, records_max: usize) -> Result<bool, StoreError> {
         let mut copied: Vec<Copied> = Vec::new();
         let mut bytes = 0;
-        while let Some(candidate) = candidates.next(&mut |bytes| self.pace.spend(bytes))? {
+        while copied.len() < records_max && bytes < BYTES_AT_ONCE {
+            let Some(candidate) = candidates.next(&mut |bytes| self.pace.spend(bytes))? else {
+                self.commit(copied)?;
+                return Ok(false);
+            };
             if !self.lives(&candidate)? {
                 continue;
             }
@@ -163,18 +172,14 @@ impl Compacting<'_> {
                 Ok(Some((location, record_len))) => copied.push((candidate, location, record_len)),
                 Ok(None) => continue,
                 Err(error) => {
-                    self.commit(std::mem::take(&mut copied))?;
+                    self.commit(copied)?;
                     return Err(error);
                 }
             }
             bytes += candidate.record_len;
-            if copied.len() >= RECORDS_AT_ONCE || bytes >= BYTES_AT_ONCE {
-                self.commit(std::mem::take(&mut copied))?;
-                bytes = 0;
-            }
         }
         self.commit(copied)?;
-        self.remove(number)
+        Ok(true)
     }
 
     fn lives(&self, candidate: &Candidate) -> Result<bool, StoreError> {
@@ -201,7 +206,6 @@ impl Compacting<'_> {
 
     /// Has copies named, each if its old place still holds.
     fn commit(&mut self, copied: Vec<Copied>) -> Result<(), StoreError> {
-        let began = Instant::now();
         let requests: Vec<Request> = copied
             .iter()
             .map(|&(candidate, to, record_len)| Request::Move {
@@ -229,7 +233,6 @@ impl Compacting<'_> {
                 }
             }
         }
-        self.stop.rest(began.elapsed().min(REST_MAX));
         failure
     }
 

@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(2);
 const RESTS: u32 = 4;
 /// The longest rest: what takes longer than pieces do has waited itself, for those who read what is erased.
 const REST_MAX: Duration = Duration::from_millis(200);
-/// After so long it does not rest any more.
+/// After so long what has to end does not rest any more.
 const BEHIND_MAX: Duration = Duration::from_secs(30);
 /// Requests, or records, of a piece while clients ask for anything: some of them in a batch of the committer hold it up for a
 /// millisecond or two.
@@ -104,12 +104,14 @@ impl Live<'_> {
 }
 
 /// Work in the background that gives way to clients: each piece is followed by a rest of so many times its length, for as long
-/// as they ask for anything. The rests become shorter the longer it goes on, and none are left after `BEHIND_MAX`: it must
-/// come to an end while clients never pause.
+/// as they ask for anything. Work that has to come to an end while clients never pause has shorter rests the longer it goes on,
+/// and none in the end.
 pub(super) struct GivingWay<'a> {
     stop: &'a Stop,
     registry: &'a Registry,
     began: Instant,
+    /// After how long it does not rest any more.
+    behind_max: Duration,
     /// How often clients had asked when the last piece ended.
     asked: u64,
     /// Whether they did during that and the rest before it. Taken to be so before the first.
@@ -117,9 +119,19 @@ pub(super) struct GivingWay<'a> {
 }
 
 impl<'a> GivingWay<'a> {
-    /// What begins now.
+    /// What begins now, and has to end.
     pub(super) fn new(stop: &'a Stop, registry: &'a Registry) -> Self {
-        Self { stop, registry, began: Instant::now(), asked: registry.times_asked(), is_asked: true }
+        Self::within(BEHIND_MAX, stop, registry)
+    }
+
+    /// What begins now, and may take as long as it takes.
+    pub(super) fn always(stop: &'a Stop, registry: &'a Registry) -> Self {
+        Self::within(Duration::MAX, stop, registry)
+    }
+
+    /// What begins now, and does not rest any more after so long.
+    pub(super) fn within(behind_max: Duration, stop: &'a Stop, registry: &'a Registry) -> Self {
+        Self { stop, registry, began: Instant::now(), behind_max, asked: registry.times_asked(), is_asked: true }
     }
 
     /// Does a piece, and rests.
@@ -129,7 +141,7 @@ impl<'a> GivingWay<'a> {
         let asked = self.registry.times_asked();
         self.is_asked = mem::replace(&mut self.asked, asked) != asked;
         if self.is_asked {
-            let patience = 1.0 - (self.began.elapsed().as_secs_f64() / BEHIND_MAX.as_secs_f64()).min(1.0);
+            let patience = 1.0 - (self.began.elapsed().as_secs_f64() / self.behind_max.as_secs_f64()).min(1.0);
             self.stop.rest((began.elapsed() * RESTS).min(REST_MAX).mul_f64(patience));
         }
         done

@@ -77,6 +77,63 @@ fn a_rest_ends_with_the_store() {
 }
 
 #[test]
+fn what_has_to_end_rests_no_more_after_a_time() {
+    let machine = Machine::new();
+    let running = machine.start();
+    let (stop, registry) = (Stop::default(), &running.registry);
+    let piece = Duration::from_millis(100);
+    let asked = || {
+        registry.note_asked();
+        thread::sleep(piece);
+    };
+    let began = Instant::now();
+    GivingWay::within(Duration::ZERO, &stop, registry).after(asked);
+    assert!(began.elapsed() < piece * 2);
+    let began = Instant::now();
+    GivingWay::always(&stop, registry).after(asked);
+    assert!(began.elapsed() > piece * 2, "it rests");
+}
+
+#[test]
+fn under_clients_that_never_pause_as_much_is_moved_as_without() {
+    let reports = [false, true].map(|is_asked| {
+        let machine = Machine::new();
+        let running = machine.start();
+        for tag in 0..400 {
+            let manifest = running.push_image("team/app", &format!("t{tag}"), &[0, tag + 1], 300);
+            if tag % 4 != 0 {
+                running.delete("team/app", digest_of(&manifest));
+            }
+        }
+        running.store().retire_segment(running.store().active_segment().unwrap());
+        running.clock.advance(WINDOW + GRACE);
+        running.collect();
+        let report = while_asked(&running, is_asked, || running.collector.compact(false).unwrap());
+        running.recount();
+        (report.moved_records, report.moved_bytes, report.segments_removed)
+    });
+    assert!(reports[0].0 > 100, "{reports:?}");
+    assert_eq!(reports[0], reports[1]);
+}
+
+/// Does something, while clients ask all the time or not at all.
+fn while_asked<T>(running: &Running, is_asked: bool, work: impl FnOnce() -> T) -> T {
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            while is_asked && !ended.load(Ordering::Relaxed) {
+                running.registry.note_asked();
+                thread::yield_now();
+            }
+        });
+        let done = work();
+        ended.store(true, Ordering::Relaxed);
+        asking.join().unwrap();
+        done
+    })
+}
+
+#[test]
 fn under_clients_that_never_pause_as_much_goes_as_without() {
     let reports = [false, true].map(|is_asked| {
         let machine = Machine::new();
@@ -88,19 +145,7 @@ fn under_clients_that_never_pause_as_much_goes_as_without() {
             }
         }
         running.clock.advance(WINDOW + GRACE);
-        let ended = AtomicBool::new(false);
-        let report = thread::scope(|scope| {
-            let asking = scope.spawn(|| {
-                while is_asked && !ended.load(Ordering::Relaxed) {
-                    running.registry.note_asked();
-                    thread::yield_now();
-                }
-            });
-            let report = running.collect();
-            ended.store(true, Ordering::Relaxed);
-            asking.join().unwrap();
-            report
-        });
+        let report = while_asked(&running, is_asked, || running.collect());
         running.recount();
         (report.freed_bytes, report.erased_records, report.totals)
     });
