@@ -283,7 +283,11 @@ impl Site<'_> {
         (threads, count): (usize, u64),
         work: impl Fn(&Self, u64) -> Result<Made, Failure> + Sync,
     ) -> Outcome {
-        let name = if threads == 1 { operation.to_owned() } else { format!("{operation}, {threads} at once") };
+        let name = match threads {
+            1 => operation.to_owned(),
+            CROWD => format!("{operation}, {threads} at once"),
+            _ => format!("{operation}, one on each core"),
+        };
         let took = self.table.row(&name, Row { threads, count, bytes: 0 }, |number| work(self, number))?;
         self.add(&name, took);
         Ok(())
@@ -297,7 +301,7 @@ impl Site<'_> {
     fn reads(&mut self) -> Outcome {
         // As many at once as there are cores: of more, some wait for a core, and their p99 is the length of a turn on one.
         let cores = thread::available_parallelism()?.get();
-        for shape in [(1, 20_000), (cores, 20_000 * cores as u64)] {
+        for shape in [(1, 20_000), (cores, 20_000 * cores as u64)].into_iter().take(cores) {
             self.row("read of any blob", shape, |site, _| {
                 let stored = site.engine.store.content(&config(site.any()))?.ok_or("a blob is gone")?;
                 Ok(stored.read_all()?)

@@ -73,7 +73,10 @@ use retain::{Retaining, Untouched};
 use runs::{Runs, Stop};
 use scrub::Scrub;
 use search::Search;
-use steps::{Courteous, GivingWay, Live, Plan, Steps};
+use steps::{Courteous, GivingWay, Live, Patience, Plan, Steps};
+
+/// Of a collection: garbage may come as fast as it goes.
+const PATIENCE: Patience = Patience { behind_max: Duration::from_secs(30), always_max: Duration::ZERO };
 
 /// Settings of the collector.
 #[derive(Debug, Clone)]
@@ -531,7 +534,7 @@ impl Collector {
     }
 
     fn giving_way(&self) -> GivingWay<'_> {
-        GivingWay::new(&self.stop, &self.registry)
+        GivingWay::new(PATIENCE, &self.stop, &self.registry)
     }
 
     /// Gives a report its number, and keeps it.
@@ -572,7 +575,7 @@ impl Collector {
             let mut judged = std::mem::take(&mut *self.judged());
             let (store, stop, unremoved) = (self.store(), &self.stop, &self.unremoved);
             let pace = Pace::new(stop, self.options.compact_bytes_per_second);
-            let way = &mut GivingWay::always(stop, &self.registry);
+            let way = &mut GivingWay::new(compact::PATIENCE, stop, &self.registry);
             let done = Compacting { store, stop, unremoved, judged: &mut judged, pace, report: &mut report }.run(way);
             self.judged().extend(judged);
             done?;

@@ -99,9 +99,6 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     fn will_sync(&self, _offset: u64, _len: u64) {}
     /// Says that a range will be read soon, so that it can be fetched meanwhile; nothing waits for it, or fails by it.
     fn will_read(&self, _offset: u64, _len: u64) {}
-    /// Says that nobody will read the file soon, so that the memory which has its synced bytes can have those of other files;
-    /// nothing waits for it, or fails by it.
-    fn will_rest(&self) {}
 
     /// Fills `buffer` or fails with `UnexpectedEof`.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {

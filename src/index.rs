@@ -99,10 +99,6 @@ pub trait Index: View + Send + Sync + fmt::Debug {
     }
     /// A state that later writes do not change.
     fn snapshot(&self) -> Box<dyn View + '_>;
-    /// The same, for who goes through whole tables: what is read is not kept in memory, and what others read stays there.
-    fn in_passing(&self) -> Box<dyn View + '_> {
-        self.snapshot()
-    }
     /// The same, of what can be read without waiting: reads of all else end in [`IndexError::OutOfReach`].
     fn in_memory(&self) -> Box<dyn View + '_> {
         self.snapshot()
@@ -143,10 +139,6 @@ impl<T: Index + ?Sized> Index for std::sync::Arc<T> {
 
     fn snapshot(&self) -> Box<dyn View + '_> {
         (**self).snapshot()
-    }
-
-    fn in_passing(&self) -> Box<dyn View + '_> {
-        (**self).in_passing()
     }
 
     fn in_memory(&self) -> Box<dyn View + '_> {

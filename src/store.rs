@@ -383,11 +383,6 @@ impl Store {
         self.shared.index.snapshot()
     }
 
-    /// The same, for who goes through whole tables: see [`Index::in_passing`].
-    pub fn in_passing(&self) -> Box<dyn View + '_> {
-        self.shared.index.in_passing()
-    }
-
     /// The same; where `reach` is memory, reads of what is not there end in an error.
     pub fn snapshot_within(&self, reach: Reach) -> Box<dyn View + '_> {
         self.shared.snapshot_within(reach)

@@ -4,10 +4,13 @@
 //! segment, it is removed. A run that is cut off at any point has lost nothing: what was not moved lives where it was, and
 //! a copy that nobody names is erased like any dead record.
 //!
-//! Bounds: so many bytes per second, reads and writes together; and it gives way to clients, so that they have the disk and
-//! the committer four fifths of the time for as long as they ask for anything.
+//! Bounds: so many bytes per second, reads and writes together; after each piece it rests as long as that took, so that
+//! requests have the disk and the committer at least half of the time, and longer while clients ask for anything.
 
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use crate::{
     index::schema::{self, BlobRow, SegmentRow, key},
@@ -21,12 +24,16 @@ use super::{
     Stop,
     erase::{self, Erasing, Unremoved},
     report::{CollectionReport, CompactedSegment, CompactionReport, DROPPED_LISTED, Trigger},
-    steps::{GivingWay, Live},
+    steps::{GivingWay, Live, Patience},
 };
 
 /// Records and bytes that are copied before they are committed.
 const RECORDS_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: u64 = 4 << 20;
+/// It may take longer than a collection, which frees more by less; but where garbage comes as fast as it goes, the disk must not
+/// fill up meanwhile.
+pub(super) const PATIENCE: Patience =
+    Patience { behind_max: Duration::from_secs(600), always_max: Duration::from_secs(1) };
 /// What the segment that takes appends may take in vain: less is not worth another file.
 const ACTIVE_SLACK_BYTES: u64 = 64 << 10;
 /// Segments that are remembered as not worth it.
@@ -157,28 +164,36 @@ impl Compacting<'_> {
 
     /// Moves the next records elsewhere; whether there may be more.
     fn move_some(&mut self, candidates: &mut Candidates, records_max: usize) -> Result<bool, StoreError> {
-        let mut copied: Vec<Copied> = Vec::new();
+        let mut copied = Vec::new();
+        let more = self.copy_some(candidates, records_max, &mut copied);
+        // Also what was copied before something failed.
+        self.commit(copied)?;
+        more
+    }
+
+    fn copy_some(
+        &mut self,
+        candidates: &mut Candidates,
+        records_max: usize,
+        copied: &mut Vec<Copied>,
+    ) -> Result<bool, StoreError> {
         let mut bytes = 0;
         while copied.len() < records_max && bytes < BYTES_AT_ONCE {
-            let Some(candidate) = candidates.next(&mut |bytes| self.pace.spend(bytes))? else {
-                self.commit(copied)?;
-                return Ok(false);
+            self.stop.check()?;
+            let walk = &mut |read| {
+                bytes += read;
+                self.pace.spend(read);
             };
+            let Some(candidate) = candidates.next(walk)? else { return Ok(false) };
             if !self.lives(&candidate)? {
                 continue;
             }
             candidates.pass(&candidate);
-            match self.copy(&candidate) {
-                Ok(Some((location, record_len))) => copied.push((candidate, location, record_len)),
-                Ok(None) => continue,
-                Err(error) => {
-                    self.commit(copied)?;
-                    return Err(error);
-                }
+            if let Some((location, record_len)) = self.copy(&candidate)? {
+                copied.push((candidate, location, record_len));
+                bytes += candidate.record_len;
             }
-            bytes += candidate.record_len;
         }
-        self.commit(copied)?;
         Ok(true)
     }
 
@@ -189,7 +204,6 @@ impl Compacting<'_> {
 
     /// Copies a record; `None` for one that is damaged: it stays, and so does its segment.
     fn copy(&mut self, candidate: &Candidate) -> Result<Option<(Location, u64)>, StoreError> {
-        self.stop.check()?;
         self.pace.spend(candidate.record_len.saturating_mul(2));
         match self.store.copy(candidate) {
             Ok(copy) => Ok(Some(copy)),

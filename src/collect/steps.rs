@@ -37,10 +37,9 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(2);
 /// How many times as long as a piece of work the rest after it is, while clients ask for anything.
 const RESTS: u32 = 4;
-/// The longest rest: what takes longer than pieces do has waited itself, for those who read what is erased.
+/// The longest of these rests: what takes longer than pieces do has waited itself, for those who read what is erased, or for a
+/// pace.
 const REST_MAX: Duration = Duration::from_millis(200);
-/// After so long what has to end does not rest any more.
-const BEHIND_MAX: Duration = Duration::from_secs(30);
 /// Requests, or records, of a piece while clients ask for anything: some of them in a batch of the committer hold it up for a
 /// millisecond or two.
 const PIECE_MAX: usize = 32;
@@ -103,15 +102,36 @@ impl Live<'_> {
     }
 }
 
+/// How work in the background gives way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// After how long it does not rest any more for those who ask.
+    pub(super) behind_max: Duration,
+    /// The longest rest, as long as the piece before it, that it has whoever asks: for clients of whom nothing is seen but that
+    /// they are served, as long as a transfer takes, and for the disk.
+    pub(super) always_max: Duration,
+}
+
+impl Patience {
+    /// The rest after a piece that `took` so long, of work that has `gone_on` for so long.
+    pub(super) fn rest(&self, took: Duration, gone_on: Duration, is_asked: bool) -> Duration {
+        let always = took.min(self.always_max);
+        if !is_asked {
+            return always;
+        }
+        let left = self.behind_max.saturating_sub(gone_on).div_duration_f64(self.behind_max);
+        always.max((took * RESTS).min(REST_MAX).mul_f64(left))
+    }
+}
+
 /// Work in the background that gives way to clients: each piece is followed by a rest of so many times its length, for as long
-/// as they ask for anything. Work that has to come to an end while clients never pause has shorter rests the longer it goes on,
-/// and none in the end.
+/// as they ask for anything. These rests become shorter the longer it goes on, and none are left after a while: it must come to
+/// an end while clients never pause.
 pub(super) struct GivingWay<'a> {
     stop: &'a Stop,
     registry: &'a Registry,
     began: Instant,
-    /// After how long it does not rest any more.
-    behind_max: Duration,
+    patience: Patience,
     /// How often clients had asked when the last piece ended.
     asked: u64,
     /// Whether they did during that and the rest before it. Taken to be so before the first.
@@ -119,19 +139,9 @@ pub(super) struct GivingWay<'a> {
 }
 
 impl<'a> GivingWay<'a> {
-    /// What begins now, and has to end.
-    pub(super) fn new(stop: &'a Stop, registry: &'a Registry) -> Self {
-        Self::within(BEHIND_MAX, stop, registry)
-    }
-
-    /// What begins now, and may take as long as it takes.
-    pub(super) fn always(stop: &'a Stop, registry: &'a Registry) -> Self {
-        Self::within(Duration::MAX, stop, registry)
-    }
-
-    /// What begins now, and does not rest any more after so long.
-    pub(super) fn within(behind_max: Duration, stop: &'a Stop, registry: &'a Registry) -> Self {
-        Self { stop, registry, began: Instant::now(), behind_max, asked: registry.times_asked(), is_asked: true }
+    /// What begins now.
+    pub(super) fn new(patience: Patience, stop: &'a Stop, registry: &'a Registry) -> Self {
+        Self { stop, registry, began: Instant::now(), patience, asked: registry.times_asked(), is_asked: true }
     }
 
     /// Does a piece, and rests.
@@ -140,9 +150,9 @@ impl<'a> GivingWay<'a> {
         let done = piece();
         let asked = self.registry.times_asked();
         self.is_asked = mem::replace(&mut self.asked, asked) != asked;
-        if self.is_asked {
-            let patience = 1.0 - (self.began.elapsed().as_secs_f64() / self.behind_max.as_secs_f64()).min(1.0);
-            self.stop.rest((began.elapsed() * RESTS).min(REST_MAX).mul_f64(patience));
+        let rest = self.patience.rest(began.elapsed(), self.began.elapsed(), self.is_asked);
+        if !rest.is_zero() {
+            self.stop.rest(rest);
         }
         done
     }

@@ -275,10 +275,6 @@ impl DiskFile for RealFile {
         // It is advice: who does not take it has said nothing about the bytes.
         let _ = fadvise(&*self.file, offset, NonZeroU64::new(len), Advice::WillNeed);
     }
-
-    fn will_rest(&self) {
-        let _ = fadvise(&*self.file, 0, None, Advice::DontNeed);
-    }
 }
 
 /// What a punch does to the bytes of the file, without giving blocks back.
@@ -323,7 +319,8 @@ mod tests {
             // A file system that cannot tell.
             Err(error) => return assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
         }
-        file.will_rest();
+        let raw = File::open(directory.path().join("f")).unwrap();
+        rustix::fs::fadvise(&raw, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         match file.read_at_once(&mut buffer, 0) {
             // A file system that lies in memory.
             Ok(count) => assert_eq!(count, 4096),

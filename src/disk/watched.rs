@@ -161,10 +161,6 @@ impl DiskFile for WatchedFile {
     fn will_read(&self, offset: u64, len: u64) {
         self.file.will_read(offset, len);
     }
-
-    fn will_rest(&self) {
-        self.file.will_rest();
-    }
 }
 
 impl fmt::Debug for WatchedFile {

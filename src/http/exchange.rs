@@ -11,7 +11,7 @@ use std::{
 use axum::{
     body::Body,
     extract::Request,
-    http::{Method, StatusCode, Uri},
+    http::{Method, StatusCode},
     response::Response,
 };
 use bytes::Bytes;
@@ -28,7 +28,7 @@ const PATH_LEN_MAX: usize = 512;
 #[derive(Debug)]
 pub(super) struct Exchange {
     method: Method,
-    uri: Uri,
+    path: Box<str>,
     begun: Instant,
     received: Received,
     status: Option<StatusCode>,
@@ -41,7 +41,7 @@ impl Drop for Exchange {
         tracing::info!(
             target: REQUESTS,
             method = %self.method,
-            path = format_args!("{:.PATH_LEN_MAX$}", self.uri.path()),
+            path = %self.path,
             status = self.status.map_or(0, |status| status.as_u16()),
             duration_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             received_bytes = self.received.bytes(),
@@ -57,7 +57,8 @@ impl Exchange {
     pub(super) fn begin(request: &Request, received: Received) -> Self {
         Self {
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            // A copy: what it is a part of would stay in memory for as long as the answer takes.
+            path: shortened(request.uri().path()).into(),
             begun: Instant::now(),
             received,
             status: None,
@@ -72,6 +73,13 @@ impl Exchange {
         // The body of an answer to HEAD is thrown away unread.
         self.complete = self.method == Method::HEAD || response.body().is_end_stream();
         response.map(|body| LoggedBody { body, exchange: self })
+    }
+}
+
+fn shortened(path: &str) -> &str {
+    match path.len() > PATH_LEN_MAX {
+        true => path.char_indices().nth(PATH_LEN_MAX).map_or(path, |(end, _)| &path[..end]),
+        false => path,
     }
 }
 

@@ -63,7 +63,7 @@ pub struct Asked {
     pub(super) sending: Option<Sending>,
 }
 
-/// What answers requests. Each connection has a clone.
+/// What answers requests. Each connection has a clone. The body of an answer to HEAD is dropped by who asks.
 pub trait Service: Clone + Send + Unpin + 'static {
     /// The body of an answer.
     type Body: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;

@@ -189,10 +189,6 @@ impl Index for CachedIndex {
         Box::new(CachedSnapshot { index: self, seen, snapshot: self.index.snapshot() })
     }
 
-    fn in_passing(&self) -> Box<dyn View + '_> {
-        self.index.in_passing()
-    }
-
     fn in_memory(&self) -> Box<dyn View + '_> {
         Box::new(CachedMemory { index: self, seen: self.done(), below: OnceCell::new() })
     }

@@ -92,9 +92,9 @@ impl RocksIndex {
         DB::destroy(&Options::default(), path).map_err(|error| failure(&format!("removing {}", path.display()), &error))
     }
 
-    fn view(&self, how: How) -> RocksSnapshot<'_> {
+    fn view(&self, tier: ReadTier) -> RocksSnapshot<'_> {
         let (snapshot, seen) = self.fronts.around(|| self.db.snapshot());
-        RocksSnapshot { snapshot, seen, fronts: &self.fronts, how }
+        RocksSnapshot { snapshot, seen, fronts: &self.fronts, tier }
     }
 
     fn apply(&self, batch: WriteBatch, tried: &str) -> Result<(), IndexError> {
@@ -115,7 +115,7 @@ impl RocksIndex {
         let db = opened.map_err(|error| unreadable_is_damage(failure(&tried, &error)))?;
         let mut from = Vec::new();
         loop {
-            let rows = page(&from, &[u8::MAX], PAGE, How::Usual, |options| db.raw_iterator_opt(options));
+            let rows = page(&from, &[u8::MAX], PAGE, ReadTier::All, |options| db.raw_iterator_opt(options));
             let rows = rows.map_err(unreadable_is_damage)?;
             let bytes = rows.iter().map(|(key, value)| (key.len() + value.len()) as u64).sum();
             if !read(bytes) {
@@ -147,11 +147,11 @@ impl RocksIndex {
 
 impl View for RocksIndex {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.db.get_opt(key, &read_options(How::Usual)).map_err(|error| read_failure("reading", key, &error))
+        self.db.get_opt(key, &read_options(ReadTier::All)).map_err(|error| read_failure("reading", key, &error))
     }
 
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
-        self.view(How::Usual).scan(from, until, limit)
+        self.view(ReadTier::All).scan(from, until, limit)
     }
 }
 
@@ -211,15 +211,11 @@ impl Index for RocksIndex {
     }
 
     fn snapshot(&self) -> Box<dyn View + '_> {
-        Box::new(self.view(How::Usual))
-    }
-
-    fn in_passing(&self) -> Box<dyn View + '_> {
-        Box::new(self.view(How::InPassing))
+        Box::new(self.view(ReadTier::All))
     }
 
     fn in_memory(&self) -> Box<dyn View + '_> {
-        Box::new(self.view(How::AtOnce))
+        Box::new(self.view(ReadTier::BlockCache))
     }
 }
 
@@ -229,27 +225,16 @@ impl fmt::Debug for RocksIndex {
     }
 }
 
-/// What a read may do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum How {
-    /// Wait, and leave in the block cache what it has read.
-    Usual,
-    /// Wait, and leave the block cache as it is.
-    InPassing,
-    /// Read the block cache only.
-    AtOnce,
-}
-
 struct RocksSnapshot<'a> {
     snapshot: Snapshot<'a>,
     seen: Seen,
     fronts: &'a Fronts,
-    how: How,
+    tier: ReadTier,
 }
 
 impl View for RocksSnapshot<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        self.snapshot.get_opt(key, read_options(self.how)).map_err(|error| read_failure("reading", key, &error))
+        self.snapshot.get_opt(key, read_options(self.tier)).map_err(|error| read_failure("reading", key, &error))
     }
 
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
@@ -257,8 +242,8 @@ impl View for RocksSnapshot<'_> {
             return Ok(Vec::new());
         }
         let iterate = |options| self.snapshot.raw_iterator_opt(options);
-        let Some(scan) = self.seen.scan(from, until) else { return page(from, until, limit, self.how, iterate) };
-        let rows = page(scan.from(), until, limit, self.how, iterate)?;
+        let Some(scan) = self.seen.scan(from, until) else { return page(from, until, limit, self.tier, iterate) };
+        let rows = page(scan.from(), until, limit, self.tier, iterate)?;
         self.fronts.found(&scan, &self.seen, rows.first().map_or(until, |(key, _)| key));
         Ok(rows)
     }
@@ -268,7 +253,7 @@ fn page<'a>(
     from: &[u8],
     until: &[u8],
     limit: usize,
-    how: How,
+    tier: ReadTier,
     iterate: impl FnOnce(ReadOptions) -> DBRawIterator<'a>,
 ) -> Result<Vec<Row>, IndexError> {
     let mut rows = Vec::new();
@@ -276,7 +261,7 @@ fn page<'a>(
         return Ok(rows);
     }
     rows.reserve(limit.min(ROWS_RESERVED));
-    let mut options = read_options(how);
+    let mut options = read_options(tier);
     options.set_iterate_upper_bound(until);
     let mut iterator = iterate(options);
     iterator.seek(from);
@@ -292,10 +277,9 @@ fn page<'a>(
     Ok(rows)
 }
 
-fn read_options(how: How) -> ReadOptions {
+fn read_options(tier: ReadTier) -> ReadOptions {
     let mut options = ReadOptions::default();
-    options.set_read_tier(if how == How::AtOnce { ReadTier::BlockCache } else { ReadTier::All });
-    options.fill_cache(how != How::InPassing);
+    options.set_read_tier(tier);
     options.set_verify_checksums(true);
     options
 }

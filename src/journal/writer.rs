@@ -8,7 +8,7 @@
 //! - A full disk is met where space is reserved, before anything of the batch is written.
 //! - A file gets its name when its header is durable, and its first batch when its name is.
 
-use std::{mem, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Appended, DIRECTORY, JournalError, JournalOptions, Mark, Position, RawRecord,
@@ -108,9 +108,7 @@ impl Journal {
         if self.file.end > HEADER_END && (is_full || self.is_ended) {
             let header = FileHeader { number: self.header.number.saturating_add(1), before: self.at };
             // Room for the batch is reserved with the file: a full disk leaves no file without a batch behind.
-            let ended = mem::replace(&mut self.file, begin(&*self.disk, &self.options, &header, HEADER_END + len)?);
-            // Only a start reads it again, if at all.
-            ended.file.will_rest();
+            self.file = begin(&*self.disk, &self.options, &header, HEADER_END + len)?;
             self.header = header;
             self.is_ended = false;
         }

@@ -228,7 +228,7 @@ pub(super) fn settled_view<'a>(
 ) -> Result<Settled<'a>, SnapshotError> {
     const TRIES: usize = 1_000;
     for _ in 0..TRIES {
-        let view = shared.index.in_passing();
+        let view = shared.index.snapshot();
         let header = facts::header(&*view)?;
         if header.is_none() || !facts::is_settling(&*view)? {
             return Ok((view, header));

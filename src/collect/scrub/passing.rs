@@ -262,7 +262,7 @@ impl<'a> Passing<'a> {
         let after = self.pass.after.as_ref().and_then(|after| after.parse::<Digest>().ok());
         let mut from = after.map(|after| schema::behind_digest(&after));
         loop {
-            let page = schema::page(&*self.store.in_passing(), Table::Blobs, from.as_deref(), PAGE)?;
+            let page = schema::page(&*self.store.snapshot(), Table::Blobs, from.as_deref(), PAGE)?;
             for (key, value) in &page.rows {
                 let mut d = Decoder::new(key.get(1..).unwrap_or_default());
                 let bad = |source| SchemaError::Row { table: Table::Blobs.name(), source };

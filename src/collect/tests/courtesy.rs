@@ -15,7 +15,7 @@ fn pieces_are_small_while_clients_ask_and_whole_when_they_do_not() {
     let machine = Machine::new();
     let running = machine.start();
     let (stop, registry) = (Stop::default(), &running.registry);
-    let mut way = GivingWay::new(&stop, registry);
+    let mut way = GivingWay::new(PATIENCE, &stop, registry);
     let small = way.piece(1_000);
     assert!(small < 100, "nobody knows yet");
     assert_eq!([way.piece(5), way.piece(0)], [5, 1]);
@@ -32,7 +32,7 @@ fn who_asks_during_a_rest_only_is_given_way_to() {
     let machine = Machine::new();
     let running = machine.start();
     let (stop, registry) = (Stop::default(), &running.registry);
-    let mut way = GivingWay::new(&stop, registry);
+    let mut way = GivingWay::new(PATIENCE, &stop, registry);
     let small = way.piece(1_000);
     thread::scope(|scope| {
         let (resting, rests) = mpsc::channel();
@@ -59,7 +59,7 @@ fn a_rest_ends_with_the_store() {
     let machine = Machine::new();
     let running = machine.start();
     let stop = Stop::default();
-    let mut way = GivingWay::new(&stop, &running.registry);
+    let mut way = GivingWay::new(PATIENCE, &stop, &running.registry);
     let piece = Duration::from_millis(100);
     let began = Instant::now();
     way.after(|| {
@@ -77,21 +77,25 @@ fn a_rest_ends_with_the_store() {
 }
 
 #[test]
-fn what_has_to_end_rests_no_more_after_a_time() {
-    let machine = Machine::new();
-    let running = machine.start();
-    let (stop, registry) = (Stop::default(), &running.registry);
-    let piece = Duration::from_millis(100);
-    let asked = || {
-        registry.note_asked();
-        thread::sleep(piece);
-    };
-    let began = Instant::now();
-    GivingWay::within(Duration::ZERO, &stop, registry).after(asked);
-    assert!(began.elapsed() < piece * 2);
-    let began = Instant::now();
-    GivingWay::always(&stop, registry).after(asked);
-    assert!(began.elapsed() > piece * 2, "it rests");
+fn rests_end_after_a_time_but_for_those_that_are_always() {
+    let ms = Duration::from_millis;
+    let (collecting, compacting) = (PATIENCE, compact::PATIENCE);
+    let cases = [
+        (collecting, ms(5), ms(0), [ms(0), ms(20)]),
+        (collecting, ms(5), ms(15_000), [ms(0), ms(10)]),
+        (collecting, ms(5), ms(30_000), [ms(0), ms(0)]),
+        (collecting, ms(5), ms(60_000), [ms(0), ms(0)]),
+        (collecting, ms(500), ms(0), [ms(0), ms(200)]),
+        (compacting, ms(5), ms(0), [ms(5), ms(20)]),
+        (compacting, ms(5), ms(300_000), [ms(5), ms(10)]),
+        (compacting, ms(5), ms(600_000), [ms(5), ms(5)]),
+        (compacting, ms(500), ms(0), [ms(500), ms(500)]),
+        (compacting, ms(5_000), ms(0), [ms(1_000), ms(1_000)]),
+    ];
+    for (patience, took, gone_on, rests) in cases {
+        let found = [false, true].map(|is_asked| patience.rest(took, gone_on, is_asked));
+        assert_eq!(found, rests, "{patience:?} {took:?} {gone_on:?}");
+    }
 }
 
 #[test]

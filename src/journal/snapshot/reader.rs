@@ -119,8 +119,6 @@ impl SnapshotReader {
         let mut d = Decoder::new(&head);
         let magic = d.raw(PAGE_MAGIC.len(), "magic").map_err(|_| self.bad(offset, "it ends too soon"))?;
         if magic == END_MAGIC {
-            // Whoever reads one does so once.
-            self.file.will_rest();
             return self.end(offset, &head).map(Part::End);
         }
         if magic != PAGE_MAGIC {

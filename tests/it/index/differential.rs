@@ -30,7 +30,7 @@ fn rocksdb_answers_as_the_map_in_memory() {
 /// Snapshots are taken first and compared last, behind the writes and the flush that must not show in them.
 fn round(rocks: &RocksIndex, memory: &MemoryIndex, random: &mut fastrand::Rng) {
     let snapshots = (rocks.snapshot(), memory.snapshot());
-    let (in_memory, in_passing) = (rocks.in_memory(), rocks.in_passing());
+    let in_memory = rocks.in_memory();
     for _ in 0..random.usize(..20) {
         let changes = random_changes(random);
         rocks.health().unwrap();
@@ -43,7 +43,6 @@ fn round(rocks: &RocksIndex, memory: &MemoryIndex, random: &mut fastrand::Rng) {
     }
     compare(rocks, memory, random);
     compare(&*snapshots.0, &*snapshots.1, random);
-    compare(&*in_passing, &*snapshots.1, random);
     compare_within(Reach::Memory, &*in_memory, &*snapshots.1, random);
 }
 
@@ -90,9 +89,6 @@ fn what_must_not_wait_finds_rows_of_files_once_they_were_read() {
     let rocks = RocksIndex::open(&path, &tiny()).unwrap();
     assert!(matches!(rocks.in_memory().get(&key), Err(IndexError::OutOfReach)));
     assert!(matches!(rocks.in_memory().scan(&key, b"\xff", 1), Err(IndexError::OutOfReach)));
-    assert_eq!(rocks.in_passing().get(&key).unwrap().as_deref(), Some(&b"row"[..]));
-    assert_eq!(rocks.in_passing().scan(&key, b"\xff", 1).unwrap().len(), 1);
-    assert!(matches!(rocks.in_memory().get(&key), Err(IndexError::OutOfReach)), "what was read in passing is not kept");
     rocks.get(&key).unwrap();
     assert_eq!(rocks.in_memory().get(&key).unwrap().as_deref(), Some(&b"row"[..]));
     assert_eq!(rocks.in_memory().scan(&key, b"\xff", 1).unwrap().len(), 1);
