@@ -103,6 +103,19 @@ pub trait Index: View + Send + Sync + fmt::Debug {
     fn in_memory(&self) -> Box<dyn View + '_> {
         self.snapshot()
     }
+    /// The rows that can be read without waiting, each as it is when it is read: two of them need not be of one state. It sees while
+    /// a write is under way, too. For who reads ahead of a change, which is decided later by what is true then.
+    fn at_hand(&self) -> Box<dyn View + '_>;
+}
+
+impl<T: View + ?Sized> View for &T {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        (**self).get(key)
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        (**self).scan(from, until, limit)
+    }
 }
 
 impl<T: View + ?Sized> View for std::sync::Arc<T> {
@@ -143,6 +156,10 @@ impl<T: Index + ?Sized> Index for std::sync::Arc<T> {
 
     fn in_memory(&self) -> Box<dyn View + '_> {
         (**self).in_memory()
+    }
+
+    fn at_hand(&self) -> Box<dyn View + '_> {
+        (**self).at_hand()
     }
 }
 

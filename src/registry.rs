@@ -13,12 +13,12 @@ use crate::{
         View, prefix_end,
         schema::{self, Key, RepositoryRow, RowValue, key},
     },
-    journal::operation::RepositoryId,
+    journal::operation::{ManifestContent, RepositoryId},
     name::{RepositoryName, Tag},
     registry::{manifest::ManifestBounds, policies::Tried, pulls::Pulls, uploads::Uploads},
     state::{
         decide::find_repository,
-        request::{Outcome, PushRequest, Refusal, Request},
+        request::{Content, Outcome, PushRequest, Refusal, Request},
     },
     store::{Store, StoreError},
     sync::{
@@ -189,7 +189,7 @@ impl Registry {
     /// [`RegistryError::BlobNamed`] while a present manifest of the repository names it.
     pub fn delete_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<(), RegistryError> {
         let request = Request::Unlink { repository: repository.clone(), digest: *digest };
-        self.store.commit(request).map_err(|error| self.refused(error, repository, &digest.to_string()))?;
+        self.store.commit(request).map_err(|error| refused(error, repository, &digest.to_string()))?;
         Ok(())
     }
 
@@ -299,6 +299,61 @@ impl Registry {
         media_type: Option<&str>,
         bytes: &Bytes,
     ) -> Result<PushedManifest, RegistryError> {
+        let (digest, manifest) = self.read_manifest(expected, media_type, bytes)?;
+        let subject = manifest.subject;
+        let push = |content| self.push_request(content, repository, manifest.clone(), tags);
+        loop {
+            match self.store.commit_manifest(digest, bytes.clone(), push) {
+                Err(StoreError::Refused(Refusal::CapExceeded(exceeded)))
+                    if !exceeded.is_too_large && self.make_room(&exceeded.policy, None)? => {}
+                Err(error) => return Err(refused(error, repository, &digest.to_string())),
+                Ok(_) => break,
+            }
+        }
+        self.keep_under_cap(repository, &digest);
+        Ok(PushedManifest { digest, subject })
+    }
+
+    /// Begins what [`Registry::put_manifest`] does, and waits for nothing: `ended` is told what came of it by another thread, which must
+    /// not be held up.
+    ///
+    /// # Errors
+    /// What is refused for the manifest's sake. [`RegistryError::OutOfReach`], here or told to `ended`, when it is to be done by
+    /// [`Registry::put_manifest`]: nothing was changed then.
+    pub fn begin_manifest(
+        &self,
+        repository: &RepositoryName,
+        expected: Option<Digest>,
+        tags: &[Tag],
+        media_type: Option<&str>,
+        bytes: &Bytes,
+        ended: impl FnOnce(Result<PushedManifest, RegistryError>) + Send + 'static,
+    ) -> Result<(), RegistryError> {
+        if self.may_have_cap(&*self.store.at_hand(), repository).unwrap_or(true) {
+            return Err(RegistryError::OutOfReach);
+        }
+        let (digest, manifest) = self.read_manifest(expected, media_type, bytes)?;
+        let pushed = PushedManifest { digest, subject: manifest.subject };
+        let name = repository.clone();
+        let reply = move |result| {
+            ended(match result {
+                // There is one since.
+                Err(StoreError::Refused(Refusal::CapExceeded(_))) => Err(RegistryError::OutOfReach),
+                Err(error) => Err(refused(error, &name, &digest.to_string())),
+                Ok(_) => Ok(pushed),
+            });
+        };
+        let push = |content| self.push_request(content, repository, manifest, tags);
+        Ok(self.store.submit_manifest(Reach::Memory, digest, bytes.clone(), push, Box::new(reply))?)
+    }
+
+    /// What a manifest's bytes say, and their digest.
+    fn read_manifest(
+        &self,
+        expected: Option<Digest>,
+        media_type: Option<&str>,
+        bytes: &Bytes,
+    ) -> Result<(Digest, ManifestContent), RegistryError> {
         let options = &self.options;
         if bytes.len() > options.manifest_bytes_max {
             return Err(RegistryError::ManifestTooLarge { max: options.manifest_bytes_max });
@@ -310,27 +365,24 @@ impl Registry {
         let bounds = ManifestBounds { references_max: options.references_max, depth_max: options.json_depth_max };
         let manifest = manifest::parse(bytes, media_type, bounds)
             .map_err(|error| RegistryError::ManifestInvalid(error.to_string()))?;
-        let subject = manifest.subject;
-        let push = |content| {
-            Request::Push(Box::new(PushRequest {
-                repository: repository.clone(),
-                content,
-                manifest: manifest.clone(),
-                tags: tags.to_vec(),
-                sparse: options.sparse,
-                window_ms: self.window_ms(),
-            }))
-        };
-        loop {
-            match self.store.commit_manifest(digest, bytes, push) {
-                Err(StoreError::Refused(Refusal::CapExceeded(exceeded)))
-                    if !exceeded.is_too_large && self.make_room(&exceeded.policy, None)? => {}
-                Err(error) => return Err(self.refused(error, repository, &digest.to_string())),
-                Ok(_) => break,
-            }
-        }
-        self.keep_under_cap(repository, &digest);
-        Ok(PushedManifest { digest, subject })
+        Ok((digest, manifest))
+    }
+
+    fn push_request(
+        &self,
+        content: Content,
+        repository: &RepositoryName,
+        manifest: ManifestContent,
+        tags: &[Tag],
+    ) -> Request {
+        Request::Push(Box::new(PushRequest {
+            repository: repository.clone(),
+            content,
+            manifest,
+            tags: tags.to_vec(),
+            sparse: self.options.sparse,
+            window_ms: self.window_ms(),
+        }))
     }
 
     /// Deletes a tag, or a manifest with all tags that point to it. A manifest with very many tags loses them in several
@@ -354,7 +406,7 @@ impl Registry {
                     }
                 }
                 Ok(_) => return Ok(()),
-                Err(error) => return Err(self.refused(error, repository, &shown)),
+                Err(error) => return Err(refused(error, repository, &shown)),
             }
         }
     }
@@ -374,37 +426,57 @@ impl Registry {
         }
     }
 
+    /// Puts a manifest as a server does: begins it, and does here what is out of reach.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn push_manifest(
+        &self,
+        repository: &RepositoryName,
+        expected: Option<Digest>,
+        tags: &[Tag],
+        media_type: Option<&str>,
+        bytes: &Bytes,
+    ) -> Result<PushedManifest, RegistryError> {
+        let (tell, told) = crate::sync::mpsc::sync_channel(1);
+        let ended = move |pushed| drop(tell.send(pushed));
+        let begun = self.begin_manifest(repository, expected, tags, media_type, bytes, ended);
+        let pushed = begun.and_then(|()| told.recv().unwrap_or(Err(RegistryError::OutOfReach)));
+        match pushed {
+            Err(RegistryError::OutOfReach) => self.put_manifest(repository, expected, tags, media_type, bytes),
+            pushed => pushed,
+        }
+    }
+
     fn window_ms(&self) -> u64 {
         self.store.options().window_ms
     }
+}
 
-    /// A refusal in the words of the client that caused it.
-    fn refused(&self, error: StoreError, repository: &RepositoryName, reference: &str) -> RegistryError {
-        let StoreError::Refused(refusal) = error else { return error.into() };
-        let (repository, reference) = (repository.clone(), reference.to_owned());
-        match refusal {
-            Refusal::RepositoryUnknown(name) => RegistryError::NameUnknown(name),
-            Refusal::BlobUnknown(digest) => RegistryError::BlobUnknown { repository, digest },
-            Refusal::BlobNamed { digest, manifest } => RegistryError::BlobNamed { digest, manifest },
-            Refusal::ManifestUnknown(_) | Refusal::TagUnknown(_) => {
-                RegistryError::ManifestUnknown { repository, reference }
-            }
-            Refusal::Dropped { digest, time_ms } => RegistryError::Dropped { repository, digest, time_ms },
-            Refusal::QuotaExceeded(exceeded) => exceeded.into(),
-            Refusal::Immutable(tag) => (*tag).into(),
-            Refusal::CapExceeded(exceeded) => exceeded.into(),
-            refusal @ (Refusal::PolicyUnknown(_)
-            | Refusal::PolicyOfSettings(_)
-            | Refusal::PatternTaken { .. }
-            | Refusal::TooManyPolicies) => StoreError::Refused(refusal).into(),
-            Refusal::NotDue => RegistryError::Failed(refusal.to_string()),
-            Refusal::ReferencesMissing(missing) => RegistryError::ManifestBlobUnknown { repository, missing },
-            Refusal::SizeDisagrees { .. } => RegistryError::ManifestInvalid(format!("{refusal}; push the right size")),
-            Refusal::TypeDiffers { .. } => {
-                RegistryError::ManifestInvalid(format!("{refusal}; push it with that Content-Type"))
-            }
-            Refusal::Schema(error) => StoreError::from(error).into(),
+/// A refusal in the words of the client that caused it.
+fn refused(error: StoreError, repository: &RepositoryName, reference: &str) -> RegistryError {
+    let StoreError::Refused(refusal) = error else { return error.into() };
+    let (repository, reference) = (repository.clone(), reference.to_owned());
+    match refusal {
+        Refusal::RepositoryUnknown(name) => RegistryError::NameUnknown(name),
+        Refusal::BlobUnknown(digest) => RegistryError::BlobUnknown { repository, digest },
+        Refusal::BlobNamed { digest, manifest } => RegistryError::BlobNamed { digest, manifest },
+        Refusal::ManifestUnknown(_) | Refusal::TagUnknown(_) => {
+            RegistryError::ManifestUnknown { repository, reference }
         }
+        Refusal::Dropped { digest, time_ms } => RegistryError::Dropped { repository, digest, time_ms },
+        Refusal::QuotaExceeded(exceeded) => exceeded.into(),
+        Refusal::Immutable(tag) => (*tag).into(),
+        Refusal::CapExceeded(exceeded) => exceeded.into(),
+        refusal @ (Refusal::PolicyUnknown(_)
+        | Refusal::PolicyOfSettings(_)
+        | Refusal::PatternTaken { .. }
+        | Refusal::TooManyPolicies) => StoreError::Refused(refusal).into(),
+        Refusal::NotDue => RegistryError::Failed(refusal.to_string()),
+        Refusal::ReferencesMissing(missing) => RegistryError::ManifestBlobUnknown { repository, missing },
+        Refusal::SizeDisagrees { .. } => RegistryError::ManifestInvalid(format!("{refusal}; push the right size")),
+        Refusal::TypeDiffers { .. } => {
+            RegistryError::ManifestInvalid(format!("{refusal}; push it with that Content-Type"))
+        }
+        Refusal::Schema(error) => StoreError::from(error).into(),
     }
 }
 

@@ -209,7 +209,7 @@ impl Running {
         let tags: Vec<_> = tag.into_iter().map(|tag| tag.parse().unwrap()).collect();
         let expected = tags.is_empty().then(|| digest_of(bytes));
         let bytes = Bytes::copy_from_slice(bytes);
-        Ok(self.registry.put_manifest(&name(repository), expected, &tags, None, &bytes)?.digest)
+        Ok(self.registry.push_manifest(&name(repository), expected, &tags, None, &bytes)?.digest)
     }
 
     /// Pushes an image of some contents under a tag.

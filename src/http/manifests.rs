@@ -17,19 +17,25 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
+use bytes::Bytes;
 use http_body::Body as _;
+use tokio::sync::oneshot;
 
 use super::{
     App, DOCKER_CONTENT_DIGEST, OCI_SUBJECT, OCI_TAG, accept::Accept, blobs, body, error::HttpError, header_value,
     path, query::Query,
 };
 use crate::{
+    digest::Digest,
     name::{RepositoryName, Tag},
-    registry::{Manifest, Reads, Reference, RegistryError, manifest},
+    registry::{Manifest, PushedManifest, Reads, Reference, Registry, RegistryError, manifest},
 };
 
 /// Most `tag` parameters of one push.
 const TAGS_MAX: usize = 100;
+/// Longest manifest in bytes that is read where other connections wait. It can name some twenty digests, each of which has six rows
+/// in memory: a fifth of a millisecond.
+const READ_AT_ONCE_MAX: usize = 4 << 10;
 
 /// `GET /v2/<name>/manifests/<reference>`
 pub(super) async fn get(
@@ -136,9 +142,14 @@ pub(super) async fn put(
     let body = request.into_body();
     let _held = app.buffers.hold(body.size_hint().exact().unwrap_or(u64::MAX).min(bytes_max as u64))?;
     let bytes = body::whole(body, "manifest", bytes_max).await?;
-    let (registry, name) = (app.registry.clone(), repository.clone());
-    let pushed =
-        app.bridge.call(move || registry.put_manifest(&name, expected, &tags, media_type.as_deref(), &bytes)).await?;
+    let put = Put { repository: repository.clone(), expected, tags, media_type, bytes };
+    let pushed = match put.at_once(app).await {
+        Err(error) if error.is_out_of_reach() => {
+            let registry = app.registry.clone();
+            app.bridge.call(move || put.whole(&registry)).await?
+        }
+        pushed => pushed?,
+    };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     let headers = response.headers_mut();
@@ -151,6 +162,40 @@ pub(super) async fn put(
         headers.insert(OCI_SUBJECT, header_value(subject.to_string()));
     }
     Ok(response)
+}
+
+/// A manifest that has come.
+struct Put {
+    repository: RepositoryName,
+    expected: Option<Digest>,
+    tags: Vec<Tag>,
+    media_type: Option<String>,
+    bytes: Bytes,
+}
+
+impl Put {
+    /// Lets the committer have it from here, with no thread in between that would wait for it.
+    ///
+    /// # Errors
+    /// As [`Registry::begin_manifest`]; a long one is out of reach, as it takes too long to read.
+    async fn at_once(&self, app: &App) -> Result<PushedManifest, HttpError> {
+        if self.bytes.len() > READ_AT_ONCE_MAX {
+            return Err(RegistryError::OutOfReach.into());
+        }
+        let Self { repository, expected, tags, media_type, bytes } = self;
+        let (tell, told) = oneshot::channel();
+        // Nobody waits any more when the client is gone.
+        let ended = move |pushed| drop(tell.send(pushed));
+        app.bridge.at_once(|| {
+            app.registry.begin_manifest(repository, *expected, tags, media_type.as_deref(), bytes, ended)
+        })?;
+        Ok(told.await.map_err(|_| HttpError::closing())??)
+    }
+
+    fn whole(&self, registry: &Registry) -> Result<PushedManifest, RegistryError> {
+        let Self { repository, expected, tags, media_type, bytes } = self;
+        registry.put_manifest(repository, *expected, tags, media_type.as_deref(), bytes)
+    }
 }
 
 /// `DELETE /v2/<name>/manifests/<reference>`

@@ -17,7 +17,7 @@ use crate::{
     digest::{Algorithm, Digest},
     disk::sim::SimDisk,
     index::memory::MemoryIndex,
-    registry::{Registry, RegistryOptions, Sparse},
+    registry::{Registry, RegistryError, RegistryOptions, Sparse},
     store::{Store, StoreOptions},
 };
 
@@ -333,6 +333,31 @@ async fn a_manifest_comes_back_as_it_was_pushed_until_it_is_deleted() {
     client.check("DELETE", &format!("/v2/a/manifests/{digest}"), &[], b"", (202, "")).await;
     client.check("GET", "/v2/a/manifests/one", &[], b"", (404, "MANIFEST_UNKNOWN")).await;
     client.check("DELETE", &format!("/v2/a/blobs/{config}"), &[], b"", (202, "")).await;
+}
+
+#[tokio::test]
+async fn a_small_manifest_needs_no_thread_that_waits_for_it() {
+    let client = client();
+    let config = client.push("team/app", b"{}").await;
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let wait = Arc::new(std::sync::Mutex::new(wait));
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let (bridge, wait) = (client.app.bridge.clone(), Arc::clone(&wait));
+            tokio::spawn(async move {
+                bridge.call(move || Ok::<_, RegistryError>(wait.lock().unwrap().recv().is_err())).await.ok()
+            })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let put = client.send("PUT", "/v2/team/app/manifests/v1", &[("content-type", MANIFEST_TYPE)], image(&config, 2));
+    let put = tokio::time::timeout(Duration::from_secs(20), put).await.expect("all threads are taken");
+    assert_eq!(put.status, 201);
+    drop(release);
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    client.check("GET", "/v2/team/app/manifests/v1", &[], b"", (200, "")).await;
 }
 
 #[tokio::test]

@@ -192,6 +192,10 @@ impl Index for CachedIndex {
     fn in_memory(&self) -> Box<dyn View + '_> {
         Box::new(CachedMemory { index: self, seen: self.done(), below: OnceCell::new() })
     }
+
+    fn at_hand(&self) -> Box<dyn View + '_> {
+        Box::new(CachedAtHand { index: self, below: self.index.at_hand() })
+    }
 }
 
 impl fmt::Debug for CachedIndex {
@@ -248,6 +252,22 @@ impl View for CachedMemory<'_> {
 
     fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
         self.below()?.scan(from, until, limit)
+    }
+}
+
+/// The same for a writer, whose reads are each of a state of their own.
+struct CachedAtHand<'a> {
+    index: &'a CachedIndex,
+    below: Box<dyn View + 'a>,
+}
+
+impl View for CachedAtHand<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        self.index.get_through(&*self.below, self.index.done(), key, Asked::ByWriter)
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        self.below.scan(from, until, limit)
     }
 }
 

@@ -63,6 +63,10 @@ impl<W: Watcher> Index for Watched<W> {
     fn snapshot(&self) -> Box<dyn View + '_> {
         Box::new(Snapshot { snapshot: self.index.snapshot(), watcher: &*self.watcher })
     }
+
+    fn at_hand(&self) -> Box<dyn View + '_> {
+        Box::new(self)
+    }
 }
 
 struct Snapshot<'a, W> {

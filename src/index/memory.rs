@@ -115,6 +115,10 @@ impl Index for MemoryIndex {
     fn snapshot(&self) -> Box<dyn View + '_> {
         Box::new(MemorySnapshot(self.rows()))
     }
+
+    fn at_hand(&self) -> Box<dyn View + '_> {
+        Box::new(self)
+    }
 }
 
 impl fmt::Debug for MemoryIndex {

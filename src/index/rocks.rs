@@ -217,11 +217,29 @@ impl Index for RocksIndex {
     fn in_memory(&self) -> Box<dyn View + '_> {
         Box::new(self.view(ReadTier::BlockCache))
     }
+
+    fn at_hand(&self) -> Box<dyn View + '_> {
+        Box::new(AtHand(self))
+    }
 }
 
 impl fmt::Debug for RocksIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RocksIndex({})", self.path.display())
+    }
+}
+
+/// What memory has, without a snapshot for all reads.
+struct AtHand<'a>(&'a RocksIndex);
+
+impl View for AtHand<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
+        let tier = ReadTier::BlockCache;
+        self.0.db.get_opt(key, &read_options(tier)).map_err(|error| read_failure("reading", key, &error))
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], limit: usize) -> Result<Vec<Row>, IndexError> {
+        self.0.view(ReadTier::BlockCache).scan(from, until, limit)
     }
 }
 

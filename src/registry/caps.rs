@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::{
     digest::Digest,
-    index::schema::{PolicyRow, key},
+    index::{
+        View,
+        schema::{PolicyRow, key},
+    },
     journal::operation::RepositoryId,
     name::RepositoryName,
     policy::PolicyName,
@@ -94,6 +97,13 @@ impl Registry {
         if let Err(error) = kept() {
             tracing::warn!(%error, repository = repository.as_str(), "no room was made after a push; the collector goes on");
         }
+    }
+
+    /// Whether room may have to be made for what comes into a repository, as far as `view` knows it.
+    pub(super) fn may_have_cap(&self, view: &dyn View, repository: &RepositoryName) -> Result<bool, RegistryError> {
+        let Some(id) = repository_id(view, repository)? else { return Ok(true) };
+        let policy = govern::in_force(view, id).map_err(StoreError::from)?;
+        Ok(policy.is_some_and(|policy| policy.size_max_bytes.is_some()))
     }
 
     /// When a manifest was pulled last, in Unix milliseconds, as far as that is known here and perhaps not written yet.

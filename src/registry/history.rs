@@ -3,7 +3,7 @@
 //! An entry is kept for a window after it passed. A manifest can be brought back until it is dropped, whether an entry
 //! still tells of it or not.
 
-use super::{List, Registry, RegistryError, inventory::ManifestState, repository_id, row};
+use super::{List, Registry, RegistryError, inventory::ManifestState, refused, repository_id, row};
 use crate::{
     codec::Decoder,
     digest::Digest,
@@ -75,7 +75,7 @@ impl Registry {
             tag: tag.cloned(),
             window_ms: self.window_ms(),
         };
-        self.store.commit(request).map_err(|error| self.refused(error, repository, &digest.to_string()))?;
+        self.store.commit(request).map_err(|error| refused(error, repository, &digest.to_string()))?;
         let view = self.store.snapshot();
         let unknown =
             || RegistryError::ManifestUnknown { repository: repository.clone(), reference: digest.to_string() };

@@ -1,6 +1,7 @@
 //! The registry over a disk and an index that forget what was not synced.
 //!
 //! - `admin`: what operators ask, held against what is there and what really happens.
+//! - `begun`: manifests that the committer is given with their bytes.
 //! - `machine`: a registry that can be killed, cut off from power and opened again.
 //! - `items`: the blobs and manifests that are pushed.
 //! - `model`: what every call should answer, and what it leaves.
@@ -14,6 +15,7 @@
 //! - `uploads`: sessions over failures and restarts.
 
 mod admin;
+mod begun;
 mod compare;
 mod items;
 mod machine;

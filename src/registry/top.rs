@@ -15,7 +15,7 @@ use super::{
     List, Registry, RegistryError,
     images::ImageWalk,
     inventory::{self, ManifestInfo},
-    repository_id, row, usage,
+    refused, repository_id, row, usage,
     what_if::{Deletion, Scopes, Settled, TrialError},
 };
 use crate::{
@@ -124,7 +124,7 @@ impl Registry {
         let unknown = || RegistryError::NameUnknown(name.clone());
         let repository = repository_id(&*view, name)?.ok_or_else(unknown)?;
         let RepositoryRow { organisation, .. } = row(&*view, key::repository(repository))?.ok_or_else(unknown)?;
-        let refused = |error: TrialError| error.told(|store, reference| self.refused(store, name, reference));
+        let refused = |error: TrialError| error.told(|store, reference| refused(store, name, reference));
         let candidates = manifests(&*view, repository, &mut bounds).map_err(StoreError::from)?;
         let ground = Settled::new(&*view, self.window_ms()).map_err(refused);
         let ground = match ground {

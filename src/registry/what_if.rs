@@ -8,7 +8,7 @@
 //!
 //! Both are bounded, and refuse what is beyond.
 
-use super::{Registry, RegistryError, repository_id, row};
+use super::{Registry, RegistryError, refused, repository_id, row};
 use crate::{
     digest::Digest,
     index::{
@@ -118,7 +118,7 @@ impl Registry {
                 let tried = Settled::new(&*view, self.window_ms())
                     .and_then(|settled| settled.gain(repository, scopes, deletion, usize::MAX));
                 let gains = tried.map(|(gains, _)| gains);
-                gains.map_err(|error| error.told(|store, reference| self.refused(store, repository, reference)))
+                gains.map_err(|error| error.told(|store, reference| refused(store, repository, reference)))
             }
         }
     }

@@ -32,6 +32,12 @@ mod policies;
 
 pub use due::{is_given_up, renewed};
 
+/// Writes the content that a request brings along.
+pub trait Keeper {
+    /// Where it was written, if it could be.
+    fn write(&self, content: &Content) -> Option<Placement>;
+}
+
 /// A batch in the making: the state with the batch's own changes laid over it, and the records that make them.
 pub struct Batch<'a> {
     /// The state as the next request sees it.
@@ -76,6 +82,15 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// Why the request is refused; then the batch is as before. After [`Refusal::Schema`] it must not be used.
     pub fn decide(&mut self, request: &Request) -> Result<Outcome, Refusal> {
+        self.decide_with(request, None)
+    }
+
+    /// The same for a push whose manifest is still to be written, which `keeper` is told to do when it is needed. Only a quota can
+    /// refuse it after that.
+    ///
+    /// # Errors
+    /// As [`Batch::decide`].
+    pub fn decide_with(&mut self, request: &Request, keeper: Option<&dyn Keeper>) -> Result<Outcome, Refusal> {
         match request {
             Request::Upload { repository, content, session, held_bytes, grace_ms } => {
                 let outcome = self.upload(repository, content, *held_bytes, *grace_ms)?;
@@ -86,7 +101,7 @@ impl<'a> Batch<'a> {
             }
             Request::Mount { repository, digest, from, grace_ms } => self.mount(repository, digest, from, *grace_ms),
             Request::Unlink { repository, digest } => self.unlink(repository, digest),
-            Request::Push(push) => self.push(push),
+            Request::Push(push) => self.push(push, keeper),
             Request::Delete { repository, digest, after, window_ms } => {
                 self.delete(repository, digest, after.as_ref(), *window_ms)
             }
@@ -279,7 +294,7 @@ impl<'a> Batch<'a> {
         Ok(first.filter(|_| !are_all))
     }
 
-    fn push(&mut self, push: &PushRequest) -> Result<Outcome, Refusal> {
+    fn push(&mut self, push: &PushRequest, keeper: Option<&dyn Keeper>) -> Result<Outcome, Refusal> {
         let digest = push.content.digest;
         let known = find_repository(&self.overlay, &push.repository)?;
         check_references(&self.overlay, known, &push.manifest.references, push.sparse)?;
@@ -296,11 +311,15 @@ impl<'a> Batch<'a> {
         if stored.is_none() {
             self.admit_under_cap(push, known)?;
         }
-        if !self.is_there(&push.content)? {
-            return Ok(Outcome::ContentNeeded);
+        let mut body = push.content;
+        if !self.is_there(&body)? {
+            body.placement = keeper.and_then(|keeper| keeper.write(&body));
+            if body.placement.is_none() {
+                return Ok(Outcome::ContentNeeded);
+            }
         }
         self.admit(&push.repository, Coming::Manifest(&digest), push.manifest.size, 0)?;
-        self.place(&push.content)?;
+        self.place(&body)?;
         let repository = self.intern(&push.repository)?;
         let manifest = stored.as_ref().map_or(self.applied.manifests + 1, |row| row.manifest);
         let content = stored.is_none().then(|| Box::new(push.manifest.clone()));

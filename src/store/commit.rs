@@ -1,15 +1,18 @@
 //! The committer: the one thread that changes the state.
 //!
-//! It takes the requests that wait, decides each against the state that those before it leave, and makes the whole batch
-//! durable with one sync of the segments and one of the journal; then it changes the index and replies. The order is the
-//! promise: segment bytes → journal → index → reply. A failed sync poisons the store. Batch N+1 is not begun before N is
-//! done.
+//! It takes the requests that wait, decides each against the state that those before it leave, writes the manifests that they
+//! bring along where they are needed, and makes the whole batch durable with one sync of the segments and one of the journal;
+//! then it changes the index and replies. The order is the promise: segment bytes → journal → index → reply. A failed sync
+//! poisons the store. Batch N+1 is not begun before N is done.
 
 use std::{
+    cell::Cell,
     collections::BTreeSet,
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
+
+use bytes::Bytes;
 
 use crate::{
     index::schema::Applied,
@@ -17,12 +20,12 @@ use crate::{
         Journal, JournalError, RawRecord, RecordClass,
         operation::{LocalRecord, ManifestId, Record},
     },
-    location::{Location, SegmentNumber},
-    segment::SealedSegment,
+    location::{Location, RecordKind, SegmentNumber},
+    segment::{Appended, SealedSegment, SegmentError},
     state::{
         apply,
-        decide::Batch,
-        request::{DROPS_PER_STEP, Outcome, Refusal, Request},
+        decide::{Batch, Keeper},
+        request::{Content, DROPS_PER_STEP, Outcome, Placement, Refusal, Request},
     },
     sync::{
         Mutex,
@@ -32,7 +35,7 @@ use crate::{
     },
 };
 
-use super::{Shared, StoreError, flush, reserve, snapshot};
+use super::{Shared, StoreError, flush, reserve, snapshot, upload};
 
 /// Called once with a request's result, on the committer's thread.
 pub type Reply = Box<dyn FnOnce(Result<Outcome, StoreError>) + Send>;
@@ -54,8 +57,15 @@ const SETTLE_BEHIND_MAX: Duration = Duration::from_secs(10);
 /// When none has come for this long, nobody waits.
 const REQUESTS_OVER: Duration = Duration::from_millis(10);
 
+/// Content that a request brings along, which the committer writes when it is needed.
+pub(super) struct Brought {
+    pub(super) kind: RecordKind,
+    pub(super) bytes: Bytes,
+}
+
 struct Job {
     request: Request,
+    brought: Option<Brought>,
     reply: Reply,
 }
 
@@ -93,9 +103,9 @@ impl Committer {
         Self { queue: Mutex::new(Some(sender)), thread }
     }
 
-    pub(super) fn submit(&self, request: Request, reply: Reply) {
+    pub(super) fn submit(&self, request: Request, brought: Option<Brought>, reply: Reply) {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let job = Job { request, reply };
+        let job = Job { request, brought, reply };
         let closed =
             || StoreError::Unavailable("the store is closed, or its committer has ended; restart orlop".into());
         let (job, error) = match queue {
@@ -201,16 +211,17 @@ impl Work {
         let accounts = Arc::clone(&shared.accounts);
         let mut batch = batch.with(&*accounts);
         let mut results: Vec<(Reply, Result<Outcome, StoreError>)> = Vec::new();
+        let mut written = Vec::new();
         let mut failure = self.cannot_begin(&mut batch);
         let mut next = first;
         let mut bytes = 0;
         let mut is_push = next.is_some();
         while let Some(job) = next {
             is_push &= job.request.is_push();
-            bytes += size_of_request(&job.request);
+            bytes += size_of_request(&job.request) + job.brought.as_ref().map_or(0, |brought| brought.bytes.len());
             let result = match &failure {
                 Some(failure) => Err(failure.clone()),
-                None => batch.decide(&job.request).map_err(StoreError::from),
+                None => decide(&shared, &mut batch, &job, &mut written),
             };
             if let Err(StoreError::Refused(Refusal::Schema(error))) = &result {
                 failure = Some(self.shared.index_failed(error));
@@ -229,6 +240,10 @@ impl Work {
             && let Err(error) = accounts.undo(&*shared.index)
         {
             self.shared.index_failed(&error);
+        }
+        // Where the journal may name them, the next open finds out.
+        if failure.as_ref().is_some_and(|failure| !matches!(failure, StoreError::Unavailable(_))) {
+            written.iter().for_each(|record: &Appended| shared.discard(record.location, record.record_len));
         }
         for (reply, result) in results {
             // Refusals too: they were decided against changes that did not come to be.
@@ -321,6 +336,45 @@ impl Work {
                 StoreError::Unavailable(error.to_string())
             }
         }
+    }
+}
+
+/// Decides a job, and writes what it brings along if that is needed; `written` gets to know.
+fn decide(
+    shared: &Shared,
+    batch: &mut Batch<'_>,
+    job: &Job,
+    written: &mut Vec<Appended>,
+) -> Result<Outcome, StoreError> {
+    let keeper = job.brought.as_ref().map(|brought| Keeping { shared, brought, appended: Cell::default() });
+    let decided = batch.decide_with(&job.request, keeper.as_ref().map(|keeper| keeper as &dyn Keeper));
+    match (keeper.and_then(|keeper| keeper.appended.into_inner()), decided) {
+        (Some(Err(error)), Ok(Outcome::ContentNeeded)) => Err(shared.segment_failed(error)),
+        (Some(Ok(record)), Err(refusal)) => {
+            shared.discard(record.location, record.record_len);
+            Err(refusal.into())
+        }
+        (appended, decided) => {
+            written.extend(appended.and_then(Result::ok));
+            Ok(decided?)
+        }
+    }
+}
+
+/// Writes what one request brings along, and remembers what came of it.
+struct Keeping<'a> {
+    shared: &'a Shared,
+    brought: &'a Brought,
+    appended: Cell<Option<Result<Appended, SegmentError>>>,
+}
+
+impl Keeper for Keeping<'_> {
+    fn write(&self, content: &Content) -> Option<Placement> {
+        let Brought { kind, bytes } = self.brought;
+        let appended = self.shared.segments.append(*kind, &content.digest, bytes);
+        let placement = appended.as_ref().ok().map(|appended| upload::placement(*kind, false, *appended));
+        self.appended.set(Some(appended));
+        placement
     }
 }
 

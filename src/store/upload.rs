@@ -10,10 +10,7 @@ use crate::{
     index::schema::{self, BlobRow, key},
     location::{RecordKind, SegmentNumber},
     segment::{Appended, SingleWriter},
-    state::{
-        decide::Batch,
-        request::{Content, Outcome, Placement, Refusal, Request},
-    },
+    state::request::{Content, Outcome, Placement},
     sync::atomic::Ordering,
 };
 
@@ -200,14 +197,12 @@ impl Upload {
         }
         let len = self.len();
         let Self { shared, bytes, .. } = self;
-        // Blobs are hardly ever refused once they have come.
-        let is_needed = |_| true;
         match bytes {
-            Bytes::Buffered(buffer) => commit_bytes(&shared, kind, expected, &buffer.bytes, is_needed, commit),
+            Bytes::Buffered(buffer) => commit_bytes(&shared, kind, expected, &buffer.bytes, commit),
             Bytes::Single(single) if len <= shared.options.large_blob_bytes => {
                 let number = single.number();
                 let result = read_small(&single, &expected)
-                    .and_then(|bytes| commit_bytes(&shared, kind, expected, &bytes, is_needed, commit));
+                    .and_then(|bytes| commit_bytes(&shared, kind, expected, &bytes, commit));
                 let unused = match &result {
                     Ok(()) => true,
                     Err(StoreError::Unavailable(_)) => false,
@@ -249,31 +244,19 @@ fn read_small(single: &SingleWriter, expected: &Digest) -> Result<Vec<u8>, Store
     }
 }
 
-/// Whether all that a request lacks, by the state of now, is its content. The committer decides, at the end of a batch that is
-/// under way; who waited for its word before writing would wait for two batches.
-pub(super) fn is_content_needed(shared: &Shared, request: &Request) -> bool {
-    let view = shared.index.snapshot();
-    let tried = schema::expect(&*view, key::applied())
-        .map_err(Refusal::from)
-        .and_then(|applied| Batch::new(&*view, applied, shared.options.clock.now_ms()).decide(request));
-    matches!(tried, Ok(Outcome::ContentNeeded))
-}
-
-/// Commits content that is in memory. It is written only when it is needed: not where the store has it, and not where
-/// the request is refused, which a manifest's can be: `is_needed` tells beforehand, as well as it can.
-pub(super) fn commit_bytes(
+/// Commits content that is in memory. It is written only where the store does not have it.
+fn commit_bytes(
     shared: &Shared,
     kind: RecordKind,
     digest: Digest,
     bytes: &[u8],
-    is_needed: impl FnOnce(Content) -> bool,
     commit: impl Fn(Content) -> Result<Outcome, StoreError>,
 ) -> Result<(), StoreError> {
     let len = bytes.len() as u64;
     let replaces_damaged = shared.damaged().contains(&digest);
     let mut content = Content { digest, len, placement: None, replaces_damaged };
-    let stored = shared.index.get(&key::blob(&digest).bytes())?.is_some();
-    if (stored || !is_needed(content)) && commit(content)? != Outcome::ContentNeeded {
+    let is_stored = shared.index.get(&key::blob(&digest).bytes())?.is_some();
+    if is_stored && commit(content)? != Outcome::ContentNeeded {
         return Ok(());
     }
     for _ in 0..PLACES_TRIED {
@@ -340,7 +323,7 @@ fn settle_single(
     }
 }
 
-fn placement(kind: RecordKind, single: bool, appended: Appended) -> Placement {
+pub(super) fn placement(kind: RecordKind, single: bool, appended: Appended) -> Placement {
     Placement { kind, single, location: appended.location, record_len: appended.record_len }
 }
 

@@ -17,8 +17,9 @@ use crate::{
             SegmentRow, Table, TagRow,
         },
     },
+    location::RecordKind,
     registry::{Registry, RegistryOptions, Sparse},
-    state::request::{Content, Placement, Request},
+    state::request::Request,
     store::StoreOptions,
 };
 
@@ -72,7 +73,7 @@ impl Machine {
             descriptors.join(",")
         );
         let tags = ["latest".parse().unwrap()];
-        self.registry.put_manifest(&repository, None, &tags, Some(media_type), &manifest.into()).unwrap();
+        self.registry.push_manifest(&repository, None, &tags, Some(media_type), &manifest.into()).unwrap();
     }
 
     fn store(&self) -> &Store {
@@ -347,17 +348,10 @@ fn a_changed_byte_is_found_only_where_content_is_read() {
 fn content_of_another_digest_is_found_though_its_checksums_hold() {
     let machine = Machine::new();
     let claimed = Digest::of(Algorithm::Sha256, b"what was claimed");
-    let placed = |content: Content| Request::Upload {
-        repository: "one/app".parse().unwrap(),
-        content: Content {
-            placement: content.placement.map(|placement| Placement { single: false, ..placement }),
-            ..content
-        },
-        session: None,
-        held_bytes: 0,
-        grace_ms: 1_000_000,
-    };
-    machine.store().commit_manifest(claimed, b"what was written", placed).unwrap();
+    let content = machine.store().stage(RecordKind::Blob, claimed, b"what was written").unwrap();
+    let repository = "one/app".parse().unwrap();
+    let request = Request::Upload { repository, content, session: None, held_bytes: 0, grace_ms: 1_000_000 };
+    machine.store().commit(request).unwrap();
     machine.finds(true, FindingKind::Content, &claimed.to_string());
 }
 

@@ -395,7 +395,7 @@ impl World {
     fn push(&mut self, name: &'static str, item: usize, tags: &[&'static str]) {
         let Item { digest, bytes, media_type, .. } = &self.items[item];
         let parsed: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
-        let pushed = self.registry().put_manifest(&parse(name), Some(*digest), &parsed, Some(media_type), bytes);
+        let pushed = self.registry().push_manifest(&parse(name), Some(*digest), &parsed, Some(media_type), bytes);
         self.log("push", name, (item, tags), &pushed);
         match pushed {
             Ok(_) => self.pushed(name, item, tags),

@@ -91,6 +91,8 @@ fn each_view_shows_its_own_time_whatever_is_read_and_written_around_it() {
                     _ => {
                         let key = key(random.u8(..keys));
                         assert_eq!(cached.get(&key).unwrap().as_ref(), model.get(&key), "now, of {bytes} bytes");
+                        let at_hand = cached.at_hand().get(&key).unwrap();
+                        assert_eq!(at_hand.as_ref(), model.get(&key), "at hand, of {bytes} bytes");
                         if let Some((is_in_memory, view, model)) = random.choice(&views) {
                             let value = value(&**view, &key);
                             assert!(*is_in_memory || value.is_some(), "a view that may wait, of key {key:?}");

@@ -145,7 +145,7 @@ pub(super) fn act(machine: &Machine, items: &[Item], model: &Model, step: &Step)
         Step::Push { repository, item, media_type, tags, expected } => {
             let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
             let pushed =
-                registry.put_manifest(&parse(repository), *expected, &tags, Some(media_type), &items[*item].bytes);
+                registry.push_manifest(&parse(repository), *expected, &tags, Some(media_type), &items[*item].bytes);
             pushed.map(|pushed| format!("{} {:?}", pushed.digest, pushed.subject))
         }
         Step::Delete { repository, reference } => {

@@ -192,7 +192,7 @@ pub(super) fn push(store: &Store, document: &Document, tags: &[&str]) {
             window_ms: WINDOW_MS,
         }))
     };
-    store.commit_manifest(document.digest, &document.bytes, request).unwrap();
+    store.commit_manifest(document.digest, document.bytes.clone().into(), request).unwrap();
 }
 
 pub(super) fn tell_uploads(store: &Store) {
