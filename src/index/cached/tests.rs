@@ -170,3 +170,22 @@ fn what_is_held_stays_within_its_bytes_and_what_requests_ask_again_stays() {
     let stayed = (0..1_000).filter(held).count();
     assert!(stayed > 950, "{stayed} of 1,000");
 }
+
+/// Many requests read their rows before the first of them is decided, while the cache is full of what others ask for.
+#[test]
+fn what_was_read_ahead_is_held_until_it_is_read_again() {
+    const BYTES: usize = 4 << 20;
+    const AHEAD: std::ops::Range<u32> = 0..3_000;
+    let cached = CachedIndex::new(Box::new(MemoryIndex::new()), BYTES);
+    let key = |number: u32| [&[7; 40], number.to_be_bytes().as_slice()].concat();
+    let rows = (BYTES / (ROW_BYTES + key(0).len())) as u32;
+    let (view, mut random) = (cached.snapshot(), fastrand::Rng::with_seed(1));
+    for _ in 0..10 * rows {
+        let number = AHEAD.end + random.u32(..2 * rows);
+        assert!(view.get(&key(number)).unwrap().is_none());
+    }
+    AHEAD.for_each(|number| assert!(cached.get(&key(number)).unwrap().is_none()));
+    let held = |number: &u32| cached.place(&key(*number)).0.rows.contains_key(key(*number).as_slice());
+    let held = AHEAD.filter(held).count();
+    assert!(held > 2_700, "{held} of {}", AHEAD.len());
+}
