@@ -2,6 +2,7 @@
 //!
 //! - `open`: from a directory to a state that serves; recovery and rebuild.
 //! - `base`: what an index is built from: a snapshot, or the journal's origin.
+//! - `submit`: changes on their way to the committer.
 //! - `commit`: the committer, one thread that decides, journals, applies, acknowledges.
 //! - `flush`: the thread that makes the index durable now and then.
 //! - `snapshot`: the thread that writes snapshots, so that the journal before them can go.
@@ -25,8 +26,6 @@ use std::{
     sync::{Arc, OnceLock, PoisonError},
 };
 
-use bytes::Bytes;
-
 use crate::{
     digest::{Algorithm, Digest},
     disk::{Disk, Reach, Syncs},
@@ -35,14 +34,10 @@ use crate::{
     location::{Location, RecordKind, SegmentNumber},
     name::{Owner, RepositoryName},
     segment::{Look, SegmentError, Segments},
-    state::{
-        ahead, dump,
-        request::{Content, Outcome, Request},
-    },
+    state::{dump, request::Request},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc,
     },
 };
 
@@ -61,6 +56,7 @@ mod repair;
 mod reserve;
 mod snapshot;
 mod space;
+mod submit;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -362,40 +358,6 @@ impl Store {
         self.shared.poison.get().cloned()
     }
 
-    /// Does a change; durable on return. Many threads' changes share a sync.
-    ///
-    /// # Errors
-    /// When it is refused, or could not be made durable.
-    pub fn commit(&self, request: Request) -> Result<Outcome, StoreError> {
-        let (reply, told) = waited_for();
-        self.submit(request, reply);
-        told()
-    }
-
-    /// Does a change, and tells `reply` from the committer's thread, which must not be held up.
-    pub fn submit(&self, request: Request, reply: Reply) {
-        // Nothing is out of reach of the disk.
-        let _ = self.read_ahead(Reach::Disk, &request);
-        self.committer.submit(request, None, reply);
-    }
-
-    /// Reads what the committer will ask for.
-    ///
-    /// # Errors
-    /// [`StoreError::OutOfReach`], where `reach` is memory. Whatever else keeps a row from being read, the committer will meet.
-    fn read_ahead(&self, reach: Reach, request: &Request) -> Result<(), StoreError> {
-        let read = match reach {
-            Reach::Memory => ahead::read(&*self.at_hand(), request),
-            Reach::Disk => ahead::read(&*self.shared.index, request),
-        };
-        match read.map_err(StoreError::from) {
-            Err(StoreError::OutOfReach) => return Err(StoreError::OutOfReach),
-            Err(error) => tracing::debug!(%error, "the committer will meet it"),
-            Ok(()) => {}
-        }
-        Ok(())
-    }
-
     /// The state as it is now; later changes do not show in it.
     pub fn snapshot(&self) -> Box<dyn View + '_> {
         self.shared.index.snapshot()
@@ -496,59 +458,15 @@ impl Store {
         finished
     }
 
-    /// Stores bytes of a manifest and does the change that names them; durable on return. `request` makes the change from what
-    /// is known of the content.
-    ///
-    /// # Errors
-    /// When the change is refused, the disk is full or the store takes no writes.
-    pub fn commit_manifest(
-        &self,
-        digest: Digest,
-        bytes: Bytes,
-        request: impl FnOnce(Content) -> Request,
-    ) -> Result<(), StoreError> {
-        let (reply, told) = waited_for();
-        self.submit_manifest(Reach::Disk, digest, bytes, request, reply)?;
-        told().map(drop)
-    }
-
-    /// Begins the same as far as `reach`, and tells `reply` from the committer's thread, which must not be held up. It is the
-    /// committer that writes the bytes, when it has decided that they are needed: what is refused leaves none.
-    ///
-    /// # Errors
-    /// [`StoreError::OutOfReach`] when the change depends on what is not in memory: then nothing was begun.
-    pub fn submit_manifest(
-        &self,
-        reach: Reach,
-        digest: Digest,
-        bytes: Bytes,
-        request: impl FnOnce(Content) -> Request,
-        reply: Reply,
-    ) -> Result<(), StoreError> {
-        let replaces_damaged = self.is_damaged(&digest);
-        let request = request(Content { digest, len: bytes.len() as u64, placement: None, replaces_damaged });
-        self.read_ahead(reach, &request)?;
-        let reply = if replaces_damaged { self.healing(digest, reply) } else { reply };
-        let brought = commit::Brought { kind: RecordKind::Manifest, bytes };
-        self.committer.submit(request, Some(brought), reply);
-        Ok(())
-    }
-
-    /// Tells of content that is not damaged any more when it was stored.
-    fn healing(&self, digest: Digest, reply: Reply) -> Reply {
-        let shared = Arc::clone(&self.shared);
-        Box::new(move |result| {
-            if result.is_ok() {
-                shared.damaged().remove(&digest);
-            }
-            reply(result);
-        })
-    }
-
     /// Writes content and names it nowhere, as the first half of an upload does: for tests that want the second halves of
     /// several in one batch.
     #[cfg(any(test, fuzzing))]
-    pub(crate) fn stage(&self, kind: RecordKind, digest: Digest, bytes: &[u8]) -> Result<Content, StoreError> {
+    pub(crate) fn stage(
+        &self,
+        kind: RecordKind,
+        digest: Digest,
+        bytes: &[u8],
+    ) -> Result<crate::state::request::Content, StoreError> {
         upload::stage(&self.shared, kind, digest, bytes)
     }
 
@@ -591,13 +509,6 @@ impl Store {
     pub fn unflushed_bytes(&self) -> u64 {
         self.shared.unflushed.load(Ordering::Relaxed)
     }
-}
-
-/// A reply, and what waits for it.
-fn waited_for() -> (Reply, impl FnOnce() -> Result<Outcome, StoreError>) {
-    let (send, receive) = mpsc::sync_channel(1);
-    let closed = || Err(StoreError::Unavailable("the store was closed".to_owned()));
-    (Box::new(move |result| drop(send.send(result))), move || receive.recv().unwrap_or_else(|_| closed()))
 }
 
 impl Drop for Store {
