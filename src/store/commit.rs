@@ -57,15 +57,10 @@ const SETTLE_BEHIND_MAX: Duration = Duration::from_secs(10);
 /// When none has come for this long, nobody waits.
 const REQUESTS_OVER: Duration = Duration::from_millis(10);
 
-/// Content that a request brings along, which the committer writes when it is needed.
-pub(super) struct Brought {
-    pub(super) kind: RecordKind,
-    pub(super) bytes: Bytes,
-}
-
 struct Job {
     request: Request,
-    brought: Option<Brought>,
+    /// The bytes of a manifest that comes with it, which are written when they are needed.
+    brought: Option<Bytes>,
     reply: Reply,
 }
 
@@ -103,7 +98,7 @@ impl Committer {
         Self { queue: Mutex::new(Some(sender)), thread }
     }
 
-    pub(super) fn submit(&self, request: Request, brought: Option<Brought>, reply: Reply) {
+    pub(super) fn submit(&self, request: Request, brought: Option<Bytes>, reply: Reply) {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let job = Job { request, brought, reply };
         let closed =
@@ -218,7 +213,7 @@ impl Work {
         let mut is_push = next.is_some();
         while let Some(job) = next {
             is_push &= job.request.is_push();
-            bytes += size_of_request(&job.request) + job.brought.as_ref().map_or(0, |brought| brought.bytes.len());
+            bytes += size_of_request(&job.request) + job.brought.as_ref().map_or(0, Bytes::len);
             let result = match &failure {
                 Some(failure) => Err(failure.clone()),
                 None => decide(&shared, &mut batch, &job, &mut written),
@@ -364,15 +359,15 @@ fn decide(
 /// Writes what one request brings along, and remembers what came of it.
 struct Keeping<'a> {
     shared: &'a Shared,
-    brought: &'a Brought,
+    brought: &'a Bytes,
     appended: Cell<Option<Result<Appended, SegmentError>>>,
 }
 
 impl Keeper for Keeping<'_> {
     fn write(&self, content: &Content) -> Option<Placement> {
-        let Brought { kind, bytes } = self.brought;
-        let appended = self.shared.segments.append(*kind, &content.digest, bytes);
-        let placement = appended.as_ref().ok().map(|appended| upload::placement(*kind, false, *appended));
+        let kind = RecordKind::Manifest;
+        let appended = self.shared.segments.append(kind, &content.digest, self.brought);
+        let placement = appended.as_ref().ok().map(|appended| upload::placement(kind, false, *appended));
         self.appended.set(Some(appended));
         placement
     }

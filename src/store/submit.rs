@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Reply, Store, StoreError, commit};
+use super::{Reply, Store, StoreError};
 use crate::{
     digest::Digest,
     disk::Reach,
-    location::RecordKind,
     state::{
         ahead,
         request::{Content, Outcome, Request},
@@ -67,8 +66,7 @@ impl Store {
         let request = request(Content { digest, len: bytes.len() as u64, placement: None, replaces_damaged });
         self.read_ahead(reach, &request)?;
         let reply = if replaces_damaged { self.healing(digest, reply) } else { reply };
-        let brought = commit::Brought { kind: RecordKind::Manifest, bytes };
-        self.committer.submit(request, Some(brought), reply);
+        self.committer.submit(request, Some(bytes), reply);
         Ok(())
     }
 
